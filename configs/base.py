@@ -1,0 +1,116 @@
+"""Every field of a configuration: its default, unit and meaning, once.
+
+Other files of this folder start from `get_config()` and change what they are
+about. On the command line any field is overridden by its path:
+`--config.optim.learning_rate=1e-4`. Unknown names and other types fail.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from flairhub_jax import labels, modalities
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns LC-A: aerial images to land cover, as the reference trains it."""
+  config = ml_collections.ConfigDict()
+
+  # All randomness (parameters, order of patches, augmentation, dropout).
+  config.seed = 2025
+
+  # ---- what is read -------------------------------------------------------
+  config.data = data = ml_collections.ConfigDict()
+  data.path = ""  # folder that `flairhub convert` wrote
+  data.modalities = ("AERIAL_RGBI",)  # published ids, any non-empty subset
+  data.tasks = ("AERIAL_LABEL-COSIA",)  # published ids of the label rasters
+  data.batch_size = 5  # patches per step, over all devices together
+  data.num_workers = 0  # reading processes; 0 reads in threads of this one
+  data.augment = False  # flips and quarter turns of the whole patch
+  # Padded lengths of a time series, in dates. A batch takes the smallest that
+  # holds its longest series; longer series are thinned evenly to the last.
+  data.date_buckets = (32, 64, 128, 256)
+  data.reference_date = "05-15"  # month-day from which dates are counted
+  # A Sentinel-2 date is kept if at most `max_cover` (share of its pixels)
+  # exceed a cloud or snow probability (0-100).
+  data.cloud_filter = ml_collections.ConfigDict()
+  data.cloud_filter.enabled = True
+  data.cloud_filter.max_cloud = 1.0
+  data.cloud_filter.max_snow = 1.0
+  data.cloud_filter.max_cover = 0.05
+
+  # ---- per modality: which bands, and their statistics ----------------------
+  # `mean` and `std` are by band name, so choosing bands cannot mix them up;
+  # empty means the values go in as they are.
+  config.inputs = ml_collections.ConfigDict()
+  for row in modalities.MODALITIES.values():
+    config.inputs[row.id] = ml_collections.ConfigDict(
+      dict(
+        bands=row.default_bands,
+        mean=dict(row.mean),
+        std=dict(row.std),
+      )
+    )
+
+  # ---- the network --------------------------------------------------------
+  config.model = model = ml_collections.ConfigDict()
+  # One encoder per image modality; names as in timm, and `swin_nano` for CPUs.
+  model.encoder = "swin_base_patch4_window12_384"
+  model.drop_path_rate = 0.1  # of the last block; rises linearly from 0
+  model.decoder = "upernet"
+  model.auxiliary = ()  # modalities that get a decoder and a loss of their own
+  # One U-TAE per time series.
+  model.utae = utae = ml_collections.ConfigDict()
+  utae.encoder_widths = (64, 64, 64, 128)
+  utae.decoder_widths = (32, 32, 64, 128)
+  utae.head_widths = (32, 19)  # the reference's `out_conv`
+  utae.kernel = 3  # of the convolution between levels
+  utae.stride = 1  # 1 keeps the 10 x 10 pixels of Sentinel at every level
+  utae.padding = 1
+  utae.aggregation = "att_group"
+  utae.encoder_norm = "group"
+  utae.padding_mode = "reflect"
+  utae.num_heads = 16
+  utae.attention_width = 256  # d_model
+  utae.key_width = 4  # d_k
+  utae.attention_dropout = 0.1
+  utae.mlp_dropout = 0.2
+
+  config.fusion = ml_collections.ConfigDict()
+  config.fusion.kind = "mid_concat"
+
+  # ---- per task: what counts ------------------------------------------------
+  config.labels = ml_collections.ConfigDict()
+  for task in labels.TASKS.values():
+    config.labels[task.id] = ml_collections.ConfigDict(
+      dict(
+        weight=1.0,  # of this task's loss in the sum
+        # One weight per class; 0 leaves a class out of loss and metrics.
+        class_weights=tuple(float(w) for w in task.scored),
+      )
+    )
+  config.auxiliary_weight = 1.5  # of the mean auxiliary loss of a task
+
+  # ---- optimisation ---------------------------------------------------------
+  config.optim = optim = ml_collections.ConfigDict()
+  optim.name = "adamw"
+  optim.learning_rate = 5e-5  # the peak of the schedule
+  optim.weight_decay = 0.01
+  optim.beta1 = 0.9
+  optim.beta2 = 0.999
+  # One cycle: cosine from peak / div_factor to the peak over the first
+  # `warmup_fraction` of the steps, then to the start / final_div_factor.
+  optim.warmup_fraction = 0.2
+  optim.div_factor = 1e3
+  optim.final_div_factor = 1e4
+
+  # ---- the run --------------------------------------------------------------
+  config.train = train = ml_collections.ConfigDict()
+  train.num_epochs = 150
+  # Instead of epochs; None: num_epochs times the steps of one pass.
+  train.num_steps = config_dict.placeholder(int)
+  train.log_every = 10  # steps
+  train.save_every = 500  # steps; every validation saves too
+  train.validate_every = config_dict.placeholder(int)  # steps; None: an epoch
+  # What "best" means: `<task>/<score>` of the validation, higher is better.
+  train.best_metric = config_dict.placeholder(str)  # None: first task's mIoU
+  return config

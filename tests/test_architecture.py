@@ -1,0 +1,107 @@
+"""The shape of the house: levels, importing rooms, sizes."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "flairhub_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Room or module -> level. A file may import from lower levels and from its own
+# room only.
+LEVELS = {
+  "errors": 0,
+  "atomic": 0,
+  "modalities": 0,
+  "labels": 0,
+  "data": 1,
+  "models": 1,
+  "metrics": 1,
+  "mesh": 1,
+  "checkpoint": 1,
+  "figures": 1,
+  "run_directory": 1,
+  "training": 2,
+  "inference": 2,
+  "studies": 2,
+  "weights": 2,
+  "commands": 3,
+  "__main__": 4,
+  "__init__": 4,
+}
+
+# Library -> the one room or module that imports it.
+ROOMS = {
+  "grain": "data/pipeline.py",
+  "array_record": "data/records.py",
+  "orbax": "checkpoint.py",
+  "flax.linen": "models",
+  "matplotlib": "figures.py",
+  "pyogrio": "data",
+  "rasterio": "data",
+  "tensorboardX": "training/tracking.py",
+  "ml_collections": "configuration.py",
+}
+
+
+def imported_modules(path: pathlib.Path) -> list[str]:
+  """Dotted names of all that the file imports, wherever in the file."""
+  names = []
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if isinstance(node, ast.Import):
+      names += [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      names += [f"{node.module}.{alias.name}" for alias in node.names]
+  return names
+
+
+def room_of(path: pathlib.Path) -> str:
+  parts = path.relative_to(PACKAGE).with_suffix("").parts
+  return parts[0]
+
+
+@pytest.mark.parametrize(
+  "path", FILES, ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_go_down_the_levels(path):
+  room = room_of(path)
+  assert room in LEVELS, f"{path}: give this room a level"
+  for name in imported_modules(path):
+    if not name.startswith("flairhub_jax."):
+      continue
+    target = name.split(".")[1]
+    if target == room and path.parent != PACKAGE:
+      continue
+    assert LEVELS.get(target, 0) < LEVELS[room], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("library", ROOMS)
+def test_each_library_has_one_importing_room(library):
+  allowed = PACKAGE / ROOMS[library]
+  for path in FILES:
+    if path == allowed or allowed in path.parents:
+      continue
+    for name in imported_modules(path):
+      assert not (name + ".").startswith(library + "."), (
+        f"{path} imports {name}, which belongs to {ROOMS[library]}"
+      )
+
+
+def test_the_data_room_never_imports_jax():
+  for path in (PACKAGE / "data").rglob("*.py"):
+    for name in imported_modules(path):
+      assert name.split(".")[0] not in ("jax", "jaxlib", "flax", "optax"), path
+
+
+@pytest.mark.parametrize(
+  "path", FILES, ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_files_and_functions_stay_small(path):
+  text = path.read_text(encoding="utf-8")
+  assert len(text.splitlines()) <= 400, path
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.FunctionDef):
+      limit = 150 if path.name == "loop.py" else 60
+      length = node.end_lineno - node.lineno + 1
+      assert length <= limit, f"{path}: {node.name} has {length} lines"
