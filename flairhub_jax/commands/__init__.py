@@ -1,0 +1,1 @@
+"""The menu of commands: flags in, library calls, report out."""

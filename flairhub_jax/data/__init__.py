@@ -1,0 +1,1 @@
+"""From GeoTIFF trees to batches, in numpy alone."""

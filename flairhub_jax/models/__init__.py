@@ -1,0 +1,1 @@
+"""Encoders, fusion, decoders: the whole network."""

@@ -1,0 +1,1 @@
+"""Optimisation of a network on a data set."""

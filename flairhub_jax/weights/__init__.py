@@ -1,0 +1,1 @@
+"""Names of other code bases for our parameters, both ways."""
