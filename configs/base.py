@@ -37,6 +37,9 @@ def get_config() -> ml_collections.ConfigDict:
   data.cloud_filter.max_cloud = 1.0
   data.cloud_filter.max_snow = 1.0
   data.cloud_filter.max_cover = 0.05
+  # Where no date passes: "least_covered" keeps the clearest one, "snow_free"
+  # drops the cloud test as the reference does.
+  data.cloud_filter.fallback = "least_covered"
 
   # ---- per modality: which bands, and their statistics ----------------------
   # `mean` and `std` are by band name, so choosing bands cannot mix them up;

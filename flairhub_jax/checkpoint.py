@@ -1,0 +1,151 @@
+"""Checkpoints of a run: the latest and the best, whole or not at all."""
+
+import logging
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from flairhub_jax.errors import InputError
+
+_policies = ocp.checkpoint_managers
+# Validation scores travel with a checkpoint under this name.
+_BEST = "best_metric"
+
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class Checkpoints:
+  """The checkpoints of a run directory, written in the background."""
+
+  def __init__(self, folder: str | os.PathLike, *, read_only: bool = False):
+    """Opens `folder`, making it unless `read_only`."""
+    self._folder = os.path.abspath(folder)
+    latest = _policies.LatestN(1)
+    best = _policies.BestN(
+      get_metric_fn=lambda metrics: metrics[_BEST],
+      n=1,
+      keep_checkpoints_without_metrics=False,
+    )
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        best_fn=lambda metrics: metrics[_BEST],
+        best_mode="max",
+        preservation_policy=_policies.AnyPreservationPolicy([latest, best]),
+        create=not read_only,
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,
+      ),
+    )
+
+  def save(self, state: Any, step: int, best_metric: float | None) -> None:
+    """Saves `state`, with the score by which the best is chosen if known."""
+    if step in self._manager.all_steps():
+      return
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+      metrics=None if best_metric is None else {_BEST: best_metric},
+      force=True,
+    )
+
+  def latest_step(self) -> int | None:
+    """Number of updates of the latest checkpoint; None without any."""
+    return self._manager.latest_step()
+
+  def best_step(self) -> int | None:
+    """Number of updates of the best one; without scores the latest."""
+    best = self._manager.best_step()
+    return self.latest_step() if best is None else best
+
+  def restore(
+    self, step: int, abstract_state: Any, sharding: jax.sharding.Sharding
+  ) -> Any:
+    """Restores a whole state.
+
+    Args:
+      step: which checkpoint.
+      abstract_state: its tree of shapes and types.
+      sharding: where its arrays go.
+
+    Raises:
+      InputError: it holds another tree.
+    """
+    target = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=sharding
+      ),
+      abstract_state,
+    )
+    try:
+      return self._manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+      ).state
+    except (ValueError, KeyError) as error:
+      raise _other_network(self._folder, step, error) from error
+
+  def close(self) -> None:
+    """Waits until everything is on disk."""
+    self._manager.close()
+
+
+def restore_variables(
+  folder: str | os.PathLike,
+  abstract_variables: Any,
+  sharding: jax.sharding.Sharding,
+) -> tuple[Any, int]:
+  """Restores only the network's variables of the best checkpoint.
+
+  Args:
+    folder: the run's checkpoints.
+    abstract_variables: {"params": …, "batch_stats": …} of shapes and types.
+    sharding: where the arrays go.
+
+  Returns:
+    The variables, and the number of updates they have seen.
+
+  Raises:
+    InputError: there is no checkpoint, or one of another network.
+  """
+  if not os.path.isdir(folder):
+    raise InputError(folder, "a checkpoint", "none yet")
+  checkpoints = Checkpoints(folder, read_only=True)
+  step = checkpoints.best_step()
+  checkpoints.close()
+  if step is None:
+    raise InputError(folder, "a checkpoint", "none yet")
+  target = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    abstract_variables,
+  )
+  restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    try:
+      variables = checkpointer.restore(
+        os.path.join(os.path.abspath(folder), str(step), "state"),
+        args=ocp.args.PyTreeRestore(
+          item=target, restore_args=restore_args, partial_restore=True
+        ),
+      )
+    except (ValueError, KeyError) as error:
+      raise _other_network(folder, step, error) from error
+  missing = [
+    jax.tree_util.keystr(path, simple=True, separator=".")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+    if not isinstance(leaf, jax.Array)
+  ]
+  if missing:
+    raise _other_network(folder, step, f"no {', '.join(missing)}")
+  return variables, step
+
+
+def _other_network(
+  folder: str | os.PathLike, step: int, reason: object
+) -> InputError:
+  # Orbax appends the whole tree to its messages.
+  text = str(reason).splitlines()[0][:300]
+  return InputError(f"{folder}/{step}", "a checkpoint of this network", text)

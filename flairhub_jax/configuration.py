@@ -1,0 +1,126 @@
+"""Configurations: from a Python file and overrides, to JSON and back."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from flairhub_jax.errors import InputError
+
+# Published ids hold a hyphen, which the override syntax takes for a minus.
+_HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
+
+
+def parse_command_line(
+  argv: Sequence[str],
+) -> tuple[ml_collections.ConfigDict, str]:
+  """Reads `--config=FILE[:ARG] --workdir=DIR [--config.path=value …]`.
+
+  Returns:
+    The configuration with its overrides, locked, and the run directory.
+
+  Raises:
+    InputError: a missing file, an unknown or mistyped field, a missing flag.
+  """
+  argv = [_bracket_hyphens(word) for word in argv]
+  values = flags.FlagValues()
+  try:
+    holder = config_flags.DEFINE_config_file(
+      "config",
+      flag_values=values,
+      lock_config=True,
+      sys_argv=["flairhub train", *argv],
+    )
+    flags.DEFINE_string("workdir", None, "run directory", flag_values=values)
+    surplus = values(["flairhub train", *argv])[1:]
+    config = holder.value
+  except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
+    raise InputError(
+      "command line", "a configuration and its fields", _one_line(error)
+    ) from error
+  if surplus:
+    raise InputError("command line", "flags only", " ".join(surplus))
+  if config is None:
+    raise InputError("command line", "--config=configs/FILE.py", "none")
+  if not values.workdir:
+    raise InputError("command line", "--workdir=RUN", "none")
+  return config, values.workdir
+
+
+def _bracket_hyphens(word: str) -> str:
+  name, equals, value = word.partition("=")
+  if not name.startswith("--config."):
+    return word
+  return _HYPHENATED.sub(r"['\1']", name) + equals + value
+
+
+def _one_line(error: Exception) -> str:
+  text = str(error.args[0] if error.args else error)
+  lines = [line.strip().strip("'\"") for line in text.splitlines()]
+  lines = [line for line in lines if line and not line.startswith("Traceback")]
+  if isinstance(error, flags.IllegalFlagValueError) and len(lines) > 2:
+    return f"{lines[0]} {lines[-1]}"  # the frames between are ours, not theirs
+  return " ".join(lines).replace("\\n", " ").replace("\\'", "'")
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+  """Returns the resolved configuration as indented JSON."""
+  return json.dumps(json.loads(config.to_json_best_effort()), indent=2) + "\n"
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+  """Rebuilds a locked configuration from `to_json`; lists become tuples."""
+  return ml_collections.ConfigDict(_tuples(json.loads(text))).lock()
+
+
+def _tuples(node: Any) -> Any:
+  if isinstance(node, dict):
+    return {key: _tuples(value) for key, value in node.items()}
+  if isinstance(node, list):
+    return tuple(_tuples(value) for value in node)
+  return node
+
+
+def load_json(path: str | os.PathLike) -> ml_collections.ConfigDict:
+  """Reads a configuration that a run left.
+
+  Raises:
+    InputError: the file is missing or holds no configuration.
+  """
+  try:
+    with open(path, encoding="utf-8") as file:
+      return from_json(file.read())
+  except OSError as error:
+    raise InputError(path, "the configuration of a run", error) from error
+  except (ValueError, TypeError) as error:
+    raise InputError(path, "a configuration in JSON", error) from error
+
+
+def differences(
+  old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
+) -> list[str]:
+  """Lists the fields in which two configurations differ, a line each."""
+  flat_old, flat_new = (
+    _flatten(json.loads(c.to_json_best_effort())) for c in (old, new)
+  )
+  absent = "nothing"
+  return [
+    f"config.{name}: {flat_old.get(name, absent)!r} in the run,"
+    f" {flat_new.get(name, absent)!r} given"
+    for name in sorted(flat_old.keys() | flat_new.keys())
+    if flat_old.get(name, absent) != flat_new.get(name, absent)
+  ]
+
+
+def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+  if not isinstance(node, dict):
+    return {prefix: node}
+  flat = {}
+  for key, value in node.items():
+    flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+  return flat

@@ -1,0 +1,106 @@
+"""Dates of a time series: which count, how they are told to the network."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num, UInt8
+
+# A date of which more than this share of pixels is no number says nothing.
+MAX_SHARE_MISSING = 0.5
+
+
+def days_from_reference(
+  dates: Int[np.ndarray, "t"], month_day: str
+) -> Int[np.ndarray, "t"]:
+  """Counts the days from `month_day` ("05-15") of each date's own year.
+
+  Args:
+    dates: days since 1970-01-01.
+    month_day: reference day, as month-day.
+
+  Returns:
+    int32, negative before the reference day.
+  """
+  calendar = np.asarray(dates, "int64").astype("datetime64[D]")
+  years = calendar.astype("datetime64[Y]")
+  month, day = (int(part) for part in month_day.split("-"))
+  # A month's offset from January is exact for every year.
+  reference = (years.astype("datetime64[M]") + (month - 1)).astype(
+    "datetime64[D]"
+  ) + (day - 1)
+  return (calendar - reference).astype(np.int32)
+
+
+def select_clear_dates(
+  snow_cloud: UInt8[np.ndarray, "t h w 2"],
+  *,
+  max_cloud: float,
+  max_snow: float,
+  max_cover: float,
+  fallback: str = "least_covered",
+) -> Bool[np.ndarray, "t"]:
+  """Tells which Sentinel-2 dates show the ground.
+
+  Args:
+    snow_cloud: probability of snow and of cloud per pixel, 0-100.
+    max_cloud: a pixel above it is covered.
+    max_snow: likewise.
+    max_cover: share of covered pixels up to which a date is kept, 0-1.
+    fallback: what is kept where no date passes: "least_covered" keeps the date
+      with the fewest covered pixels; "snow_free" does as the reference, which
+      then drops the cloud test and may end with clouds or with nothing.
+  """
+  snow, cloud = snow_cloud[..., 0], snow_cloud[..., 1]
+  num_pixels = snow[0].size if len(snow) else 0
+  least = (1 - max_cover) * num_pixels
+  clear = ((cloud <= max_cloud) & (snow <= max_snow)).sum((1, 2))
+  selected = clear >= least
+  if selected.any() or not len(selected):
+    return selected
+  if fallback == "snow_free":
+    return (snow <= max_snow).sum((1, 2)) >= least
+  return np.arange(len(clear)) == np.argmax(clear)
+
+
+def fill_missing_pixels(
+  values: Float[np.ndarray, "t h w c"],
+) -> tuple[Float[np.ndarray, "t h w c"], Bool[np.ndarray, "t"]]:
+  """Replaces what is no number; Sentinel-1 has such pixels.
+
+  A missing pixel takes the median of its date and band: its neighbours are the
+  nearest thing to it in a patch of 10 x 10. A date mostly missing is dropped.
+
+  Returns:
+    Finite values, and which dates may be used.
+  """
+  missing = ~np.isfinite(values)
+  usable = missing.mean((1, 2, 3)) <= MAX_SHARE_MISSING
+  if not missing.any():
+    return values, usable
+  filled = values.copy()
+  for t in np.flatnonzero(missing.any((1, 2, 3))):
+    for c in range(values.shape[-1]):
+      hole = missing[t, ..., c]
+      rest = values[t, ..., c][~hole]
+      filled[t, ..., c][hole] = np.median(rest) if rest.size else 0.0
+  return filled, usable
+
+
+def bucket_length(num_dates: int, buckets: Sequence[int]) -> int:
+  """Returns the smallest bucket that holds `num_dates`, else the largest."""
+  return min((b for b in buckets if b >= num_dates), default=max(buckets))
+
+
+def thin(num_dates: int, limit: int) -> Int[np.ndarray, "n"]:
+  """Returns at most `limit` indices of dates, spread evenly, first and last."""
+  if num_dates <= limit:
+    return np.arange(num_dates)
+  return np.linspace(0, num_dates - 1, limit).round().astype(np.int64)
+
+
+def pad_dates(
+  series: Num[np.ndarray, "t ..."], length: int
+) -> Num[np.ndarray, "length ..."]:
+  """Appends zeros along the first axis up to `length`."""
+  padding = np.zeros((length - len(series), *series.shape[1:]), series.dtype)
+  return np.concatenate([series, padding])

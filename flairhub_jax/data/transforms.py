@@ -1,0 +1,48 @@
+"""The eight symmetries of a square, applied to a whole example."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Num
+
+
+def turn(
+  values: Num[np.ndarray, "... h w c"],
+  *,
+  flip_horizontal: bool,
+  flip_vertical: bool,
+  quarter_turns: int,
+) -> Num[np.ndarray, "... h w c"]:
+  """Flips, then turns counter-clockwise, along the two pixel axes."""
+  if flip_horizontal:
+    values = np.flip(values, -2)
+  if flip_vertical:
+    values = np.flip(values, -3)
+  return np.rot90(values, quarter_turns, axes=(-3, -2))
+
+
+def augment(
+  example: Mapping[str, Any], rng: np.random.Generator
+) -> dict[str, Any]:
+  """Draws one symmetry and moves images, series and labels together.
+
+  As in the reference each flip has probability 1/2, and a turn by 1, 2 or 3
+  quarters has 1/2 in all.
+  """
+  motion = dict(
+    flip_horizontal=bool(rng.random() < 0.5),
+    flip_vertical=bool(rng.random() < 0.5),
+    quarter_turns=int(rng.integers(1, 4)) if rng.random() < 0.5 else 0,
+  )
+
+  def move(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(turn(values, **motion))
+
+  return {
+    **example,
+    "inputs": {name: move(x) for name, x in example["inputs"].items()},
+    "labels": {
+      name: move(x[..., None])[..., 0] for name, x in example["labels"].items()
+    },
+  }

@@ -1,0 +1,91 @@
+"""The folder of a run: what it holds, and whose it is."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from flairhub_jax import atomic, configuration
+from flairhub_jax.errors import InputError
+
+# Where and how fast the data are read does not change what is learned.
+_FREE_FIELDS = ("data.path", "data.num_workers")
+
+
+class RunDirectory:
+  """Names the files of a run.
+
+  `config.json` (resolved configuration), `checkpoints/`, `metrics.jsonl`,
+  `tensorboard/`, `log.txt`, `results/<split>/`.
+  """
+
+  def __init__(self, path: str | pathlib.Path):
+    """Names only; nothing is made or read."""
+    self.path = pathlib.Path(path).absolute()
+    self.config = self.path / "config.json"
+    self.checkpoints = self.path / "checkpoints"
+    self.metrics = self.path / "metrics.jsonl"
+    self.tensorboard = self.path / "tensorboard"
+    self.log = self.path / "log.txt"
+
+  def results(self, split: str) -> pathlib.Path:
+    """Folder of the results on a split."""
+    return self.path / "results" / split
+
+
+def start_or_continue(
+  path: str | pathlib.Path, config: ml_collections.ConfigDict
+) -> RunDirectory:
+  """Makes the folder of a new run, or accepts the one this config began.
+
+  Raises:
+    InputError: the folder belongs to another configuration, or holds
+      something else than a run.
+  """
+  run = RunDirectory(path)
+  if run.config.exists():
+    lines = configuration.differences(
+      configuration.load_json(run.config), config
+    )
+    free = tuple(f"config.{name}:" for name in _FREE_FIELDS)
+    lines = [line for line in lines if not line.startswith(free)]
+    if lines:
+      raise InputError(
+        run.path, "a run of this configuration", "; ".join(lines)
+      )
+    return run
+  if run.path.exists() and any(run.path.iterdir()):
+    raise InputError(
+      run.path, "a run directory or an empty folder", "other files"
+    )
+  run.path.mkdir(parents=True, exist_ok=True)
+  atomic.write_text(run.config, configuration.to_json(config))
+  return run
+
+
+def open_run(
+  path: str | pathlib.Path,
+) -> tuple[RunDirectory, ml_collections.ConfigDict]:
+  """Opens the folder of a run with its configuration.
+
+  Raises:
+    InputError: it is no run directory.
+  """
+  run = RunDirectory(path)
+  if not run.config.is_file():
+    raise InputError(run.path, "a run directory (config.json)", "none")
+  return run, configuration.load_json(run.config)
+
+
+def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads JSON lines; an unfinished last line (a killed writer) is dropped."""
+  if not path.exists():
+    return []
+  records = []
+  for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+      records.append(json.loads(line))
+    except ValueError:
+      break
+  return records
