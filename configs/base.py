@@ -21,6 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
   # ---- what is read -------------------------------------------------------
   config.data = data = ml_collections.ConfigDict()
   data.path = ""  # folder that `flairhub convert` wrote
+  data.fingerprint = config_dict.placeholder(str)  # of those data; filled in
   data.modalities = ("AERIAL_RGBI",)  # published ids, any non-empty subset
   data.tasks = ("AERIAL_LABEL-COSIA",)  # published ids of the label rasters
   data.batch_size = 5  # patches per step, over all devices together

@@ -16,40 +16,40 @@ from flairhub_jax.errors import InputError
 _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
 
 
-def parse_command_line(
-  argv: Sequence[str],
-) -> tuple[ml_collections.ConfigDict, str]:
-  """Reads `--config=FILE[:ARG] --workdir=DIR [--config.path=value …]`.
+def load_config_file(
+  path: str, overrides: Sequence[str] = ()
+) -> ml_collections.ConfigDict:
+  """Runs `get_config` of a Python file and applies overrides.
+
+  Args:
+    path: `FILE.py`, or `FILE.py:ARG` where its `get_config` takes an argument.
+    overrides: `--config.section.field=value`, any number.
 
   Returns:
-    The configuration with its overrides, locked, and the run directory.
+    The configuration, locked.
 
   Raises:
-    InputError: a missing file, an unknown or mistyped field, a missing flag.
+    InputError: a missing file, an unknown or mistyped field, a wrong argument.
   """
-  argv = [_bracket_hyphens(word) for word in argv]
+  file = path.partition(":")[0]
+  if not os.path.isfile(file):
+    raise InputError("--config", "a Python file", repr(file))
+  argv = ["flairhub train", f"--config={path}"]
+  argv += [_bracket_hyphens(word) for word in overrides]
   values = flags.FlagValues()
   try:
     holder = config_flags.DEFINE_config_file(
-      "config",
-      flag_values=values,
-      lock_config=True,
-      sys_argv=["flairhub train", *argv],
+      "config", flag_values=values, lock_config=True, sys_argv=argv
     )
-    flags.DEFINE_string("workdir", None, "run directory", flag_values=values)
-    surplus = values(["flairhub train", *argv])[1:]
+    surplus = values(argv)[1:]
     config = holder.value
-  except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
+  except (flags.Error, AttributeError, KeyError, ValueError) as error:
     raise InputError(
-      "command line", "a configuration and its fields", _one_line(error)
+      file, "fields of this configuration", _one_line(error)
     ) from error
   if surplus:
     raise InputError("command line", "flags only", " ".join(surplus))
-  if config is None:
-    raise InputError("command line", "--config=configs/FILE.py", "none")
-  if not values.workdir:
-    raise InputError("command line", "--workdir=RUN", "none")
-  return config, values.workdir
+  return config
 
 
 def _bracket_hyphens(word: str) -> str:

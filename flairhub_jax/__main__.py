@@ -1,0 +1,57 @@
+"""The command line: `python -m flairhub_jax <command>`, or `flairhub`."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from flairhub_jax import __version__
+from flairhub_jax.errors import InputError
+
+# A command is imported only when it is called: most need no network.
+COMMANDS = {
+  "simulate": "write a data set in the published layout",
+  "convert": "turn GeoTIFFs into records",
+  "train": "train a network, or continue an interrupted run",
+  "evaluate": "score a run on a split",
+  "predict": "write a georeferenced class map per patch",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs a command.
+
+  Returns:
+    Exit code: 0 done, 2 what the user gave is wrong, 130 interrupted. Faults
+    of ours end in a traceback and code 1.
+  """
+  argv = list(sys.argv[1:] if argv is None else argv)
+  parser = argparse.ArgumentParser(
+    "flairhub", description="Land-cover and crop mapping from many sensors."
+  )
+  parser.add_argument("--version", action="version", version=__version__)
+  menu = parser.add_subparsers(dest="command", required=True)
+  for name, text in COMMANDS.items():
+    command = menu.add_parser(
+      name, help=text, description=text, allow_abbrev=False
+    )
+    if argv[:1] == [name]:
+      module = importlib.import_module(f"flairhub_jax.commands.{name}")
+      module.add_arguments(command)
+  args, rest = parser.parse_known_args(argv)
+  args.overrides = [word for word in rest if word.startswith("--config.")]
+  surplus = [word for word in rest if word not in args.overrides]
+  if surplus or (args.overrides and args.command != "train"):
+    parser.error(f"unrecognized arguments: {' '.join(rest)}")
+  try:
+    return module.run(args)
+  except InputError as error:
+    print(f"flairhub {args.command}: {error}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print(f"flairhub {args.command}: interrupted", file=sys.stderr)
+    return 130
+
+
+if __name__ == "__main__":
+  sys.exit(main())

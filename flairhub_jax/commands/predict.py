@@ -1,0 +1,34 @@
+"""Write a georeferenced class map per patch."""
+
+import argparse
+import pathlib
+
+from flairhub_jax import mesh
+from flairhub_jax.inference import patches, trained
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the flags."""
+  trained.add_arguments(parser)
+  parser.add_argument(
+    "--out", required=True, metavar="DIR", help="folder of the maps"
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Predicts with the best checkpoint of a run; labels are not needed."""
+  mesh.keep_cpu_memory()
+  network = trained.load(args.run, args.data, args.split, with_labels=False)
+  out = pathlib.Path(args.out)
+  num_patches = patches.write_maps(
+    network.runner,
+    network.variables,
+    dataset=network.dataset,
+    split=args.split,
+    tasks=tuple(network.config.data.tasks),
+    out=out,
+    origin=network.origin,
+  )
+  for task in network.config.data.tasks:
+    print(f"{num_patches} maps in {out / task}")
+  return 0

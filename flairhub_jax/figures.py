@@ -1,0 +1,162 @@
+"""Pictures: class maps in official colours, confusion matrices."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Int, Num, UInt8
+
+matplotlib.use("Agg")
+
+from matplotlib import patches as shapes
+from matplotlib import pyplot as plt
+from matplotlib import ticker
+
+from flairhub_jax import atomic, labels
+
+
+def composite(
+  values: Num[np.ndarray, "h w c"], bands: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+  """Renders bands for the eye, stretched between the 2nd and 98th percentile.
+
+  Red, green, blue where there are such bands; else the first band in grey.
+  """
+  for triple in (("R", "G", "B"), ("B04", "B03", "B02")):
+    if set(triple) <= set(bands):
+      chosen = [bands.index(band) for band in triple]
+      break
+  else:
+    chosen = [0, 0, 0]
+  picture = values[..., chosen].astype(np.float64)
+  low, high = np.nanpercentile(picture, (2, 98))
+  scaled = np.nan_to_num((picture - low) / max(high - low, 1e-9))
+  return (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+
+
+def _colour(task: labels.LabelTask, classes: np.ndarray) -> np.ndarray:
+  return task.palette[np.minimum(classes, task.num_classes - 1)]
+
+
+def _save(figure: Any, path: str | os.PathLike) -> None:
+  with atomic.write_aside(path) as aside:
+    figure.savefig(aside, dpi=110, bbox_inches="tight")
+  plt.close(figure)
+
+
+def draw_patches(
+  path: str | os.PathLike,
+  rows: Sequence[Mapping[str, Any]],
+  tasks: Sequence[str],
+) -> None:
+  """Draws input | truth | prediction, a row per patch, with a legend.
+
+  Args:
+    path: PNG to write.
+    rows: {"title", "input": uint8 [h w 3], "truth": {task: [h w]},
+      "prediction": {task: [h w]}}; without labels "truth" is empty.
+    tasks: ids of the label tasks, two columns each (one without truth).
+  """
+  columns = ["input"]
+  for task in tasks:
+    name = labels.TASKS[task].short_name
+    if task in rows[0]["truth"]:
+      columns.append(f"{name}: truth")
+    columns.append(f"{name}: prediction")
+  figure, axes = plt.subplots(
+    len(rows),
+    len(columns),
+    figsize=(2.4 * len(columns), 2.4 * len(rows)),
+    squeeze=False,
+  )
+  for row, cells in zip(rows, axes, strict=True):
+    pictures = [row["input"]]
+    for task in tasks:
+      table = labels.TASKS[task]
+      if task in row["truth"]:
+        pictures.append(_colour(table, row["truth"][task]))
+      pictures.append(_colour(table, row["prediction"][task]))
+    for axis, picture in zip(cells, pictures, strict=True):
+      axis.imshow(picture, interpolation="nearest")
+      axis.set_xticks([])
+      axis.set_yticks([])
+    cells[0].set_ylabel(row["title"], fontsize=7)
+  for axis, title in zip(axes[0], columns, strict=True):
+    axis.set_title(title, fontsize=9)
+  figure.subplots_adjust(wspace=0.04, hspace=0.04)
+  _draw_legends(figure, rows, tasks)
+  _save(figure, path)
+
+
+def _draw_legends(
+  figure: Any, rows: Sequence[Mapping[str, Any]], tasks: Sequence[str]
+) -> None:
+  """A legend per task, of the classes that the maps show."""
+  for number, task in enumerate(tasks):
+    shown = set()
+    for row in rows:
+      for kind in ("truth", "prediction"):
+        shown |= set(np.unique(row[kind].get(task, [])).tolist())
+    table = labels.TASKS[task]
+    handles = [
+      shapes.Patch(facecolor=c.colour, edgecolor="0.5", label=c.name)
+      for value, c in enumerate(table.classes)
+      if value in shown
+    ]
+    figure.legend(
+      handles=handles,
+      title=table.short_name,
+      loc="upper left" if number == 0 else "lower left",
+      bbox_to_anchor=(0.91, 0.89 if number == 0 else 0.10),
+      fontsize=7,
+      title_fontsize=8,
+      frameon=False,
+    )
+
+
+def draw_confusion(
+  path: str | os.PathLike,
+  confusion: Int[np.ndarray, "k k"],
+  task: str,
+  scored: np.ndarray,
+) -> None:
+  """Draws the confusion matrix as shares of each true class, in percent.
+
+  Unscored classes are left out as they are from the scores; a class that
+  does not occur has an empty row.
+  """
+  classes = np.flatnonzero(scored)
+  reduced = confusion[np.ix_(classes, classes)].astype(np.float64)
+  support = reduced.sum(1, keepdims=True)
+  shares = np.divide(
+    100 * reduced, support, out=np.full_like(reduced, np.nan), where=support > 0
+  )
+  names = [labels.TASKS[task].classes[value].name for value in classes]
+  side = 1.8 + 0.36 * len(classes)
+  figure, axis = plt.subplots(figsize=(side + 0.8, side))
+  image = axis.imshow(shares, cmap="viridis", vmin=0, vmax=100)
+  axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+  axis.set_yticks(range(len(names)), names, fontsize=7)
+  axis.set_xlabel("predicted")
+  axis.set_ylabel("true")
+  axis.set_title(f"{labels.TASKS[task].short_name}: % of each true class")
+  _annotate(axis, shares)
+  bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
+  bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(decimals=0))
+  _save(figure, path)
+
+
+def _annotate(axis: Any, shares: Float[np.ndarray, "k k"]) -> None:
+  for row, column in np.argwhere(np.nan_to_num(shares) >= 0.5):
+    share = shares[row, column]
+    axis.text(
+      column,
+      row,
+      f"{share:.0f}",
+      ha="center",
+      va="center",
+      fontsize=6,
+      color="black" if share > 60 else "white",
+    )

@@ -1,0 +1,288 @@
+"""A trained network over the patches of a split: scores and maps."""
+
+import json
+import pathlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from flairhub_jax import atomic, labels, mesh, metrics
+from flairhub_jax.data import geotiff, pipeline, records
+from flairhub_jax.errors import InputError
+
+PredictStep = Callable[[Any, Any], dict[str, dict[str, jax.Array]]]
+
+
+def make_predict_step(model: Any, devices: jax.sharding.Mesh) -> PredictStep:
+  """Returns the jitted `predict_step(variables, batch)`.
+
+  It gives {"classes": {task: uint8 [b h w]}, "confusion": {task: int32 [k k]}};
+  the latter for the tasks of which the batch has labels.
+  """
+
+  def predict_step(variables: Any, batch: Any):
+    logits = model.apply(variables, batch, train=False)["logits"]
+    classes = {
+      task: jnp.argmax(values, -1).astype(jnp.uint8)
+      for task, values in logits.items()
+    }
+    confusion = {
+      task: metrics.confusion_matrix(
+        truth,
+        classes[task].astype(jnp.int32),
+        batch["counted"],
+        labels.TASKS[task].num_classes,
+      )
+      for task, truth in batch["labels"].items()
+    }
+    return {"classes": classes, "confusion": confusion}
+
+  return jax.jit(
+    predict_step,
+    out_shardings={
+      "classes": mesh.split_batch(devices),
+      "confusion": mesh.replicated(devices),
+    },
+  )
+
+
+class SplitRunner:
+  """Runs a network over every patch of a split, once and in order."""
+
+  def __init__(
+    self,
+    model: Any,
+    dataset: records.Dataset,
+    split: str,
+    config: Any,
+    *,
+    with_labels: bool = True,
+  ):
+    """Prepares reading; compilation happens at the first batch.
+
+    Args:
+      model: the network.
+      dataset: converted data.
+      split: which of its splits.
+      config: of the run.
+      with_labels: whether labels are read too.
+
+    Raises:
+      InputError: the data lack what the network needs.
+    """
+    self._devices = mesh.build_mesh()
+    self._reading = pipeline.build_reading(config, with_labels=with_labels)
+    self._reader = pipeline.PatchReader(dataset, split, self._reading)
+    self._step = make_predict_step(model, self._devices)
+    self.batch_size = _evaluation_batch_size(config.data.batch_size)
+    self._num_workers = config.data.num_workers
+    self._split = split
+
+  @property
+  def num_batches(self) -> int:
+    """How many batches hold every patch once."""
+    return pipeline.num_evaluation_batches(len(self._reader), self.batch_size)
+
+  def example_batch(self) -> Any:
+    """The first batch, on the devices: for shapes."""
+    batches = self._read(0, num_workers=0)
+    batch = next(batches)
+    batches.close()
+    return mesh.place_batch(batch, self._devices)
+
+  def _read(
+    self, start_batch: int, num_workers: int
+  ) -> Iterator[dict[str, Any]]:
+    return pipeline.evaluation_batches(
+      self._reader,
+      self._reading,
+      batch_size=mesh.local_batch_size(self.batch_size),
+      start_batch=start_batch,
+      num_workers=num_workers,
+      process=(jax.process_index(), jax.process_count()),
+    )
+
+  def run(
+    self, variables: Any, *, start_batch: int = 0, verb: str = "evaluate"
+  ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yields (host batch, device results) in order, with a progress bar.
+
+    The device works on a batch while the caller handles the one before.
+    """
+    progress = tqdm.tqdm(
+      total=self.num_batches,
+      initial=start_batch,
+      desc=f"{verb} {self._split}",
+      unit="batch",
+      leave=False,
+    )
+    before = None
+    with progress:
+      for batch in self._read(start_batch, self._num_workers):
+        results = self._step(variables, mesh.place_batch(batch, self._devices))
+        if before is not None:
+          yield before
+          progress.update()
+        before = batch, results
+      if before is not None:
+        yield before
+        progress.update()
+
+  def confusion(
+    self, variables: Any, keep: Collection[int] = ()
+  ) -> tuple[dict[str, np.ndarray], dict[int, dict[str, np.ndarray]]]:
+    """Sums the confusion matrices over the split.
+
+    Args:
+      variables: weights of the network.
+      keep: numbers of patches of which the maps are returned too.
+
+    Returns:
+      Matrices int64 [k k] by task, and uint8 [h w] by patch and task.
+    """
+    total: dict[str, np.ndarray] = {}
+    kept: dict[int, dict[str, np.ndarray]] = {}
+    for batch, results in self.run(variables):
+      for task, matrix in results["confusion"].items():
+        total[task] = total.get(task, 0) + np.asarray(matrix, np.int64)
+      for row, index in enumerate(batch["patch"].tolist()):
+        if index in keep and batch["counted"][row]:
+          kept[index] = {
+            task: local_rows(values)[row]
+            for task, values in results["classes"].items()
+          }
+    return total, kept
+
+
+def _evaluation_batch_size(batch_size: int) -> int:
+  """The training batch size, rounded up to what the devices can share."""
+  return -(-batch_size // jax.device_count()) * jax.device_count()
+
+
+def score_tasks(
+  confusion: Mapping[str, np.ndarray], config: Any
+) -> dict[str, metrics.Scores]:
+  """Scores each task; classes of weight 0 are left out."""
+  return {
+    task: metrics.score(matrix, scored_classes(config, task))
+    for task, matrix in confusion.items()
+  }
+
+
+def scored_classes(config: Any, task: str) -> np.ndarray:
+  """Bool [k]: classes with a weight in the loss."""
+  return np.asarray(config.labels[task].class_weights) > 0
+
+
+def prediction_path(
+  out: pathlib.Path, task: str, patch_id: str
+) -> pathlib.Path:
+  """Names a map as the reference does: TASK/PRED_domain_TASK_rest.tif."""
+  domain, _, rest = patch_id.partition("_")
+  return out / task / f"PRED_{domain}_{task}_{rest}.tif"
+
+
+def write_maps(
+  runner: SplitRunner,
+  variables: Any,
+  *,
+  dataset: records.Dataset,
+  split: str,
+  tasks: tuple[str, ...],
+  out: pathlib.Path,
+  origin: Mapping[str, Any],
+) -> int:
+  """Writes a georeferenced class map per patch and task; continues if killed.
+
+  Args:
+    runner: the network over the split.
+    variables: its weights.
+    dataset: converted data.
+    split: which of its splits.
+    tasks: label tasks of the network.
+    out: folder of the maps.
+    origin: what made them; a folder of another origin is refused.
+
+  Returns:
+    Number of patches.
+
+  Raises:
+    InputError: `out` holds maps of another origin.
+  """
+  _claim(out, origin)
+  table = pipeline.PatchTable(dataset, split)
+  num_patches = dataset.splits[split].num_patches
+  for task in tasks:
+    (out / task).mkdir(exist_ok=True)
+  done = _num_written(table, num_patches, tasks, out)
+  start = done // runner.batch_size
+  if start == runner.num_batches:
+    return num_patches
+  for batch, results in runner.run(
+    variables, start_batch=start, verb="predict"
+  ):
+    local = {
+      task: local_rows(values) for task, values in results["classes"].items()
+    }
+    for row, index in enumerate(batch["patch"]):
+      if batch["counted"][row]:
+        _write_patch(table[index], {t: local[t][row] for t in tasks}, out)
+  return num_patches
+
+
+def local_rows(values: jax.Array) -> np.ndarray:
+  """The rows this process computed, in order."""
+  shards = sorted(
+    values.addressable_shards, key=lambda shard: shard.index[0].start or 0
+  )
+  return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+def _claim(out: pathlib.Path, origin: Mapping[str, Any]) -> None:
+  marker = out / "origin.json"
+  if marker.exists():
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    if found != dict(origin):
+      raise InputError(out, f"maps of {dict(origin)}", found)
+    return
+  if out.exists() and any(out.iterdir()):
+    raise InputError(out, "an empty folder or maps of this run", "other files")
+  out.mkdir(parents=True, exist_ok=True)
+  atomic.write_text(marker, json.dumps(dict(origin), indent=2) + "\n")
+
+
+def _num_written(
+  table: pipeline.PatchTable,
+  num_patches: int,
+  tasks: tuple[str, ...],
+  out: pathlib.Path,
+) -> int:
+  """Maps are written in order: counts those up to the first missing one."""
+  for index in range(num_patches):
+    patch_id = table[index]["patch_id"]
+    if not all(prediction_path(out, t, patch_id).exists() for t in tasks):
+      return index
+  return num_patches
+
+
+def _write_patch(
+  patch: Mapping[str, Any], classes: Mapping[str, np.ndarray], out: pathlib.Path
+) -> None:
+  georeference = geotiff.Georeference(
+    crs=patch["crs"],
+    transform=tuple(patch["transform"]),
+    height=patch["height"],
+    width=patch["width"],
+  )
+  for task, values in classes.items():
+    geotiff.write_raster(
+      prediction_path(out, task, patch["patch_id"]),
+      values,
+      georeference,
+      palette=labels.TASKS[task].palette,
+      description=f"{labels.TASKS[task].short_name} of {patch['patch_id']}",
+    )

@@ -1,0 +1,141 @@
+"""What an evaluation leaves: scores as JSON and table, figures."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from flairhub_jax import atomic, figures, labels, metrics
+from flairhub_jax.data import records
+from flairhub_jax.modalities import MODALITIES
+
+
+def scores_as_json(
+  confusion: Mapping[str, np.ndarray], scored: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  """Returns all scores by task, in percent, with the majority baseline."""
+  result = {}
+  for task, matrix in confusion.items():
+    scores = metrics.score(matrix, scored[task])
+    baseline = metrics.score(
+      metrics.majority_confusion(matrix, scored[task]), scored[task]
+    )
+    result[task] = {
+      **scores.summary(),
+      "majority": baseline.summary(),
+      "classes": {
+        labels.TASKS[task].classes[value].name: {
+          "iou": float(scores.iou[row]),
+          "f_score": float(scores.f_score[row]),
+          "precision": float(scores.precision[row]),
+          "recall": float(scores.recall[row]),
+          "pixels": int(scores.support[row]),
+          "majority_iou": float(baseline.iou[row]),
+        }
+        for row, value in enumerate(scores.classes)
+      },
+      "confusion": matrix.tolist(),
+    }
+  return result
+
+
+def format_table(scores: Mapping[str, Any], heading: str) -> str:
+  """Renders `scores_as_json` as text; classes without a pixel are dashes."""
+  lines = []
+  for task, values in scores.items():
+    title = f"{labels.TASKS[task].short_name} ({task}), {heading}"
+    total = max(1, sum(c["pixels"] for c in values["classes"].values()))
+    lines += [
+      "",
+      title,
+      f"{'class':24} {'pixels %':>9} {'IoU %':>8} {'majority %':>11}",
+      "-" * 55,
+    ]
+    for name, row in values["classes"].items():
+      share = 100 * row["pixels"] / total
+      iou = f"{row['iou']:8.2f}" if row["pixels"] else f"{'-':>8}"
+      lines.append(f"{name:24} {share:9.2f} {iou} {row['majority_iou']:11.2f}")
+    lines.append("-" * 55)
+    for name, key in (("mIoU", "miou"), ("OA", "overall_accuracy")):
+      lines.append(
+        f"{name:34} {values[key]:8.2f} {values['majority'][key]:11.2f}"
+      )
+  return "\n".join(lines)
+
+
+def chosen_patches(num_patches: int, count: int = 5) -> list[int]:
+  """Numbers of `count` patches spread evenly over a split: no favourites."""
+  return np.unique(np.linspace(0, num_patches - 1, count).astype(int)).tolist()
+
+
+def write_results(
+  folder: pathlib.Path,
+  confusion: Mapping[str, np.ndarray],
+  scored: Mapping[str, np.ndarray],
+  origin: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Writes scores.json and a confusion figure per task; returns the scores."""
+  folder.mkdir(parents=True, exist_ok=True)
+  scores = scores_as_json(confusion, scored)
+  text = json.dumps({**origin, "tasks": scores}, indent=2) + "\n"
+  atomic.write_text(folder / "scores.json", text)
+  for task, matrix in confusion.items():
+    figures.draw_confusion(
+      folder / f"confusion_{task}.png", matrix, task, scored[task]
+    )
+  return scores
+
+
+def draw_maps(
+  path: pathlib.Path,
+  dataset: records.Dataset,
+  split: str,
+  maps: Mapping[int, Mapping[str, np.ndarray]],
+) -> None:
+  """Draws input | truth | prediction of some patches.
+
+  Args:
+    path: PNG to write.
+    dataset: converted data.
+    split: which of its splits.
+    maps: predicted classes [h w] by patch number and task.
+  """
+  streams = dataset.splits[split].streams
+  modality = next(name for name in MODALITIES if name in streams)
+  tasks = tuple(next(iter(maps.values())))
+  rows = []
+  for index, prediction in sorted(maps.items()):
+    rows.append(
+      {
+        "title": _patch_id(dataset, split, index),
+        "input": _picture(dataset, split, modality, index),
+        "truth": {
+          task: dataset.open_stream(split, task)[index]["labels"][
+            ..., labels.TASKS[task].band
+          ]
+          for task in tasks
+          if task in streams
+        },
+        "prediction": prediction,
+      }
+    )
+  figures.draw_patches(path, rows, tasks)
+
+
+def _patch_id(dataset: records.Dataset, split: str, index: int) -> str:
+  record = dataset.open_stream(split, "PATCH")[index]
+  return json.loads(bytes(record["json"]))["patch_id"]
+
+
+def _picture(
+  dataset: records.Dataset, split: str, modality: str, index: int
+) -> np.ndarray:
+  record = dataset.open_stream(split, modality)[index]
+  if "values" not in record:
+    return np.full((8, 8, 3), 255, np.uint8)  # this patch lacks the sensor
+  values = record["values"]
+  if values.ndim == 4:  # the median over the dates hides most clouds
+    values = np.nanmedian(values.astype(np.float64), 0)
+  return figures.composite(values, MODALITIES[modality].bands)

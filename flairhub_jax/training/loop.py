@@ -1,0 +1,211 @@
+"""The training loop, from top to bottom."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import tqdm
+
+from flairhub_jax import checkpoint, mesh, metrics, run_directory
+from flairhub_jax.data import pipeline, records
+from flairhub_jax.errors import InputError
+from flairhub_jax.training import optim, step, tracking
+from flairhub_jax.training.state import TrainState, init_state
+
+Evaluate = Callable[[Mapping[str, Any]], Mapping[str, metrics.Scores]]
+
+
+class NonFiniteLossError(RuntimeError):
+  """The loss is no number any more; names the step and its patches."""
+
+
+def resolve(config: Any, dataset: records.Dataset) -> Any:
+  """Fills in what depends on the data: steps, best metric, fingerprint.
+
+  Raises:
+    InputError: there is nothing to train on.
+  """
+  config = config.copy_and_resolve_references()
+  if "train" not in dataset.splits:
+    raise InputError(dataset.folder, "a train split", sorted(dataset.splits))
+  num_patches = dataset.splits["train"].num_patches
+  batch_size = config.data.batch_size
+  mesh.local_batch_size(batch_size)
+  with config.unlocked():
+    config.data.fingerprint = dataset.fingerprint
+    if config.train.num_steps is None:
+      passes = config.train.num_epochs * num_patches
+      config.train.num_steps = max(1, passes // batch_size)
+    if config.train.validate_every is None:
+      config.train.validate_every = max(1, num_patches // batch_size)
+    if config.train.best_metric is None:
+      config.train.best_metric = f"{config.data.tasks[0]}/miou"
+  for name in ("num_steps", "validate_every", "save_every", "log_every"):
+    if config.train[name] < 1:
+      raise InputError(f"config.train.{name}", "at least 1", config.train[name])
+  return config
+
+
+def train(
+  config: Any,
+  run: run_directory.RunDirectory,
+  *,
+  dataset: records.Dataset,
+  model: Any,
+  evaluate: Evaluate | None,
+) -> TrainState:
+  """Trains `model`, or continues where the run was interrupted.
+
+  Args:
+    config: resolved configuration.
+    run: where everything is written.
+    dataset: converted data.
+    model: the network, `apply(variables, batch, train=…)`.
+    evaluate: scores by task of the network's variables on the validation
+      split; None without one.
+
+  Returns:
+    The last state.
+
+  Raises:
+    NonFiniteLossError: training diverged; checkpoints hold the state before.
+  """
+  # ---- set up ----
+  num_steps = config.train.num_steps
+  devices = mesh.build_mesh()
+  replicated = mesh.replicated(devices)
+  reading = pipeline.build_reading(config)
+  reader = pipeline.PatchReader(dataset, "train", reading)
+  reading_order = dict(
+    batch_size=mesh.local_batch_size(config.data.batch_size),
+    seed=config.seed,
+    augment=config.data.augment,
+    num_workers=config.data.num_workers,
+    process=(jax.process_index(), jax.process_count()),
+  )
+  optimizer, schedule = optim.build_optimizer(config.optim, num_steps)
+  train_step = jax.jit(
+    step.make_train_step(model, optimizer, config),
+    donate_argnames="state",
+    out_shardings=(replicated, replicated),
+  )
+
+  # ---- restore, or draw parameters ----
+  example = _example_batch(reader, reading, devices)
+  rng = jax.random.key(config.seed)
+
+  def init() -> TrainState:
+    return init_state(model, optimizer, rng, example)
+
+  checkpoints = checkpoint.Checkpoints(run.checkpoints)
+  start_step = checkpoints.latest_step() or 0
+  if start_step:
+    state = checkpoints.restore(start_step, jax.eval_shape(init), replicated)
+  else:
+    state = jax.jit(init, out_shardings=replicated)()
+  tracker = tracking.Tracker(run, start_step)
+  num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
+  tracking.logger.info(
+    "step %d of %d, %d parameters, %d devices (%s)",
+    start_step,
+    num_steps,
+    num_parameters,
+    jax.device_count(),
+    jax.default_backend(),
+  )
+
+  # ---- batch, step, log, save, evaluate ----
+  batches = pipeline.train_batches(
+    reader, reading, start_step=start_step, **reading_order
+  )
+  progress = tqdm.tqdm(
+    total=num_steps, initial=start_step, unit="step", desc="train"
+  )
+  window, window_start = [], time.monotonic()
+  try:
+    for number in range(start_step + 1, num_steps + 1):
+      batch = next(batches)
+      state, step_metrics = train_step(state, mesh.place_batch(batch, devices))
+      window.append((number, batch["patch"], step_metrics))
+      progress.update()
+
+      is_last = number == num_steps
+      is_validation = number % config.train.validate_every == 0 or is_last
+      is_save = number % config.train.save_every == 0 or is_validation
+      if number % config.train.log_every == 0 or is_save:
+        values = _read_window(window, dataset)
+        seconds = time.monotonic() - window_start
+        values["learning_rate"] = float(schedule(number - 1))
+        values["patches_per_second"] = (
+          len(window) * config.data.batch_size / seconds
+        )
+        tracker.write("train", number, values)
+        progress.set_postfix(
+          loss=f"{values['loss']:.3f}", lr=f"{values['learning_rate']:.1e}"
+        )
+        window, window_start = [], time.monotonic()
+
+      best_metric = None
+      if is_validation and evaluate is not None:
+        scores = _flatten(evaluate(state.variables))
+        if config.train.best_metric not in scores:
+          raise InputError(
+            "config.train.best_metric",
+            f"one of {sorted(scores)}",
+            config.train.best_metric,
+          )
+        best_metric = scores[config.train.best_metric]
+        tracker.write("valid", number, scores)
+        progress.write(
+          f"step {number}: {config.train.best_metric} {best_metric:.2f}"
+        )
+        window_start = time.monotonic()
+      if is_save:
+        checkpoints.save(state, number, best_metric)
+  finally:
+    batches.close()
+    checkpoints.close()
+    tracker.close()
+    progress.close()
+  return state
+
+
+def _example_batch(
+  reader: pipeline.PatchReader, reading: pipeline.Reading, devices: Any
+) -> Any:
+  """A batch of the right shapes: one patch per device of this process."""
+  batches = pipeline.evaluation_batches(
+    reader, reading, batch_size=jax.local_device_count()
+  )
+  batch = next(batches)
+  batches.close()
+  return mesh.place_batch(batch, devices)
+
+
+def _read_window(
+  window: list[tuple[int, Any, Mapping[str, jax.Array]]],
+  dataset: records.Dataset,
+) -> dict[str, float]:
+  """Fetches the metrics since the last log: the only wait for the device."""
+  fetched = jax.device_get([step_metrics for _, _, step_metrics in window])
+  for (number, patches, _), values in zip(window, fetched, strict=True):
+    if not math.isfinite(values["loss"]):
+      table = pipeline.PatchTable(dataset, "train")
+      ids = ", ".join(table[i]["patch_id"] for i in patches)
+      raise NonFiniteLossError(
+        f"step {number}: the loss is {values['loss']}; patches {ids}"
+      )
+  return {
+    name: float(sum(values[name] for values in fetched) / len(fetched))
+    for name in fetched[0]
+  }
+
+
+def _flatten(scores: Mapping[str, metrics.Scores]) -> dict[str, float]:
+  return {
+    f"{task}/{name}": value
+    for task, task_scores in scores.items()
+    for name, value in task_scores.summary().items()
+  }

@@ -1,0 +1,51 @@
+"""All of a run that must survive a restart."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, Key
+
+
+@flax.struct.dataclass
+class TrainState:
+  """The state of training; its step is also the position in the data.
+
+  Attributes:
+    step: updates already applied.
+    params: the network's parameters.
+    batch_stats: running statistics of its batch normalisations.
+    opt_state: the optimiser's moments.
+    rng: base key; step n uses `fold_in(rng, n)`.
+  """
+
+  step: Int[Array, ""]
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  rng: Key[Array, ""]
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What `Segmenter.apply` takes."""
+    return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+  model: Any,
+  optimizer: optax.GradientTransformation,
+  rng: Key[Array, ""],
+  batch: Any,
+) -> TrainState:
+  """Draws parameters for the shapes of `batch`; pure, to be jitted."""
+  rng_params, rng_steps = jax.random.split(rng)
+  variables = model.init(rng_params, batch)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables["params"],
+    batch_stats=variables.get("batch_stats", {}),
+    opt_state=optimizer.init(variables["params"]),
+    rng=rng_steps,
+  )

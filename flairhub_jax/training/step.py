@@ -1,0 +1,66 @@
+"""One update: a pure function of state and batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flairhub_jax.training.losses import total_loss
+from flairhub_jax.training.state import TrainState
+
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def make_train_step(
+  model: Any, optimizer: optax.GradientTransformation, config: Any
+) -> TrainStep:
+  """Returns `train_step(state, batch) -> (state, metrics)`, to be jitted.
+
+  The metrics are scalars: `loss`, `loss/<task>`, `gradient_norm`.
+  """
+  tasks = config.data.tasks
+  class_weights = {
+    task: jnp.asarray(config.labels[task].class_weights, jnp.float32)
+    for task in tasks
+  }
+  task_weights = {task: config.labels[task].weight for task in tasks}
+  auxiliary_weight = config.auxiliary_weight
+
+  def train_step(state: TrainState, batch: Any):
+    rng = jax.random.fold_in(state.rng, state.step)
+
+    def loss_fn(params):
+      outputs, updates = model.apply(
+        {"params": params, "batch_stats": state.batch_stats},
+        batch,
+        train=True,
+        rngs={"dropout": rng},
+        mutable=["batch_stats"],
+      )
+      loss, parts = total_loss(
+        outputs, batch["labels"], class_weights, task_weights, auxiliary_weight
+      )
+      return loss, (parts, updates.get("batch_stats", {}))
+
+    (loss, (parts, batch_stats)), gradients = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(state.params)
+    updates, opt_state = optimizer.update(
+      gradients, state.opt_state, state.params
+    )
+    metrics = {
+      "loss": loss,
+      **{f"loss/{name}": value for name, value in parts.items()},
+      "gradient_norm": optax.global_norm(gradients),
+    }
+    state = state.replace(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+    )
+    return state, metrics
+
+  return train_step
