@@ -4,8 +4,6 @@ import json
 import pathlib
 from typing import Any
 
-import ml_collections
-
 from flairhub_jax import atomic, configuration
 from flairhub_jax.errors import InputError
 
@@ -34,9 +32,7 @@ class RunDirectory:
     return self.path / "results" / split
 
 
-def start_or_continue(
-  path: str | pathlib.Path, config: ml_collections.ConfigDict
-) -> RunDirectory:
+def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
   """Makes the folder of a new run, or accepts the one this config began.
 
   Raises:
@@ -66,7 +62,7 @@ def start_or_continue(
 
 def open_run(
   path: str | pathlib.Path,
-) -> tuple[RunDirectory, ml_collections.ConfigDict]:
+) -> tuple[RunDirectory, Any]:
   """Opens the folder of a run with its configuration.
 
   Raises:

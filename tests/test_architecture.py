@@ -15,6 +15,7 @@ LEVELS = {
   "atomic": 0,
   "modalities": 0,
   "labels": 0,
+  "configuration": 0,
   "data": 1,
   "models": 1,
   "metrics": 1,

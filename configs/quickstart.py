@@ -1,0 +1,31 @@
+"""Four sensors, both tasks, a network small enough for two CPU cores.
+
+`make quickstart` trains it on 250 simulated patches of 128 pixels in a few
+minutes.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns aerial + elevation + Sentinel-2 + Sentinel-1 on a small Swin."""
+  config = base.get_config()
+  config.data.path = "quickstart/records"
+  config.data.modalities = (
+    "AERIAL_RGBI",
+    "DEM_ELEV",
+    "SENTINEL2_TS",
+    "SENTINEL1-ASC_TS",
+    "SENTINEL1-DESC_TS",
+  )
+  config.data.tasks = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
+  config.data.batch_size = 8
+  config.data.augment = True
+  config.data.date_buckets = (16,)  # one length, one compilation
+  config.model.encoder = "swin_nano"
+  config.optim.learning_rate = 2e-3
+  config.optim.div_factor = 10.0
+  config.train.num_epochs = 20
+  return config

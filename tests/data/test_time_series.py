@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from flairhub_jax.data import time_series
+
+
+def as_days(*dates):
+  return np.array(dates, "datetime64[D]").astype(np.int32)
+
+
+def test_days_are_counted_from_each_dates_own_year():
+  days = time_series.days_from_reference(
+    as_days("2019-05-15", "2019-05-14", "2020-03-01", "2021-12-31"), "05-15"
+  )
+  np.testing.assert_array_equal(days, [0, -1, -75, 230])
+
+
+def test_clear_dates_equal_the_references(shared):
+  fixture = np.load(shared / "parity/units/filter_time_series.npz")
+  settings = [(1, 1, 0.05), (50, 50, 0.05), (0, 0, 0.0), (1, 1, 0.2)]
+  compared = 0
+  for key in fixture.files:
+    case, name = key.split("/")
+    if name == "mask":
+      continue
+    max_cloud, max_snow, max_cover = settings[int(name[-1])]
+    selected = time_series.select_clear_dates(
+      np.moveaxis(fixture[f"{case}/mask"], 1, -1),
+      max_cloud=max_cloud,
+      max_snow=max_snow,
+      max_cover=max_cover,
+      fallback="snow_free",
+    )
+    np.testing.assert_array_equal(selected, fixture[key], err_msg=key)
+    compared += 1
+  assert compared >= 16
+
+
+def test_without_a_clear_date_the_least_covered_one_is_kept():
+  mask = np.full((3, 2, 2, 2), 90, np.uint8)
+  mask[1, 0, 0] = 0
+  selected = time_series.select_clear_dates(
+    mask, max_cloud=1, max_snow=1, max_cover=0.05
+  )
+  np.testing.assert_array_equal(selected, [False, True, False])
+
+
+def test_missing_pixels_take_the_median_and_empty_dates_go():
+  values = np.ones((3, 2, 2, 1), np.float32)
+  values[0, 0, 0, 0] = np.nan
+  values[0, 1] = 3.0
+  values[2] = np.nan
+  filled, usable = time_series.fill_missing_pixels(values)
+  assert filled[0, 0, 0, 0] == 3.0
+  np.testing.assert_array_equal(usable, [True, True, False])
+  assert np.isfinite(filled).all()
+
+
+@pytest.mark.parametrize(("num_dates", "bucket"), [(0, 4), (4, 4), (5, 8)])
+def test_the_smallest_bucket_that_holds_the_series(num_dates, bucket):
+  assert time_series.bucket_length(num_dates, (8, 4)) == bucket
+
+
+def test_a_series_longer_than_every_bucket_is_thinned_evenly():
+  assert time_series.bucket_length(30, (4, 8)) == 8
+  np.testing.assert_array_equal(time_series.thin(9, 5), [0, 2, 4, 6, 8])
+  np.testing.assert_array_equal(time_series.thin(3, 5), [0, 1, 2])
+
+
+def test_no_pixel_value_is_lost_when_nothing_is_missing():
+  values = np.random.default_rng(0).random((4, 3, 3, 2), np.float32)
+  filled, usable = time_series.fill_missing_pixels(values)
+  assert filled is values and usable.all()

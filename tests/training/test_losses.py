@@ -1,0 +1,68 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flairhub_jax.training import losses
+
+
+def test_cross_entropy_equals_the_references(shared):
+  fixture = np.load(shared / "parity/units/cross_entropy.npz")
+  logits = jnp.moveaxis(jnp.asarray(fixture["logits"]), 1, -1)
+  truth = jnp.asarray(fixture["targets"])
+  weights = jnp.asarray(fixture["weight"])
+  loss, gradient = jax.value_and_grad(losses.weighted_cross_entropy)(
+    logits, truth, weights
+  )
+  np.testing.assert_allclose(loss, fixture["loss"], rtol=1e-6)
+  np.testing.assert_allclose(
+    np.moveaxis(gradient, -1, 1), fixture["grad"], atol=1e-8
+  )
+
+
+def test_a_batch_without_counting_pixels_has_loss_zero_not_nan():
+  logits = jnp.ones((1, 2, 2, 3))
+  truth = jnp.full((1, 2, 2), 2)
+  weights = jnp.array([1.0, 1.0, 0.0])
+  loss, gradient = jax.value_and_grad(losses.weighted_cross_entropy)(
+    logits, truth, weights
+  )
+  assert loss == 0
+  assert not gradient.any()
+
+
+def test_labels_beyond_the_classes_count_nothing():
+  logits = jax.random.normal(jax.random.key(0), (1, 1, 2, 3))
+  weights = jnp.ones(3)
+  both = losses.weighted_cross_entropy(logits, jnp.array([[[1, 255]]]), weights)
+  one = losses.weighted_cross_entropy(
+    logits[:, :, :1], jnp.array([[[1]]]), weights
+  )
+  np.testing.assert_allclose(both, one, rtol=1e-6)
+
+
+def test_auxiliary_losses_enter_the_sum_with_their_weight():
+  logits = {
+    name: jax.random.normal(jax.random.key(i), (1, 2, 2, 3))
+    for i, name in enumerate("abc")
+  }
+  truth = {"task": jnp.array([[[0, 1], [2, 1]]])}
+  weights = {"task": jnp.ones(3)}
+  total, parts = losses.total_loss(
+    {
+      "logits": {"task": logits["a"]},
+      "aux": {"x": {"task": logits["b"]}, "y": {"task": logits["c"]}},
+    },
+    truth,
+    weights,
+    {"task": 2.0},
+    1.5,
+  )
+  one = {
+    name: losses.weighted_cross_entropy(x, truth["task"], weights["task"])
+    for name, x in logits.items()
+  }
+  expected = 2 * (one["a"] + 1.5 * (one["b"] + one["c"]) / 2)
+  np.testing.assert_allclose(total, expected, rtol=1e-6)
+  np.testing.assert_allclose(
+    parts["task/aux"], (one["b"] + one["c"]) / 2, rtol=1e-6
+  )
