@@ -1,0 +1,163 @@
+"""Acquisition dates of time series, from the published GeoPackages.
+
+The three files have 241,000 rows each, of about 1 kB of JSON. The patches of a
+region share their dates, so only a few thousand texts differ; the parsed
+result is kept as a small `.npz` beside other results of the caller.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import pyogrio.errors
+import pyogrio.raw
+
+from flairhub_jax import atomic
+from flairhub_jax.errors import InputError, InputErrors
+
+_FIELDS = ("patch_id", "acquisition_dates")
+
+
+def metadata_file(folder: str | os.PathLike, modality: str) -> pathlib.Path:
+  """Returns where in `folder` the dates of a series are published."""
+  sensor = modality.removesuffix("_TS")
+  return pathlib.Path(folder) / f"GLOBAL_{sensor}_MTD_DATES.gpkg"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+  """Dates of all patches of a file.
+
+  Attributes:
+    patch_ids: ASCII bytes [n].
+    series: int32 [n], which series a patch has.
+    starts: int64 [m + 1], where each series begins in `days`.
+    days: int32 [...], days since 1970-01-01 of all series, one after another.
+  """
+
+  patch_ids: np.ndarray
+  series: np.ndarray
+  starts: np.ndarray
+  days: np.ndarray
+
+
+def read_dates(
+  path: str | os.PathLike,
+  patch_ids: Sequence[str],
+  *,
+  cache: str | os.PathLike,
+) -> list[np.ndarray]:
+  """Returns when each image of each patch was taken.
+
+  Args:
+    path: a `GLOBAL_*_MTD_DATES.gpkg`.
+    patch_ids: the patches, in the order wanted.
+    cache: folder for the parsed file; made if need be. A file that has
+      changed is parsed anew.
+
+  Returns:
+    For each patch int32 [t], days since 1970-01-01 in the order of the images;
+    several may fall on one day. Patches of the same dates share one array.
+
+  Raises:
+    InputError: the file is missing or no such GeoPackage, has bad JSON or a
+      bad date.
+    InputErrors: it lacks patches, a line each.
+  """
+  path = pathlib.Path(path).resolve()
+  if not path.is_file():
+    raise InputError(path, "a GeoPackage of dates", "no file of that name")
+  table = _load_table(path, pathlib.Path(cache))
+  rows = {name.decode(): i for i, name in enumerate(table.patch_ids.tolist())}
+  missing = [patch_id for patch_id in patch_ids if patch_id not in rows]
+  if missing:
+    raise InputErrors(
+      [
+        str(InputError(path, f"dates of patch {patch_id}", "no such row"))
+        for patch_id in missing
+      ]
+    )
+  every = np.split(table.days, table.starts[1:-1])
+  return [every[table.series[rows[patch_id]]] for patch_id in patch_ids]
+
+
+def _load_table(path: pathlib.Path, cache: pathlib.Path) -> _Table:
+  status = path.stat()
+  key = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+  cached = cache / f"dates-{hashlib.sha256(key.encode()).hexdigest()}.npz"
+  try:
+    with np.load(cached, allow_pickle=False) as arrays:
+      return _Table(**arrays)
+  except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+    # Not there, or not what was written: the source is always at hand.
+    pass
+  table = _parse_geopackage(path)
+  cache.mkdir(parents=True, exist_ok=True)
+  with atomic.write_aside(cached) as aside:
+    np.savez(aside, **vars(table))
+  return table
+
+
+def _parse_geopackage(path: pathlib.Path) -> _Table:
+  try:
+    metadata, _, _, columns = pyogrio.raw.read(
+      path, columns=list(_FIELDS), read_geometry=False
+    )
+  except (
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+  ) as error:
+    raise InputError(path, "a readable GeoPackage", error) from error
+  fields = dict(zip(metadata["fields"], columns, strict=True))
+  for name in _FIELDS:
+    if name not in fields:
+      raise InputError(path, f"a column {name}", sorted(fields))
+  patch_ids, texts = (fields[name] for name in _FIELDS)
+  numbers: dict[str, int] = {}
+  series, days = [], []
+  for patch_id, text in zip(patch_ids, texts, strict=True):
+    if text not in numbers:
+      numbers[text] = len(days)
+      days.append(_parse_dates(path, patch_id, text))
+    series.append(numbers[text])
+  lengths = [len(each) for each in days]
+  return _Table(
+    patch_ids=np.array([str(name).encode() for name in patch_ids], "S"),
+    series=np.array(series, np.int32),
+    starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    days=np.concatenate([np.zeros(0, np.int32), *days]),
+  )
+
+
+def _parse_dates(path: pathlib.Path, patch_id: str, text: str) -> np.ndarray:
+  """Parses `{"0": "YYYYMMDD", ...}`; images are in the order of the keys."""
+  where = f"{path}, patch {patch_id}, acquisition_dates"
+  try:
+    dates = json.loads(text)
+    # As numbers: as texts, "10" would come before "2".
+    keys = sorted(dates.keys(), key=int)
+  except (ValueError, TypeError, AttributeError) as error:
+    raise InputError(
+      where, 'JSON like {"1": "20210114"}', repr(text)[:80]
+    ) from error
+  days = np.empty(len(keys), np.int32)
+  for i, key in enumerate(keys):
+    days[i] = _days_since_1970(where, dates[key])
+  return days
+
+
+def _days_since_1970(where: str, date: object) -> int:
+  try:
+    # strptime alone would take "2021114" too.
+    if len(date) != 8:
+      raise ValueError("not eight digits")
+    parsed = datetime.datetime.strptime(date, "%Y%m%d")
+  except (ValueError, TypeError) as error:
+    raise InputError(where, "dates as YYYYMMDD", repr(date)) from error
+  return (parsed - datetime.datetime(1970, 1, 1)).days

@@ -1,0 +1,117 @@
+"""Split files: one row a patch, one column a modality, mask or task."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+
+from flairhub_jax.errors import InputError
+from flairhub_jax.labels import TASKS
+from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
+
+COLUMNS = (*MODALITIES, SNOW_CLOUD_MASK, *TASKS)
+
+# Patch ids become file names, so they may not climb out of a folder or hide.
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """The patches of a split and their files.
+
+  Cells stay strings as they stand in the file: the published training split
+  has 1.5 million of them.
+
+  Attributes:
+    path: the CSV.
+    patch_ids: one per patch, all different.
+    cells: column -> one path per patch, relative to the CSV's folder; an
+      empty one says that the patch lacks this modality.
+  """
+
+  path: pathlib.Path
+  patch_ids: tuple[str, ...]
+  cells: Mapping[str, tuple[str, ...]]
+
+  def __len__(self) -> int:
+    """Number of patches."""
+    return len(self.patch_ids)
+
+  def file(self, column: str, index: int) -> str | None:
+    """Returns the path of a patch's file, or None if the patch lacks it."""
+    cell = self.cells[column][index]
+    return os.path.normpath(self.path.parent / cell) if cell else None
+
+
+def read_split(path: str | os.PathLike) -> Split:
+  """Reads a split CSV, separated by `,` or `;`.
+
+  Args:
+    path: UTF-8, with a header of `patch_id` and any of the published columns.
+
+  Raises:
+    InputError: the file cannot be read, has an unknown or double column, no
+      `patch_id`, no patch, an unsafe or double id, or a row of another length.
+  """
+  path = pathlib.Path(path)
+  try:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+      header = file.readline()
+      # No published column name has either sign in it.
+      delimiter = ";" if ";" in header else ","
+      names = [
+        name.strip()
+        for name in next(csv.reader([header], delimiter=delimiter), [])
+      ]
+      _check_header(path, names)
+      rows = list(_rows(path, names, csv.reader(file, delimiter=delimiter)))
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise InputError(path, "a readable CSV (UTF-8)", error) from error
+  if not rows:
+    raise InputError(path, "at least one patch", "only a header")
+  columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+  return Split(path, columns.pop("patch_id"), columns)
+
+
+def _check_header(path: pathlib.Path, names: list[str]) -> None:
+  if "patch_id" not in names:
+    raise InputError(f"{path}, header", "a column patch_id", names)
+  for name in names:
+    if name != "patch_id" and name not in COLUMNS:
+      raise InputError(
+        f"{path}, column {name!r}",
+        f"one of patch_id, {', '.join(COLUMNS)}",
+        repr(name),
+      )
+    if names.count(name) > 1:
+      raise InputError(f"{path}, column {name!r}", "it once", "it twice")
+
+
+def _rows(
+  path: pathlib.Path, names: list[str], reader: Iterator[list[str]]
+) -> Iterator[list[str]]:
+  patch_id_column = names.index("patch_id")
+  first_line: dict[str, int] = {}
+  for number, row in enumerate(reader, start=2):
+    if not row:
+      continue
+    if len(row) != len(names):
+      raise InputError(f"{path}, row {number}", f"{len(names)} cells", len(row))
+    row = [cell.strip() for cell in row]
+    patch_id = row[patch_id_column]
+    if not _SAFE_ID.fullmatch(patch_id):
+      raise InputError(
+        f"{path}, row {number}, patch_id",
+        "letters, digits, '.', '_' and '-', no '.' in front",
+        repr(patch_id),
+      )
+    if patch_id in first_line:
+      raise InputError(
+        f"{path}, row {number}, patch_id",
+        f"{patch_id!r} once",
+        f"it in row {first_line[patch_id]} too",
+      )
+    first_line[patch_id] = number
+    yield row
