@@ -1,0 +1,385 @@
+"""Layers the networks share, with PyTorch's conventions where they differ.
+
+Channels are last everywhere. Products run in `dtype`, parameters and
+normalisation stay in float32.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Initializer = Callable[..., Array]
+
+# Maps up to this many pixels take the gathered form of a padded convolution.
+_GATHER_PIXELS = 1024
+# Names of PyTorch's `padding_mode` and what numpy calls the same.
+PADDING_MODES = {
+  "zeros": "constant",
+  "reflect": "reflect",
+  "replicate": "edge",
+  "circular": "wrap",
+}
+
+
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+  """Exact GELU; through erf, which is faster here than jax.nn's erfc."""
+  return x * (0.5 * (1.0 + jax.lax.erf(x * math.sqrt(0.5))))
+
+
+def torch_uniform(fan_in: int) -> Initializer:
+  """Uniform in ±1/sqrt(fan_in): PyTorch's default for weights and biases."""
+  bound = 1.0 / math.sqrt(fan_in)
+
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+truncated_normal = nn.initializers.truncated_normal(0.02, lower=-100, upper=100)
+kaiming_uniform = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
+xavier_uniform = nn.initializers.xavier_uniform()
+zeros = nn.initializers.zeros_init()
+ones = nn.initializers.ones_init()
+
+
+class Dense(nn.Module):
+  """Linear map of the last axis, also every 1x1 convolution.
+
+  Attributes:
+    features: width of the result.
+    use_bias: whether a bias is added.
+    dtype: type of the product and of the result.
+    kernel_init: initialiser of `kernel` [in out]; None: PyTorch's default.
+    bias_init: initialiser of `bias` [out]; None: PyTorch's default.
+  """
+
+  features: int
+  use_bias: bool = True
+  dtype: Any = jnp.float32
+  kernel_init: Initializer | None = None
+  bias_init: Initializer | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n d"]:
+    """Returns `x @ kernel + bias`."""
+    width = x.shape[-1]
+    default = torch_uniform(width)
+    kernel = self.param(
+      "kernel", self.kernel_init or default, (width, self.features)
+    )
+    y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+    if self.use_bias:
+      bias = self.param("bias", self.bias_init or default, (self.features,))
+      y = y + bias.astype(self.dtype)
+    return y
+
+
+class Conv(nn.Module):
+  """2-D convolution with any of PyTorch's padding modes.
+
+  Attributes:
+    features: number of output channels.
+    kernel: side of the kernel.
+    stride: step in pixels.
+    padding: pixels added on each side.
+    padding_mode: "zeros", "reflect", "replicate" or "circular".
+    use_bias: whether a bias is added.
+    dtype: type of the product and of the result.
+    kernel_init: initialiser of `kernel` [h w in out]; None: PyTorch's.
+    bias_init: initialiser of `bias` [out]; None: PyTorch's.
+  """
+
+  features: int
+  kernel: int = 3
+  stride: int = 1
+  padding: int = 1
+  padding_mode: str = "zeros"
+  use_bias: bool = True
+  dtype: Any = jnp.float32
+  kernel_init: Initializer | None = None
+  bias_init: Initializer | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n p q d"]:
+    """Convolves `x`."""
+    side, width = self.kernel, x.shape[-1]
+    default = torch_uniform(side * side * width)
+    kernel = self.param(
+      "kernel", self.kernel_init or default, (side, side, width, self.features)
+    )
+    y = convolve(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      stride=self.stride,
+      padding=self.padding,
+      padding_mode=self.padding_mode,
+    )
+    if self.use_bias:
+      bias = self.param("bias", self.bias_init or default, (self.features,))
+      y = y + bias.astype(self.dtype)
+    return y
+
+
+def convolve(
+  x: Float[Array, "n h w c"],
+  kernel: Float[Array, "k k c d"],
+  *,
+  stride: int = 1,
+  padding: int = 1,
+  padding_mode: str = "zeros",
+) -> Float[Array, "n p q d"]:
+  """Convolves `x` after padding it.
+
+  Small maps padded with their own pixels become one gather and one product on
+  a CPU, where XLA's own weight gradient is slow.
+  """
+  small = x.shape[1] * x.shape[2] <= _GATHER_PIXELS
+  if small and padding_mode != "zeros" and jax.default_backend() == "cpu":
+    return _convolve_gathered(x, kernel, stride, padding, padding_mode)
+  if padding_mode != "zeros" and padding:
+    edge = (padding, padding)
+    mode = PADDING_MODES[padding_mode]
+    x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), mode=mode)
+    padding = 0
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    [(padding, padding)] * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+def _convolve_gathered(x, kernel, stride, padding, padding_mode):
+  """`convolve` as a gather of patches and one matrix product."""
+  n, h, w, c = x.shape
+  side = kernel.shape[0]
+  pixels = np.pad(
+    np.arange(h * w).reshape(h, w), padding, mode=PADDING_MODES[padding_mode]
+  )
+  windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side))
+  windows = windows[::stride, ::stride]
+  p, q = windows.shape[:2]
+  patches = (
+    x.reshape(n, h * w, c)
+    .at[:, windows.reshape(-1)]
+    .get(mode="promise_in_bounds")
+  )
+  patches = patches.reshape(n * p * q, side * side * c)
+  return (patches @ kernel.reshape(side * side * c, -1)).reshape(n, p, q, -1)
+
+
+class LayerNorm(nn.Module):
+  """Normalises the last axis, in float32; `epsilon` as in timm's Swin.
+
+  Attributes:
+    epsilon: added to the variance.
+    dtype: type of the result.
+  """
+
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
+    """Returns `x` with zero mean and unit variance, scaled and shifted."""
+    scale = self.param("scale", ones, (x.shape[-1],))
+    bias = self.param("bias", zeros, (x.shape[-1],))
+    x = x.astype(jnp.float32)
+    x = x - x.mean(axis=-1, keepdims=True)
+    variance = jnp.square(x).mean(axis=-1, keepdims=True)
+    y = x * jax.lax.rsqrt(variance + self.epsilon) * scale + bias
+    return y.astype(self.dtype)
+
+
+class GroupNorm(nn.Module):
+  """Normalises groups of channels over some axes, in float32.
+
+  Attributes:
+    groups: number of groups; None: every channel alone, without scale and
+      bias (PyTorch's InstanceNorm).
+    axes: axes that share statistics, besides the channels of a group.
+    epsilon: added to the variance.
+    dtype: type of the result.
+  """
+
+  groups: int | None
+  axes: tuple[int, ...] = (1, 2)
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "*n c"],
+    counted: Float[Array, "*n 1"] | None = None,
+  ) -> Float[Array, "*n c"]:
+    """Normalises `x`; where `counted` is 0, values leave no trace.
+
+    Two passes: one pass loses digits on raw reflectances.
+    """
+    channels = x.shape[-1]
+    x = x.astype(jnp.float32)
+
+    def mean(values):
+      if counted is None:
+        values = values.mean(self.axes, keepdims=True)
+      else:
+        number = jnp.maximum(counted.sum(self.axes, keepdims=True), 1.0)
+        values = (values * counted).sum(self.axes, keepdims=True) / number
+      if self.groups is None:
+        return values
+      size = channels // self.groups
+      grouped = values.reshape(*values.shape[:-1], self.groups, size)
+      grouped = grouped.mean(-1, keepdims=True)
+      return jnp.broadcast_to(grouped, (*grouped.shape[:-1], size)).reshape(
+        values.shape
+      )
+
+    x = x - mean(x)
+    x = x * jax.lax.rsqrt(mean(jnp.square(x)) + self.epsilon)
+    if self.groups is not None:
+      scale = self.param("scale", ones, (channels,))
+      bias = self.param("bias", zeros, (channels,))
+      x = x * scale + bias
+    return x.astype(self.dtype)
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation as in PyTorch, in float32.
+
+  The running variance is the unbiased one and moves by `momentum`.
+
+  Attributes:
+    momentum: share of the new statistics in the running ones.
+    epsilon: added to the variance.
+    dtype: type of the result.
+  """
+
+  momentum: float = 0.1
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "*n c"],
+    train: bool,
+    counted: Float[Array, "*n 1"] | None = None,
+  ) -> Float[Array, "*n c"]:
+    """Normalises with the batch's statistics if `train`, else the running.
+
+    Args:
+      x: values to normalise.
+      train: use and record the statistics of this batch.
+      counted: 1 where a position enters the statistics, 0 elsewhere; must
+        broadcast against `x`.
+    """
+    shape = (x.shape[-1],)
+    scale = self.param("scale", ones, shape)
+    bias = self.param("bias", zeros, shape)
+    mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+    var = self.variable("batch_stats", "var", jnp.ones, shape)
+    x = x.astype(jnp.float32)
+    if train:
+      centre, spread, number = _moments(x, counted)
+      if not self.is_initializing():
+        unbiased = spread * number / jnp.maximum(number - 1.0, 1.0)
+        mean.value += self.momentum * (centre - mean.value)
+        var.value += self.momentum * (unbiased - var.value)
+    else:
+      centre, spread = mean.value, var.value
+    y = (x - centre) * (jax.lax.rsqrt(spread + self.epsilon) * scale) + bias
+    return y.astype(self.dtype)
+
+
+def _moments(x, counted):
+  """Mean [c], biased variance [c] and number of positions that counted."""
+  axes = tuple(range(x.ndim - 1))
+  if counted is None:
+    mean = x.mean(axes)
+    return mean, jnp.square(x - mean).mean(axes), float(x.size // x.shape[-1])
+  counted = jnp.broadcast_to(counted, (*x.shape[:-1], 1))
+  number = jnp.maximum(counted.sum(), 1.0)
+  mean = (x * counted).sum(axes) / number
+  return mean, (jnp.square(x - mean) * counted).sum(axes) / number, number
+
+
+def bilinear_matrix(
+  out: int, size: int, align_corners: bool = False
+) -> Float[np.ndarray, "out size"]:
+  """Weights that resize an axis as PyTorch's `interpolate` does.
+
+  Args:
+    out: length of the result.
+    size: length of what is resized.
+    align_corners: whether the first and last samples of both coincide.
+
+  Returns:
+    Float64 [out size]; each row sums to 1.
+  """
+  if align_corners:
+    step = (size - 1) / (out - 1) if out > 1 else 0.0
+    where = np.arange(out) * step
+  else:
+    where = np.maximum((np.arange(out) + 0.5) * (size / out) - 0.5, 0.0)
+  low = np.minimum(np.floor(where).astype(int), size - 1)
+  high = np.minimum(low + 1, size - 1)
+  share = where - low
+  matrix = np.zeros((out, size))
+  np.add.at(matrix, (np.arange(out), low), 1.0 - share)
+  np.add.at(matrix, (np.arange(out), high), share)
+  return matrix
+
+
+def pooling_matrix(out: int, size: int) -> Float[np.ndarray, "out size"]:
+  """Weights of PyTorch's adaptive average pooling of an axis."""
+  matrix = np.zeros((out, size))
+  for i in range(out):
+    start, end = i * size // out, -(-(i + 1) * size // out)
+    matrix[i, start:end] = 1.0 / (end - start)
+  return matrix
+
+
+def apply_matrices(
+  x: Float[Array, "b h w c"],
+  rows: Float[np.ndarray, "p h"],
+  columns: Float[np.ndarray, "q w"],
+) -> Float[Array, "b p q c"]:
+  """Applies a matrix to the rows' axis and one to the columns' axis.
+
+  Columns first and matrices broadcast to the batch: the fastest form that XLA
+  has on a CPU, forward and backward together.
+  """
+  b, h, w, c = x.shape
+  p, q = rows.shape[0], columns.shape[0]
+  matrix = jnp.asarray(columns, x.dtype)
+  x = jnp.broadcast_to(matrix, (b, h, q, w)) @ x
+  matrix = jnp.asarray(rows, x.dtype)
+  x = jnp.broadcast_to(matrix, (b, p, h)) @ x.reshape(b, h, q * c)
+  return x.reshape(b, p, q, c)
+
+
+def resize(
+  x: Float[Array, "b h w c"], size: tuple[int, int]
+) -> Float[Array, "b p q c"]:
+  """Resizes maps bilinearly, corners not aligned; the same size is free."""
+  if x.shape[1:3] == tuple(size):
+    return x
+  rows = bilinear_matrix(size[0], x.shape[1])
+  return apply_matrices(x, rows, bilinear_matrix(size[1], x.shape[2]))
+
+
+def adaptive_pool(
+  x: Float[Array, "b h w c"], size: int
+) -> Float[Array, "b size size c"]:
+  """Averages over `size` x `size` cells, as PyTorch's adaptive pooling."""
+  rows = pooling_matrix(size, x.shape[1])
+  return apply_matrices(x, rows, pooling_matrix(size, x.shape[2]))

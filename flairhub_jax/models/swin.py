@@ -1,0 +1,295 @@
+"""Swin transformer (Liu et al. 2021) as timm builds it: four maps.
+
+Any image size: maps are padded to whole windows, windows shrink to maps that
+are smaller than them.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from flairhub_jax.models import layers
+
+_PATCH = 4
+# timm's value, not minus infinity: parity depends on it in padded windows.
+_MASKED = -100.0
+
+
+class DropPath(nn.Module):
+  """Drops a residual branch of whole samples, scaling the kept ones.
+
+  Attributes:
+    rate: probability of dropping.
+  """
+
+  rate: float
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b *n"], train: bool
+  ) -> Float[Array, "b *n"]:
+    """Returns `x`, with samples zeroed if `train`."""
+    if not train or self.rate == 0.0:
+      return x
+    keep = 1.0 - self.rate
+    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+    return jnp.where(kept, x / keep, 0.0).astype(x.dtype)
+
+
+def relative_position_index(window: tuple[int, int]) -> Int[np.ndarray, "n n"]:
+  """Row of the bias table for each pair of tokens of a window."""
+  rows, columns = window
+  grid = np.stack(np.meshgrid(*map(np.arange, window), indexing="ij"))
+  tokens = grid.reshape(2, -1)
+  delta = tokens[:, :, None] - tokens[:, None, :]
+  return (delta[0] + rows - 1) * (2 * columns - 1) + delta[1] + columns - 1
+
+
+def shift_mask(
+  size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
+) -> Float[np.ndarray, "windows n n"]:
+  """What is added to the scores of shifted windows of a padded map.
+
+  Tokens that the cyclic shift brought together from opposite borders do not
+  see each other.
+  """
+  regions = np.zeros(size, np.int32)
+  label = 0
+  for rows in _bands(window[0], shift[0]):
+    for columns in _bands(window[1], shift[1]):
+      regions[rows, columns] = label
+      label += 1
+  parts = regions.reshape(
+    size[0] // window[0], window[0], size[1] // window[1], window[1]
+  )
+  parts = parts.transpose(0, 2, 1, 3).reshape(-1, window[0] * window[1])
+  differs = parts[:, :, None] != parts[:, None, :]
+  return np.where(differs, _MASKED, 0.0).astype(np.float32)
+
+
+def _bands(window, shift):
+  """The three stretches of an axis that a shift keeps apart."""
+  # Without a shift the last stretch is the whole axis.
+  return (
+    slice(0, -window),
+    slice(-window, -shift),
+    slice(-shift, None),
+  )
+
+
+class WindowAttention(nn.Module):
+  """Self-attention within windows, with a learned bias per relative position.
+
+  Attributes:
+    heads: number of heads.
+    window: rows and columns of a window.
+    dtype: type of the products.
+  """
+
+  heads: int
+  window: tuple[int, int]
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "bw n c"],
+    mask: Float[np.ndarray, "windows n n"] | None,
+  ) -> Float[Array, "bw n c"]:
+    """Attends within each of the `bw` windows (windows of a map adjacent)."""
+    count, tokens, width = x.shape
+    qkv = _dense(3 * width, "qkv", self.dtype)(x)
+    qkv = qkv.reshape(count, tokens, 3, self.heads, width // self.heads)
+    q, k, v = qkv.transpose(2, 0, 3, 1, 4)
+    scores = (q * (width // self.heads) ** -0.5) @ k.transpose(0, 1, 3, 2)
+    scores = scores.astype(jnp.float32) + self._bias()
+    if mask is not None:
+      scores = scores.reshape(-1, mask.shape[0], self.heads, tokens, tokens)
+      scores = scores + mask[:, None]
+      scores = scores.reshape(count, self.heads, tokens, tokens)
+    weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+    x = (weights @ v).transpose(0, 2, 1, 3).reshape(count, tokens, width)
+    return _dense(width, "projection", self.dtype)(x)
+
+  def _bias(self):
+    """The learned bias, [heads n n]."""
+    rows, columns = self.window
+    table = self.param(
+      "bias_table",
+      layers.truncated_normal,
+      ((2 * rows - 1) * (2 * columns - 1), self.heads),
+    )
+    index = relative_position_index(self.window)
+    bias = table.at[index.reshape(-1)].get(mode="promise_in_bounds")
+    return bias.reshape(*index.shape, self.heads).transpose(2, 0, 1)
+
+
+class Block(nn.Module):
+  """Window attention and a two-layer perceptron, each with a residual.
+
+  Attributes:
+    heads: number of heads.
+    window: side of a window before it shrinks to the map.
+    shifted: whether windows are shifted by half their side.
+    drop_path_rate: probability of dropping a branch.
+    dtype: type of the products.
+  """
+
+  heads: int
+  window: int
+  shifted: bool
+  drop_path_rate: float
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> Float[Array, "b h w c"]:
+    """Returns maps of the same shape."""
+    width = x.shape[-1]
+    y = layers.LayerNorm(dtype=self.dtype, name="norm1")(x)
+    x = x + DropPath(self.drop_path_rate)(self._attend(y), train)
+    y = layers.LayerNorm(dtype=self.dtype, name="norm2")(x)
+    y = layers.gelu(_dense(4 * width, "expand", self.dtype)(y))
+    y = _dense(width, "contract", self.dtype)(y)
+    return x + DropPath(self.drop_path_rate)(y, train)
+
+  def _attend(self, x):
+    """Shifts, pads and cuts into windows, attends, and puts back together."""
+    b, h, w, c = x.shape
+    window = (min(self.window, h), min(self.window, w))
+    half = self.window // 2 if self.shifted else 0
+    shift = (half if h > window[0] else 0, half if w > window[1] else 0)
+    rows, columns = -(-h // window[0]), -(-w // window[1])
+    padded = (rows * window[0], columns * window[1])
+    if any(shift):
+      x = jnp.roll(x, (-shift[0], -shift[1]), axis=(1, 2))
+    if padded != (h, w):
+      x = jnp.pad(x, ((0, 0), (0, padded[0] - h), (0, padded[1] - w), (0, 0)))
+    x = x.reshape(b, rows, window[0], columns, window[1], c)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, window[0] * window[1], c)
+    mask = shift_mask(padded, window, shift) if any(shift) else None
+    x = WindowAttention(self.heads, window, dtype=self.dtype, name="attention")(
+      x, mask
+    )
+    x = x.reshape(b, rows, columns, window[0], window[1], c)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, *padded, c)[:, :h, :w]
+    return jnp.roll(x, shift, axis=(1, 2)) if any(shift) else x
+
+
+class PatchMerging(nn.Module):
+  """Halves a map: 2x2 pixels become one of twice the width.
+
+  Attributes:
+    dtype: type of the product.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p q d"]:
+    """Pads to even sides, then merges."""
+    x = _pad_to_multiple(x, 2)
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 4, 2, 5)
+    x = x.reshape(b, h // 2, w // 2, 4 * c)
+    x = layers.LayerNorm(dtype=self.dtype, name="norm")(x)
+    return _dense(2 * c, "reduction", self.dtype, use_bias=False)(x)
+
+
+class PatchEmbedding(nn.Module):
+  """Projects 4x4 pixels to one token.
+
+  Attributes:
+    width: width of a token.
+    dtype: type of the product.
+  """
+
+  width: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p q d"]:
+    """Pads to whole patches, then projects and normalises."""
+    x = _pad_to_multiple(x, _PATCH)
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // _PATCH, _PATCH, w // _PATCH, _PATCH, c)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(b, h // _PATCH, w // _PATCH, _PATCH * _PATCH * c)
+    x = layers.Dense(self.width, dtype=self.dtype, name="projection")(x)
+    return layers.LayerNorm(dtype=self.dtype, name="norm")(x)
+
+
+class Swin(nn.Module):
+  """The encoder: four maps, at 1/4, 1/8, 1/16 and 1/32 of the image.
+
+  Attributes:
+    width: width of the first map; it doubles from map to map.
+    depths: number of blocks of each stage.
+    heads: number of heads of each stage.
+    window: side of an attention window.
+    drop_path_rate: of the last block; rises linearly from 0.
+    dtype: type of the products.
+  """
+
+  width: int
+  depths: tuple[int, ...]
+  heads: tuple[int, ...]
+  window: int
+  drop_path_rate: float = 0.1
+  dtype: Any = jnp.float32
+
+  @property
+  def widths(self) -> tuple[int, ...]:
+    """Width of each map, shallowest first."""
+    return tuple(self.width * 2**i for i in range(len(self.depths)))
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> list[Float[Array, "b _ _ _"]]:
+    """Returns the maps, shallowest first, as each stage leaves them."""
+    rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
+    x = PatchEmbedding(self.width, dtype=self.dtype, name="patch_embedding")(x)
+    maps = []
+    for stage, (depth, heads) in enumerate(
+      zip(self.depths, self.heads, strict=True)
+    ):
+      if stage:
+        x = PatchMerging(dtype=self.dtype, name=f"merge_{stage}")(x)
+      for i in range(depth):
+        x = Block(
+          heads=heads,
+          window=self.window,
+          shifted=i % 2 == 1,
+          drop_path_rate=rates.pop(0),
+          dtype=self.dtype,
+          name=f"stage_{stage}_block_{i}",
+        )(x, train)
+      maps.append(x)
+    return maps
+
+
+def _dense(features, name, dtype, use_bias=True):
+  """A dense layer with the transformer's initialisation."""
+  return layers.Dense(
+    features,
+    use_bias=use_bias,
+    dtype=dtype,
+    kernel_init=layers.truncated_normal,
+    bias_init=layers.zeros,
+    name=name,
+  )
+
+
+def _pad_to_multiple(x, step):
+  """Pads bottom and right with zeros to whole multiples of `step`."""
+  below, right = -x.shape[1] % step, -x.shape[2] % step
+  if not below and not right:
+    return x
+  return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))

@@ -1,0 +1,196 @@
+"""UPerNet (Xiao et al. 2018) as segmentation-models-pytorch 0.4.0 builds it.
+
+The same numbers with less work: convolutions are linear, so maps are projected
+while they are small, enlarged afterwards and never concatenated.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from flairhub_jax.models import layers
+
+_POOLS = (1, 2, 3, 6)
+_HEAD_SCALE = 4
+
+
+class ProjectionUnit(nn.Module):
+  """A linear map of the channels, batch normalisation, ReLU.
+
+  Attributes:
+    features: number of output channels.
+    dtype: type of the product.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> Float[Array, "b h w d"]:
+    """Projects every pixel."""
+    x = layers.Dense(
+      self.features,
+      use_bias=False,
+      dtype=self.dtype,
+      kernel_init=layers.kaiming_uniform,
+      name="conv",
+    )(x)
+    return nn.relu(layers.BatchNorm(dtype=self.dtype, name="norm")(x, train))
+
+
+class PyramidPooling(nn.Module):
+  """Joins the deepest map with its averages over 1, 2, 3 and 6 cells a side.
+
+  Attributes:
+    features: number of output channels.
+    dtype: type of the products.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> Float[Array, "b h w d"]:
+    """Returns a map of the same size."""
+    width = x.shape[-1]
+    part = width // len(_POOLS)
+    kernel = self.param(
+      "kernel",
+      layers.kaiming_uniform,
+      (width + part * len(_POOLS), self.features),
+    ).astype(self.dtype)
+    total = x @ kernel[:width]
+    for i, size in enumerate(_POOLS):
+      pooled = layers.adaptive_pool(x, size)
+      unit = ProjectionUnit(part, dtype=self.dtype, name=f"pool_{size}")
+      start = width + i * part
+      pooled = unit(pooled, train) @ kernel[start : start + part]
+      total = total + layers.resize(pooled, x.shape[1:3])
+    norm = layers.BatchNorm(dtype=self.dtype, name="norm")
+    return nn.relu(norm(total, train))
+
+
+class UPerNet(nn.Module):
+  """Decoder and head: four maps to logits.
+
+  Attributes:
+    num_classes: number of classes.
+    output_size: rows and columns of the logits.
+    pyramid_width: channels of the pyramid's maps.
+    width: channels before the head.
+    dtype: type of the products; logits are float32.
+  """
+
+  num_classes: int
+  output_size: tuple[int, int]
+  pyramid_width: int = 256
+  width: int = 64
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, maps: list[Float[Array, "b _ _ _"]], train: bool
+  ) -> Float[Array, "b h w k"]:
+    """Decodes maps given shallowest first."""
+    x = PyramidPooling(
+      self.pyramid_width, dtype=self.dtype, name="pyramid_pooling"
+    )(maps[-1].astype(self.dtype), train)
+    pyramid = [x]
+    for i, skip in enumerate(reversed(maps[:-1])):
+      unit = ProjectionUnit(
+        self.pyramid_width, dtype=self.dtype, name=f"lateral_{i}"
+      )
+      x = layers.resize(x, skip.shape[1:3]) + unit(skip, train)
+      pyramid.append(x)
+    # smp's last level has no skip; the layer it builds for one is never used
+    # but is part of its files.
+    unused = ProjectionUnit(self.pyramid_width, name="lateral_unused")
+    unused(jnp.zeros((1, 1, 1, 1)), False)
+    pyramid.append(_through_half(x))
+    x = self._bottleneck(pyramid)
+    x = nn.relu(
+      layers.BatchNorm(dtype=self.dtype, name="bottleneck_norm")(x, train)
+    )
+    x = layers.Dense(
+      self.num_classes,
+      dtype=self.dtype,
+      kernel_init=layers.xavier_uniform,
+      bias_init=layers.zeros,
+      name="head",
+    )(x)
+    return _enlarge_logits(x.astype(jnp.float32), self.output_size)
+
+  def _bottleneck(self, pyramid):
+    """A 3x3 convolution of all maps as if enlarged and concatenated."""
+    kernel = self.param(
+      "bottleneck_kernel",
+      layers.kaiming_uniform,
+      (3, 3, self.pyramid_width * len(pyramid), self.width),
+    ).astype(self.dtype)
+    parts = jnp.split(kernel, len(pyramid), axis=2)
+    size = pyramid[-1].shape[1:3]
+    total = 0.0
+    for x, part in zip(pyramid, parts, strict=True):
+      if x.shape[1:3] == size:
+        total = total + layers.convolve(x, part)
+      else:
+        total = total + convolve_enlarged(x, part, size)
+    return total
+
+
+def convolve_enlarged(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "3 3 c d"],
+  size: tuple[int, int],
+) -> Float[Array, "b p q d"]:
+  """Equals `convolve(resize(x, size), kernel)`, cheaper where `x` is small.
+
+  Each pixel of the small map is projected to the nine taps; one fixed matrix
+  per axis holds the resize, the zero padding and the shifts of three taps.
+  """
+  b, h, w, c = x.shape
+  d = kernel.shape[-1]
+  # Taps ordered (column, row), so that columns contract without a transpose.
+  taps = x @ kernel.transpose(2, 1, 0, 3).reshape(c, 9 * d)
+  columns = jnp.asarray(_tap_matrix(size[1], w), x.dtype)
+  taps = taps.reshape(b, h, w * 3, 3 * d)
+  taps = jnp.broadcast_to(columns, (b, h, *columns.shape)) @ taps
+  taps = taps.reshape(b, h, size[1], 3, d).transpose(0, 1, 3, 2, 4)
+  rows = jnp.asarray(_tap_matrix(size[0], h), x.dtype)
+  y = jnp.broadcast_to(rows, (b, *rows.shape)) @ taps.reshape(
+    b, h * 3, size[1] * d
+  )
+  return y.reshape(b, *size, d)
+
+
+def _tap_matrix(out, size):
+  """Weights [out, size * 3] of an axis: three shifted resizes, interleaved."""
+  padded = np.pad(layers.bilinear_matrix(out, size), ((1, 1), (0, 0)))
+  shifted = [padded[tap : tap + out] for tap in range(3)]
+  return np.stack(shifted, axis=-1).reshape(out, size * 3)
+
+
+def _through_half(x):
+  """`x` at stride 4 resized to stride 2 and back: a slight blur."""
+  rows, columns = (
+    layers.bilinear_matrix(n, 2 * n) @ layers.bilinear_matrix(2 * n, n)
+    for n in x.shape[1:3]
+  )
+  return layers.apply_matrices(x, rows, columns)
+
+
+def _enlarge_logits(x, size):
+  """Four times with aligned corners, then to `size` without: one matrix."""
+  rows, columns = (
+    layers.bilinear_matrix(out, _HEAD_SCALE * n)
+    @ layers.bilinear_matrix(_HEAD_SCALE * n, n, align_corners=True)
+    for out, n in zip(size, x.shape[1:3], strict=True)
+  )
+  return layers.apply_matrices(x, rows, columns)

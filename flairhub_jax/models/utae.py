@@ -1,0 +1,404 @@
+"""U-TAE (Sainte Fare Garnot & Landrieu 2021): a series of images to maps.
+
+A convolutional encoder runs on every date, attention over time (L-TAE) at the
+deepest map makes one date of them, a decoder joins the skips, averaged over
+time with the same attention.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from flairhub_jax.models import layers
+
+AGGREGATIONS = ("att_group", "att_mean", "mean")
+ENCODER_NORMS = ("group", "batch", "instance")
+_CONV_GROUPS = 4
+_PERIOD = 1000.0  # days; T of the paper's positional encoding
+# The reference's value, not minus infinity: a series without any valid date
+# then attends to all dates alike instead of giving NaN.
+_MASKED = -1000.0
+
+
+def widths_beside(levels: int, widths: tuple[int, ...]) -> tuple[int, ...]:
+  """Widths that replace `widths` beside an image encoder of `levels` maps.
+
+  Evenly spaced from one below the least to one above the largest, rounded to
+  powers of two, as the reference does.
+  """
+  steps = np.linspace(min(widths) - 1, max(widths) + 1, levels).astype(int)
+  return tuple(2 ** round(math.log(int(step), 2)) for step in steps)
+
+
+def positional_encoding(
+  days: Int[Array, "b t"], width: int
+) -> Float[Array, "b t c"]:
+  """Sines (even channels) and cosines (odd) of days since the reference."""
+  channel = np.arange(width)
+  period = np.float32(_PERIOD) ** (2 * (channel // 2) / width)
+  angle = days.astype(jnp.float32)[..., None] / period.astype(np.float32)
+  return jnp.where(channel % 2 == 0, jnp.sin(angle), jnp.cos(angle))
+
+
+class _TransposedConv(nn.Module):
+  """Transposed 2-D convolution as PyTorch defines it, no output padding."""
+
+  features: int
+  kernel: int = 3
+  stride: int = 1
+  padding: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n p q d"]:
+    """Enlarges `x` by the stride."""
+    side, width = self.kernel, x.shape[-1]
+    # PyTorch takes the fan of the stored [in out h w] tensor's second axis.
+    default = layers.torch_uniform(side * side * self.features)
+    kernel = self.param("kernel", default, (side, side, width, self.features))
+    bias = self.param("bias", default, (self.features,))
+    edge = side - 1 - self.padding
+    y = jax.lax.conv_general_dilated(
+      x.astype(self.dtype),
+      kernel[::-1, ::-1].astype(self.dtype),
+      (1, 1),
+      [(edge, edge)] * 2,
+      lhs_dilation=(self.stride, self.stride),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y + bias.astype(self.dtype)
+
+
+class _ConvLayers(nn.Module):
+  """Convolutions, each with normalisation and ReLU."""
+
+  features: tuple[int, ...]
+  norm: str
+  kernel: int = 3
+  stride: int = 1
+  padding: int = 1
+  padding_mode: str = "reflect"
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "n h w c"],
+    train: bool,
+    counted: Float[Array, "n 1 1 1"] | None = None,
+  ) -> Float[Array, "n p q d"]:
+    """Runs on each of `n` images; `counted`: see `layers.BatchNorm`."""
+    for i, features in enumerate(self.features):
+      x = layers.Conv(
+        features,
+        kernel=self.kernel,
+        stride=self.stride,
+        padding=self.padding,
+        padding_mode=self.padding_mode,
+        dtype=self.dtype,
+        name=f"conv_{i}",
+      )(x)
+      if self.norm == "batch":
+        norm = layers.BatchNorm(dtype=self.dtype, name=f"norm_{i}")
+        x = norm(x, train, counted)
+      else:
+        groups = _CONV_GROUPS if self.norm == "group" else None
+        x = layers.GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
+      x = nn.relu(x)
+    return x
+
+
+class _DownBlock(nn.Module):
+  """One level of the encoder, on each date by itself."""
+
+  features: int
+  kernel: int
+  stride: int
+  padding: int
+  norm: str
+  padding_mode: str
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "n h w c"],
+    train: bool,
+    counted: Float[Array, "n 1 1 1"],
+  ) -> Float[Array, "n p q d"]:
+    """Convolves down, then twice at the new size, the last with a residual."""
+    shared = dict(
+      norm=self.norm, padding_mode=self.padding_mode, dtype=self.dtype
+    )
+    x = _ConvLayers(
+      (x.shape[-1],),
+      kernel=self.kernel,
+      stride=self.stride,
+      padding=self.padding,
+      name="down",
+      **shared,
+    )(x, train, counted)
+    wide = (self.features,)
+    x = _ConvLayers(wide, name="conv1", **shared)(x, train, counted)
+    return x + _ConvLayers(wide, name="conv2", **shared)(x, train, counted)
+
+
+class _UpBlock(nn.Module):
+  """One level of the decoder."""
+
+  features: int
+  kernel: int
+  stride: int
+  padding: int
+  padding_mode: str
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b h w c"],
+    skip: Float[Array, "b p q s"],
+    train: bool,
+  ) -> Float[Array, "b p q d"]:
+    """Enlarges `x`, joins `skip`, convolves twice."""
+    skip = layers.Dense(skip.shape[-1], dtype=self.dtype, name="skip")(skip)
+    skip = layers.BatchNorm(dtype=self.dtype, name="skip_norm")(skip, train)
+    x = _TransposedConv(
+      self.features,
+      kernel=self.kernel,
+      stride=self.stride,
+      padding=self.padding,
+      dtype=self.dtype,
+      name="up",
+    )(x)
+    x = layers.BatchNorm(dtype=self.dtype, name="up_norm")(x, train)
+    x = jnp.concatenate([nn.relu(x), nn.relu(skip)], axis=-1)
+    shared = dict(
+      norm="batch", padding_mode=self.padding_mode, dtype=self.dtype
+    )
+    wide = (self.features,)
+    x = _ConvLayers(wide, name="conv1", **shared)(x, train)
+    return x + _ConvLayers(wide, name="conv2", **shared)(x, train)
+
+
+class TemporalEncoder(nn.Module):
+  """L-TAE: attention over time at each pixel, one learned query per head.
+
+  Attributes:
+    heads: number of heads.
+    width: width of the values, over all heads together.
+    key_width: width of a head's keys.
+    features: width of the result.
+    attention_dropout: probability of dropping an attention weight.
+    mlp_dropout: probability of dropping a value after the perceptron.
+    count_padding: see `UTAE`.
+    dtype: type of the products.
+  """
+
+  heads: int
+  width: int
+  key_width: int
+  features: int
+  attention_dropout: float
+  mlp_dropout: float
+  count_padding: bool
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b t h w c"],
+    days: Int[Array, "b t"],
+    valid: Bool[Array, "b t"],
+    train: bool,
+  ) -> tuple[Float[Array, "b h w d"], Float[Array, "b t h w heads"]]:
+    """Returns one map and the attention weights."""
+    b, t, h, w, _ = x.shape
+    x = x.reshape(b, t, h * w, -1)
+    counted = None
+    if not self.count_padding:
+      counted = valid.astype(jnp.float32)[:, :, None, None]
+    x = layers.GroupNorm(
+      self.heads, axes=(1,), dtype=self.dtype, name="in_norm"
+    )(x, counted)
+    x = layers.Dense(self.width, dtype=self.dtype, name="in_projection")(x)
+    encoding = positional_encoding(days, self.width // self.heads)
+    encoding = jnp.tile(encoding, self.heads).astype(self.dtype)
+    x = x + encoding[:, :, None]
+    scores = self._scores(x)
+    scores = jnp.where(valid[:, :, None, None], scores, _MASKED)
+    weights = jax.nn.softmax(scores, axis=1)
+    weights = nn.Dropout(self.attention_dropout)(
+      weights, deterministic=not train
+    )
+    x = x.reshape(b, t, h * w, self.heads, -1)
+    x = (weights.astype(self.dtype)[..., None] * x).sum(axis=1)
+    x = x.reshape(b, h * w, self.width)
+    x = layers.Dense(self.features, dtype=self.dtype, name="mlp")(x)
+    x = layers.BatchNorm(dtype=self.dtype, name="mlp_norm")(x, train)
+    x = nn.Dropout(self.mlp_dropout)(nn.relu(x), deterministic=not train)
+    x = layers.GroupNorm(
+      self.heads, axes=(), dtype=self.dtype, name="out_norm"
+    )(x)
+    return x.reshape(b, h, w, -1), weights.reshape(b, t, h, w, self.heads)
+
+  def _scores(self, x):
+    """Query times keys, [b t n heads], with the query folded into the keys."""
+    shape = (self.heads, self.key_width)
+    spread = nn.initializers.normal(math.sqrt(2.0 / self.key_width))
+    query = self.param("query", spread, shape)
+    kernel = self.param("key_kernel", spread, (self.width, math.prod(shape)))
+    bias = self.param(
+      "key_bias", layers.torch_uniform(self.width), (math.prod(shape),)
+    )
+    query = query / math.sqrt(self.key_width)
+    kernel = (kernel.reshape(self.width, *shape) * query).sum(-1)
+    bias = (bias.reshape(shape) * query).sum(-1)
+    return (x @ kernel.astype(self.dtype)).astype(jnp.float32) + bias
+
+
+def average_over_time(
+  x: Float[Array, "b t h w c"],
+  attention: Float[Array, "b t p q heads"],
+  valid: Bool[Array, "b t"],
+  aggregation: str,
+) -> Float[Array, "b h w c"]:
+  """Makes one date of a skip: by attention per group, its mean, or evenly.
+
+  A series without valid dates gives zeros.
+  """
+  b, t, h, w, c = x.shape
+  weight = valid.astype(jnp.float32)[:, :, None, None, None]
+  if aggregation == "mean":
+    number = jnp.maximum(weight.sum(axis=1), 1.0)
+    return ((x * weight).sum(axis=1) / number).astype(x.dtype)
+  if aggregation == "att_mean":
+    attention = attention.mean(axis=-1, keepdims=True)
+  p, q, heads = attention.shape[2:]
+  if (p, q) != (h, w):
+    attention = attention.reshape(b * t, p, q, heads)
+    attention = layers.resize(attention, (h, w)).reshape(b, t, h, w, heads)
+  attention = (attention * weight).astype(x.dtype)
+  x = x.reshape(b, t, h, w, heads, c // heads)
+  return (x * attention[..., None]).sum(axis=1).reshape(b, h, w, c)
+
+
+class UTAE(nn.Module):
+  """The whole U-TAE.
+
+  Attributes:
+    encoder_widths: channels of each level on the way down.
+    decoder_widths: channels of each level on the way up; the last is the
+      encoder's.
+    head_widths: channels of the closing convolutions; the last are classes.
+    kernel: side of the kernel between levels.
+    stride: step between levels.
+    padding: pixels added between levels.
+    aggregation: one of `AGGREGATIONS`.
+    encoder_norm: one of `ENCODER_NORMS`.
+    padding_mode: how padded pixels are filled.
+    num_heads: heads of the attention over time.
+    attention_width: width of its values, over all heads together.
+    key_width: width of a head's keys.
+    attention_dropout: probability of dropping an attention weight.
+    mlp_dropout: probability of dropping a value after its perceptron.
+    count_padding: whether padded dates enter, as zeros, the statistics of the
+      normalisation before the attention. The reference does so, which makes
+      a prediction depend on what else is in its batch.
+    dtype: type of the products.
+  """
+
+  encoder_widths: tuple[int, ...]
+  decoder_widths: tuple[int, ...]
+  head_widths: tuple[int, ...]
+  kernel: int = 3
+  stride: int = 1
+  padding: int = 1
+  aggregation: str = "att_group"
+  encoder_norm: str = "group"
+  padding_mode: str = "reflect"
+  num_heads: int = 16
+  attention_width: int = 256
+  key_width: int = 4
+  attention_dropout: float = 0.1
+  mlp_dropout: float = 0.2
+  count_padding: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b t h w c"],
+    days: Int[Array, "b t"],
+    valid: Bool[Array, "b t"],
+    train: bool,
+  ) -> tuple[Float[Array, "b h w k"], list[Float[Array, "b _ _ _"]]]:
+    """Returns the logits and the decoder's maps, DEEPEST first."""
+    skips = self._encode(x, valid, train)
+    x, attention = TemporalEncoder(
+      heads=self.num_heads,
+      width=self.attention_width,
+      key_width=self.key_width,
+      features=self.encoder_widths[-1],
+      attention_dropout=self.attention_dropout,
+      mlp_dropout=self.mlp_dropout,
+      count_padding=self.count_padding,
+      dtype=self.dtype,
+      name="temporal",
+    )(skips.pop(), days, valid, train)
+    maps = [x]
+    for i, width in enumerate(self.decoder_widths[-2::-1]):
+      skip = average_over_time(skips.pop(), attention, valid, self.aggregation)
+      x = _UpBlock(
+        width, name=f"up_{i}", dtype=self.dtype, **self._between_levels()
+      )(x, skip, train)
+      maps.append(x)
+    logits = _ConvLayers(
+      self.head_widths,
+      norm="batch",
+      padding_mode=self.padding_mode,
+      dtype=self.dtype,
+      name="head",
+    )(x, train)
+    return logits.astype(jnp.float32), maps
+
+  def _between_levels(self):
+    return dict(
+      kernel=self.kernel,
+      stride=self.stride,
+      padding=self.padding,
+      padding_mode=self.padding_mode,
+    )
+
+  def _encode(self, x, valid, train):
+    """Maps of each level, [b t h w c], zero on padded dates."""
+    b, t = x.shape[:2]
+    keep = valid.reshape(b * t, 1, 1, 1)
+    counted = keep.astype(jnp.float32)
+    width = self.encoder_widths[0]
+    x = jnp.where(keep, x.reshape(b * t, *x.shape[2:]), 0.0)
+    x = _ConvLayers(
+      (width, width),
+      norm=self.encoder_norm,
+      padding_mode=self.padding_mode,
+      # Raw reflectances have more digits than bfloat16.
+      dtype=jnp.float32,
+      name="in_conv",
+    )(x, train, counted).astype(self.dtype)
+    # Padded dates run with the others and are zeroed after each level.
+    maps = [jnp.where(keep, x, 0.0)]
+    for i, width in enumerate(self.encoder_widths[1:]):
+      x = _DownBlock(
+        width,
+        norm=self.encoder_norm,
+        dtype=self.dtype,
+        name=f"down_{i}",
+        **self._between_levels(),
+      )(maps[-1], train, counted)
+      maps.append(jnp.where(keep, x, 0.0))
+    return [y.reshape(b, t, *y.shape[1:]) for y in maps]
