@@ -1,0 +1,316 @@
+"""From GeoTIFFs and split files to a data set of records.
+
+All files are checked; all that is wrong is reported at once, a line each. A
+conversion that was interrupted continues when it is started again. The result
+does not depend on the number of workers.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import tqdm
+
+from flairhub_jax.data import (
+  convert_shard,
+  convert_sources,
+  convert_workers,
+  patch_files,
+  records,
+  split_csv,
+)
+from flairhub_jax.errors import InputError
+from flairhub_jax.labels import TASKS
+from flairhub_jax.modalities import (
+  MASKED_MODALITY,
+  MODALITIES,
+  SNOW_CLOUD_MASK,
+)
+
+_PROGRESS = ".progress"
+
+
+def convert(
+  splits: Mapping[str, pathlib.Path],
+  out: pathlib.Path,
+  *,
+  metadata: pathlib.Path | None = None,
+  num_workers: int,
+  progress: bool = True,
+) -> records.Dataset:
+  """Converts GeoTIFFs to records, or continues to.
+
+  Args:
+    splits: `train`, `valid`, `test` -> CSV; any of them.
+    out: folder to write; new, empty, or left by the same conversion.
+    metadata: folder of the GeoPackages of dates. None looks for
+      `GLOBAL_ALL_MTD` beside each CSV and in the two folders above.
+    num_workers: processes; 0 works in this one.
+    progress: whether to show a bar on stderr.
+
+  Raises:
+    InputError: a CSV or GeoPackage is wrong, or `out` holds something else.
+    InputErrors: files are missing or wrong, a line each.
+  """
+  sources = [
+    convert_sources.Source(name, split_csv.read_split(splits[name]))
+    for name in records.SPLITS
+    if name in splits
+  ]
+  _check_arguments(splits, sources)
+  with _claim(out) as progress_folder:
+    for source in sources:
+      source.read_dates(metadata, cache=progress_folder)
+    convert_sources.check_files(sources)
+    done = _load_if_done(out, sources)
+    if done is None:
+      shapes = convert_sources.find_shapes(sources)
+      summaries = _write_shards(
+        out, sources, shapes, num_workers=num_workers, progress=progress
+      )
+      done = _save(out, sources, shapes, summaries)
+    elif progress:
+      print(f"{out}: already converted", file=sys.stderr)
+    shutil.rmtree(progress_folder)
+  return done
+
+
+def _check_arguments(
+  splits: Mapping[str, pathlib.Path], sources: Sequence[convert_sources.Source]
+) -> None:
+  if not sources or len(sources) != len(splits):
+    raise InputError(
+      "convert", f"CSVs of some of {records.SPLITS}", sorted(splits)
+    )
+  masked = {}
+  for source in sources:
+    cells = source.split.cells
+    if any(cells.get(MASKED_MODALITY, ())):
+      masked[SNOW_CLOUD_MASK in cells] = source.split.path
+  if len(masked) == 2:
+    raise InputError(
+      masked[False],
+      f"a column {SNOW_CLOUD_MASK}, as {masked[True]} has",
+      "none",
+    )
+
+
+@contextlib.contextmanager
+def _claim(out: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields the folder of a conversion's own notes, for this process alone."""
+  folder = out / _PROGRESS
+  if out.exists() and not out.is_dir():
+    raise InputError(out, "a folder", "a file")
+  is_ours = folder.is_dir() or (out / records.DATASET_FILE).is_file()
+  if out.is_dir() and not is_ours and any(out.iterdir()):
+    raise InputError(out, "a new or empty folder", "one with other files")
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / "lock", "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise InputError(
+        out, "no other conversion into it", "one that is running"
+      ) from error
+    yield folder
+
+
+def _load_if_done(
+  out: pathlib.Path, sources: Sequence[convert_sources.Source]
+) -> records.Dataset | None:
+  if not (out / records.DATASET_FILE).is_file():
+    return None
+  dataset = records.load_dataset(out)
+  held = {name: info.source_sha256 for name, info in dataset.splits.items()}
+  if held != {source.name: source.digest() for source in sources}:
+    raise InputError(
+      out,
+      "a new folder, or records of these very files",
+      "records of other files: "
+      + ", ".join(f"{k} {v.source}" for k, v in dataset.splits.items()),
+    )
+  return dataset
+
+
+def _jobs(
+  out: pathlib.Path,
+  sources: Sequence[convert_sources.Source],
+  shapes: convert_sources.Shapes,
+) -> Iterator[convert_shard.ShardJob]:
+  """Yields every shard of every split."""
+  names = [source.name for source in sources]
+  for source in sources:
+    streams = [name for name in source.columns() if name in shapes]
+    for shard in range(source.num_shards):
+      rows = source.rows(shard)
+      patches = tuple(map(source.patch, rows))
+      job = convert_shard.ShardJob(
+        folder=out,
+        summary_file=out / _PROGRESS / f"{source.name}-{shard:05d}.json",
+        key="",
+        split=source.name,
+        index=shard,
+        num_shards=source.num_shards,
+        streams=(*streams, records.PATCH),
+        shapes=shapes,
+        with_statistics=source.name == "train" or "train" not in names,
+        patches=patches,
+      )
+      key = [
+        records.SCHEMA_VERSION,
+        [job.split, job.index, job.num_shards, job.streams],
+        [shapes, job.with_statistics],
+        [
+          [patch.patch_id, *map(os.path.basename, patch.files.values())]
+          for patch in patches
+        ],
+        source.statuses[shard],
+        source.digest_dates(rows).hex(),
+      ]
+      digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+      yield dataclasses.replace(job, key=digest)
+
+
+def _write_shards(
+  out: pathlib.Path,
+  sources: Sequence[convert_sources.Source],
+  shapes: convert_sources.Shapes,
+  *,
+  num_workers: int,
+  progress: bool,
+) -> dict[tuple[str, int], dict]:
+  """Writes what is not yet written.
+
+  Returns:
+    (split, shard) -> summary.
+
+  Raises:
+    InputErrors: the problems of all files, in the order of the patches.
+  """
+  for source in sources:
+    (out / source.name).mkdir(exist_ok=True)
+  _remove_shards(out, lambda file: "/." in file)
+  summaries, problems = {}, {}
+  bar = tqdm.tqdm(
+    total=sum(len(source.split) for source in sources),
+    unit="patch",
+    disable=not progress,
+  )
+
+  def unfinished() -> Iterator[convert_shard.ShardJob]:
+    for job in _jobs(out, sources, shapes):
+      summary = convert_shard.read_summary(job)
+      if summary is None:
+        yield job
+      else:
+        summaries[job.split, job.index] = summary
+        # Not `update`: the time left is reckoned from what is done now.
+        bar.initial += len(job.patches)
+        bar.n += len(job.patches)
+
+  with bar:
+    for job, found in convert_workers.write_shards(
+      unfinished(), num_workers, bar.update
+    ):
+      if found:
+        problems[job.split, job.index] = found
+        bar.set_postfix(problems=sum(map(len, problems.values())))
+      else:
+        summaries[job.split, job.index] = convert_shard.read_summary(job)
+  if problems:
+    order = {source.name: i for i, source in enumerate(sources)}
+    keys = sorted(problems, key=lambda key: (order[key[0]], key[1]))
+    raise convert_sources.first_problems(
+      [line for key in keys for line in problems[key]]
+    )
+  return summaries
+
+
+def _save(
+  out: pathlib.Path,
+  sources: Sequence[convert_sources.Source],
+  shapes: convert_sources.Shapes,
+  summaries: Mapping[tuple[str, int], Mapping[str, Any]],
+) -> records.Dataset:
+  """Joins the summaries and writes the description of the data set."""
+  total = convert_shard.Summary(with_statistics=True)
+  splits = {}
+  for source in sources:
+    own = convert_shard.Summary(with_statistics=False)
+    streams = collections.defaultdict(list)
+    for shard in range(source.num_shards):
+      summary = summaries[source.name, shard]
+      own.add_json({**summary, "statistics": {}})
+      total.add_json(summary)
+      for stream, fields in summary["streams"].items():
+        streams[stream].append(records.Shard(**fields))
+    splits[source.name] = records.SplitInfo(
+      num_patches=len(source.split),
+      source=source.split.path.name,
+      source_sha256=source.digest(),
+      streams={name: tuple(shards) for name, shards in streams.items()},
+      absent={
+        name: own.absent.get(name, 0) for name in streams if name in MODALITIES
+      },
+      class_counts={
+        task: tuple(counts.tolist())
+        for task, counts in own.class_counts.items()
+      },
+    )
+  listed = {
+    shard.file
+    for info in splits.values()
+    for shards in info.streams.values()
+    for shard in shards
+  }
+  _remove_shards(out, lambda file: file not in listed)
+  grid = next(name for name in patch_files.OUTPUT_GRID_ORDER if name in shapes)
+  return records.save_dataset(
+    out,
+    {
+      name: _describe(name, shape, total, sources)
+      for name, shape in shapes.items()
+      if name in MODALITIES
+    },
+    {
+      name: records.TaskInfo(shape=shape)
+      for name, shape in shapes.items()
+      if name in TASKS
+    },
+    output_size=shapes[grid][:2],
+    splits=splits,
+  )
+
+
+def _describe(
+  name: str,
+  shape: patch_files.Shape,
+  total: convert_shard.Summary,
+  sources: Sequence[convert_sources.Source],
+) -> records.ModalityInfo:
+  is_series = MODALITIES[name].is_series
+  return records.ModalityInfo(
+    shape=(None, *shape) if is_series else shape,
+    dtype=MODALITIES[name].dtype,
+    max_dates=total.max_dates[name] if is_series else None,
+    has_snow_cloud=name == MASKED_MODALITY
+    and any(SNOW_CLOUD_MASK in source.split.cells for source in sources),
+    statistics=total.band_statistics(name),
+  )
+
+
+def _remove_shards(out: pathlib.Path, chosen: Callable[[str], bool]) -> None:
+  """Removes what an interrupted conversion left, by name below `out`."""
+  for split in records.SPLITS:
+    for path in (out / split).glob("*.array_record"):
+      if chosen(f"{split}/{path.name}"):
+        path.unlink()

@@ -1,0 +1,211 @@
+"""What a conversion reads: split files, dates, and whether all files exist."""
+
+import concurrent.futures
+import hashlib
+import json
+import math
+import os
+import pathlib
+import stat
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flairhub_jax.data import dates, geotiff, patch_files, split_csv
+from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.labels import TASKS
+from flairhub_jax.modalities import (
+  MASKED_MODALITY,
+  MODALITIES,
+  SNOW_CLOUD_MASK,
+)
+
+METADATA_FOLDER = "GLOBAL_ALL_MTD"
+
+_MAX_SHARDS = 256
+_PATCHES_PER_SHARD = 16
+_MAX_REPORTED = 50
+# Asking a network disk for a file's size is mostly waiting.
+_NUM_STAT_THREADS = 16
+
+Shapes = Mapping[str, patch_files.Shape]
+
+
+class Source:
+  """A split: its CSV, its dates and how it is cut into shards."""
+
+  def __init__(self, name: str, split: split_csv.Split):
+    self.name = name
+    self.split = split
+    # Series -> row -> int32 [t], for the patches that have the series.
+    self.days: dict[str, dict[int, np.ndarray]] = {}
+    # Of each shard: size and time of change of its files, column by column.
+    self.statuses: list[list[tuple[int, int]]] = []
+    self.num_shards = min(
+      _MAX_SHARDS, math.ceil(len(split) / _PATCHES_PER_SHARD)
+    )
+
+  def rows(self, shard: int) -> range:
+    """Returns the rows of a shard."""
+    n, total = self.num_shards, len(self.split)
+    return range(shard * total // n, (shard + 1) * total // n)
+
+  def columns(self) -> list[str]:
+    """Returns the CSV's columns in the order of the published table."""
+    return [name for name in split_csv.COLUMNS if name in self.split.cells]
+
+  def patch(self, row: int) -> patch_files.PatchFiles:
+    """Returns files and dates of a patch."""
+    files = {
+      column: path
+      for column in self.columns()
+      if (path := self.split.file(column, row))
+    }
+    days = {
+      name: by_row[row] for name, by_row in self.days.items() if row in by_row
+    }
+    return patch_files.PatchFiles(self.split.patch_ids[row], files, days)
+
+  def read_dates(
+    self, metadata: pathlib.Path | None, cache: pathlib.Path
+  ) -> None:
+    """Reads the dates of every series.
+
+    Raises:
+      InputError: a GeoPackage is not found or wrong.
+      InputErrors: patches are missing in it.
+    """
+    for name, cells in self.split.cells.items():
+      rows = [row for row, cell in enumerate(cells) if cell]
+      if not rows or name not in MODALITIES or not MODALITIES[name].is_series:
+        continue
+      folder = metadata or _find_metadata(self.split.path)
+      try:
+        days = dates.read_dates(
+          dates.metadata_file(folder, name),
+          [self.split.patch_ids[row] for row in rows],
+          cache=cache,
+        )
+      except InputErrors as errors:
+        raise first_problems(errors.problems) from errors
+      self.days[name] = dict(zip(rows, days, strict=True))
+
+  def digest_dates(self, rows: range) -> bytes:
+    """Returns a digest of the dates of some patches."""
+    digest = hashlib.sha256()
+    for name in sorted(self.days):
+      for row in rows:
+        days = self.days[name].get(row)
+        digest.update(b"-" if days is None else days.tobytes())
+        digest.update(b";")
+    return digest.digest()
+
+  def digest(self) -> str:
+    """Returns a digest of the CSV, the files' sizes and the dates."""
+    digest = hashlib.sha256(self.split.path.read_bytes())
+    sizes = [size for shard in self.statuses for size, _ in shard]
+    digest.update(json.dumps(sizes).encode())
+    digest.update(self.digest_dates(range(len(self.split))))
+    return digest.hexdigest()
+
+
+def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:
+  folders = csv_path.resolve().parents[:3]
+  for folder in folders:
+    if (folder / METADATA_FOLDER).is_dir():
+      return folder / METADATA_FOLDER
+  raise InputError(
+    csv_path,
+    f"a folder {METADATA_FOLDER} with the dates of its time series beside it "
+    "or up to two folders above (or the flag --metadata)",
+    "none",
+  )
+
+
+def first_problems(problems: Sequence[str]) -> InputErrors:
+  """Returns an error of the first problems, and how many more there are."""
+  surplus = len(problems) - _MAX_REPORTED
+  end = [f"and {surplus} more"] if surplus > 0 else []
+  return InputErrors([*problems[:_MAX_REPORTED], *end])
+
+
+def check_files(sources: Sequence[Source]) -> None:
+  """Asks for every file before any is read."""
+  problems = []
+  with concurrent.futures.ThreadPoolExecutor(_NUM_STAT_THREADS) as executor:
+    for source in sources:
+      shards = range(source.num_shards)
+      for statuses, found in executor.map(
+        lambda shard, source=source: _check_patches(source, shard), shards
+      ):
+        source.statuses.append(statuses)
+        problems += found
+  if problems:
+    raise first_problems(problems)
+
+
+def _check_patches(
+  source: Source, shard: int
+) -> tuple[list[tuple[int, int]], list[str]]:
+  """Returns size and time of change of a shard's files, and what is missing."""
+  statuses, problems = [], []
+  for row in source.rows(shard):
+    patch = source.patch(row)
+    where = f"{source.split.path}, patch {patch.patch_id}"
+    required = [task for task in TASKS if task in source.split.cells]
+    if MASKED_MODALITY in patch.files and SNOW_CLOUD_MASK in source.columns():
+      required.append(SNOW_CLOUD_MASK)
+    for column in required:
+      if column not in patch.files:
+        problems.append(f"{where}: expected a file of {column}, found none")
+    if not any(name in patch.files for name in MODALITIES):
+      problems.append(f"{where}: expected a file of a modality, found none")
+    for path in patch.files.values():
+      try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+          raise FileNotFoundError
+      except OSError:
+        problems.append(f"{path}: expected a GeoTIFF file, found none")
+      else:
+        statuses.append((status.st_size, status.st_mtime_ns))
+  return statuses, problems
+
+
+def find_shapes(sources: Sequence[Source]) -> Shapes:
+  """Returns modality or task -> (h, w, c) of its first readable file.
+
+  Raises:
+    InputError: the labels of two tasks differ in size.
+  """
+  shapes = {}
+  for column in (*MODALITIES, *TASKS):
+    header = _first_header(sources, column)
+    if header is not None:
+      is_modality = column in MODALITIES
+      shapes[column] = (
+        header.georeference.height,
+        header.georeference.width,
+        len(MODALITIES[column].bands) if is_modality else header.num_bands,
+      )
+  sizes = {task: shapes[task][:2] for task in TASKS if task in shapes}
+  if len(set(sizes.values())) > 1:
+    raise InputError("labels", "the same height and width for all tasks", sizes)
+  return shapes
+
+
+def _first_header(
+  sources: Sequence[Source], column: str
+) -> geotiff.RasterHeader | None:
+  for source in sources:
+    if column not in source.split.cells:
+      continue
+    for row in range(len(source.split)):
+      path = source.split.file(column, row)
+      if path:
+        try:
+          return geotiff.read_header(path)
+        except InputError:
+          # Reported with all other faults when its patch is read.
+          continue
+  return None
