@@ -298,10 +298,12 @@ def _describe(
   sources: Sequence[convert_sources.Source],
 ) -> records.ModalityInfo:
   is_series = MODALITIES[name].is_series
+  fewest, most = total.num_dates[name] if is_series else (None, None)
   return records.ModalityInfo(
     shape=(None, *shape) if is_series else shape,
     dtype=MODALITIES[name].dtype,
-    max_dates=total.max_dates[name] if is_series else None,
+    min_dates=fewest,
+    max_dates=most,
     has_snow_cloud=name == MASKED_MODALITY
     and any(SNOW_CLOUD_MASK in source.split.cells for source in sources),
     statistics=total.band_statistics(name),

@@ -123,7 +123,8 @@ class Summary:
     """Starts empty; sums of pixel values only if `with_statistics`."""
     self._with_statistics = with_statistics
     self.absent: dict[str, int] = {}
-    self.max_dates: dict[str, int] = {}
+    # Series -> fewest and most dates of a patch.
+    self.num_dates: dict[str, tuple[int, int]] = {}
     self.class_counts: dict[str, np.ndarray] = {}
     self.statistics: dict[str, dict[str, np.ndarray]] = {}
 
@@ -144,13 +145,15 @@ class Summary:
 
   def _add_values(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
     if "dates" in arrays:
-      self.add_num_dates(name, len(arrays["dates"]))
+      num_dates = len(arrays["dates"])
+      self.add_num_dates(name, num_dates, num_dates)
     if self._with_statistics:
       self.add_statistics(name, _sum_bands(arrays["values"]))
 
-  def add_num_dates(self, name: str, num_dates: int) -> None:
-    """Takes the length of a series."""
-    self.max_dates[name] = max(self.max_dates.get(name, 0), num_dates)
+  def add_num_dates(self, name: str, fewest: int, most: int) -> None:
+    """Takes the lengths of series."""
+    known = self.num_dates.get(name, (fewest, most))
+    self.num_dates[name] = (min(known[0], fewest), max(known[1], most))
 
   def add_class_counts(self, task: str, counts: np.ndarray) -> None:
     """Adds pixels of each class."""
@@ -171,8 +174,8 @@ class Summary:
     """Adds what `as_json` of another summary returned."""
     for name, count in content["absent"].items():
       self.absent[name] = self.absent.get(name, 0) + count
-    for name, count in content["max_dates"].items():
-      self.add_num_dates(name, count)
+    for name, (fewest, most) in content["num_dates"].items():
+      self.add_num_dates(name, fewest, most)
     for task, counts in content["class_counts"].items():
       self.add_class_counts(task, np.array(counts))
     for name, sums in content["statistics"].items():
@@ -184,7 +187,7 @@ class Summary:
     """Returns all of it as JSON can hold it, without loss."""
     return {
       "absent": self.absent,
-      "max_dates": self.max_dates,
+      "num_dates": self.num_dates,
       "class_counts": {
         task: counts.tolist() for task, counts in self.class_counts.items()
       },

@@ -175,6 +175,7 @@ class ModalityInfo:
   Attributes:
     shape: (h, w, c), or (None, h, w, c) for a series.
     dtype: type of the stored values.
+    min_dates: fewest dates of a patch that has it; None for an image.
     max_dates: most dates of any patch; None for an image.
     has_snow_cloud: whether records hold "snow_cloud".
     statistics: band -> mean, std, min, max of the finite values of the
@@ -183,6 +184,7 @@ class ModalityInfo:
 
   shape: tuple[int | None, ...]
   dtype: str
+  min_dates: int | None
   max_dates: int | None
   has_snow_cloud: bool
   statistics: Mapping[str, Mapping[str, float | None]]
