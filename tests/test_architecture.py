@@ -13,23 +13,27 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
   "errors": 0,
   "atomic": 0,
-  "modalities": 0,
-  "labels": 0,
-  "configuration": 0,
-  "data": 1,
-  "models": 1,
-  "metrics": 1,
-  "mesh": 1,
-  "checkpoint": 1,
-  "figures": 1,
-  "run_directory": 1,
-  "training": 2,
-  "inference": 2,
-  "studies": 2,
-  "weights": 2,
-  "commands": 3,
-  "__main__": 4,
-  "__init__": 4,
+  # The tables and configurations that everything reads.
+  "modalities": 1,
+  "labels": 1,
+  "configuration": 1,
+  # What training and inference share.
+  "data": 2,
+  "models": 2,
+  "metrics": 2,
+  "mesh": 2,
+  "checkpoint": 2,
+  "figures": 2,
+  "run_directory": 2,
+  # Rooms that do not know each other.
+  "training": 3,
+  "inference": 3,
+  "studies": 3,
+  "weights": 3,
+  # What joins them.
+  "commands": 4,
+  "__main__": 5,
+  "__init__": 5,
 }
 
 # Library -> the one room or module that imports it.

@@ -219,9 +219,9 @@ def write_maps(
   for task in tasks:
     (out / task).mkdir(exist_ok=True)
   done = _num_written(table, num_patches, tasks, out)
-  start = done // runner.batch_size
-  if start == runner.num_batches:
+  if done == num_patches:
     return num_patches
+  start = done // runner.batch_size
   for batch, results in runner.run(
     variables, start_batch=start, verb="predict"
   ):
