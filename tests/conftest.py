@@ -18,3 +18,40 @@ def shared() -> pathlib.Path:
   if not folder.is_dir():
     pytest.skip("needs ../shared (reference numbers, real imagery)")
   return folder
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory) -> pathlib.Path:
+  """A small simulated data set in the published layout."""
+  from flairhub_jax.data import simulate
+
+  folder = tmp_path_factory.mktemp("simulated") / "raw"
+  simulate.simulate(
+    folder,
+    num_patches=24,
+    pixels=64,
+    modalities=("AERIAL_RGBI", "SENTINEL2_TS", "SENTINEL1-ASC_TS"),
+    seed=1,
+    num_workers=0,
+    progress=False,
+  )
+  return folder
+
+
+@pytest.fixture(scope="session")
+def converted(simulated, tmp_path_factory) -> pathlib.Path:
+  """The same data set as records."""
+  from flairhub_jax.data import convert
+
+  out = tmp_path_factory.mktemp("converted") / "records"
+  convert.convert(
+    {
+      split: simulated / "csv" / f"FLAIR-HUB_SIMULATED_{split.upper()}.csv"
+      for split in ("train", "valid", "test")
+    },
+    out,
+    metadata=None,
+    num_workers=0,
+    progress=False,
+  )
+  return out

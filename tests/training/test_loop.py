@@ -1,0 +1,186 @@
+"""The loop on a real (simulated) data set, in processes of their own."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+  """Two devices; programs compiled once for all processes of this module."""
+  cache = tmp_path_factory.mktemp("compiled")
+  return os.environ | {
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    "JAX_COMPILATION_CACHE_DIR": str(cache),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+  }
+
+
+def command(converted, workdir, *overrides):
+  return [
+    sys.executable,
+    "-m",
+    "flairhub_jax",
+    "train",
+    "--config=tests/tiny.py",
+    f"--workdir={workdir}",
+    f"--config.data.path={converted}",
+    *overrides,
+  ]
+
+
+def run(environment, *args, expected=0):
+  done = subprocess.run(
+    command(*args), cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+  assert done.returncode == expected, done.stderr
+  return done
+
+
+def steps_told(workdir):
+  path = workdir / "metrics.jsonl"
+  if not path.exists():
+    return []
+  lines = path.read_text().splitlines()
+  return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+
+def final_state(workdir):
+  folders = (workdir / "checkpoints").iterdir()
+  latest = max(int(f.name) for f in folders if f.name.isdigit())
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    state = checkpointer.restore(workdir / "checkpoints" / f"{latest}/state")
+  return latest, jax.tree.map(np.asarray, state)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(environment, converted, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("runs") / "whole"
+  run(environment, converted, workdir)
+  return workdir
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_bitwise_like_an_uninterrupted_one(
+  environment, converted, uninterrupted, tmp_path
+):
+  workdir = tmp_path / "killed"
+  kill_after = random.randint(1, 7)
+  process = subprocess.Popen(
+    command(converted, workdir),
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  while kill_after not in steps_told(workdir):
+    assert process.poll() is None, "ended before it could be killed"
+    time.sleep(0.002)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert max(steps_told(workdir)) < 9
+  # The data may have another number of readers; the result may not differ.
+  run(environment, converted, workdir, "--config.data.num_workers=1")
+  (step, whole), (step_again, again) = map(
+    final_state, (uninterrupted, workdir)
+  )
+  assert step == step_again == 9
+  jax.tree.map(np.testing.assert_array_equal, whole, again)
+  told = steps_told(workdir)
+  assert told == steps_told(uninterrupted), "a step told twice or not at all"
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves(uninterrupted):
+  records = [
+    json.loads(line)
+    for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()
+  ]
+  losses = [r["loss"] for r in records if r["kind"] == "train"]
+  assert len(losses) == 9 and losses[-1] < losses[0]
+  valid = [r for r in records if r["kind"] == "valid"]
+  assert [r["step"] for r in valid] == [4, 8, 9]
+  scores = {r["step"]: r["AERIAL_LABEL-COSIA/miou"] for r in valid}
+  kept = {int(f.name) for f in (uninterrupted / "checkpoints").iterdir()}
+  assert kept == {9, max(scores, key=scores.get)}
+  assert any((uninterrupted / "tensorboard").iterdir())
+  config = json.loads((uninterrupted / "config.json").read_text())
+  assert config["data"]["fingerprint"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_left_as_it_is(environment, converted, uninterrupted):
+  before = (uninterrupted / "metrics.jsonl").read_text()
+  done = run(environment, converted, uninterrupted)
+  assert "9 steps done" in done.stdout
+  assert (uninterrupted / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.slow
+def test_evaluation_and_maps_of_a_run(environment, uninterrupted, tmp_path):
+  import rasterio
+
+  def flairhub(*args):
+    done = subprocess.run(
+      [sys.executable, "-m", "flairhub_jax", *args],
+      cwd=ROOT,
+      env=environment,
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  table = flairhub("evaluate", "--run", str(uninterrupted))
+  assert "mIoU" in table and "majority" in table
+  results = uninterrupted / "results" / "test"
+  scores = json.loads((results / "scores.json").read_text())
+  confusion = np.array(scores["tasks"]["AERIAL_LABEL-COSIA"]["confusion"])
+  assert (results / "maps.png").stat().st_size > 10_000
+
+  out = tmp_path / "maps"
+  flairhub("predict", "--run", str(uninterrupted), "--out", str(out))
+  maps = sorted((out / "AERIAL_LABEL-COSIA").glob("PRED_*.tif"))
+  assert confusion.sum() == len(maps) * 64 * 64  # no patch dropped
+  counts = np.zeros(19, int)
+  for path in maps:
+    with rasterio.open(path) as raster:
+      counts += np.bincount(raster.read(1).ravel(), minlength=19)
+      assert raster.crs.to_epsg() == 2154
+      assert raster.transform.a == pytest.approx(102.4 / 64)
+      assert raster.colormap(1)[0][:3] == (0xDB, 0x0E, 0x9A)
+      assert raster.compression.name == "deflate"
+  # The maps are what was scored: same pixels of each predicted class.
+  np.testing.assert_array_equal(counts, confusion.sum(0))
+
+  # Killed while writing: the missing maps come, the others stay.
+  stays = maps[0].stat().st_mtime_ns
+  maps[-1].unlink()
+  flairhub("predict", "--run", str(uninterrupted), "--out", str(out))
+  assert maps[-1].exists() and maps[0].stat().st_mtime_ns == stays
+
+
+def test_another_config_in_the_same_folder_is_refused(
+  environment, converted, uninterrupted
+):
+  done = run(
+    environment,
+    converted,
+    uninterrupted,
+    "--config.optim.weight_decay=0.5",
+    expected=2,
+  )
+  assert "optim.weight_decay: 0.01 in the run, 0.5 given" in done.stderr
+  assert "Traceback" not in done.stderr
