@@ -59,6 +59,9 @@ class Scores:
     """Returns the averages by name, in percent."""
     return {
       "miou": self.miou,
+      "miou_present": float(self.iou[self.support > 0].mean())
+      if self.support.any()
+      else 0.0,
       "overall_accuracy": self.overall_accuracy,
       "f_score": float(self.f_score.mean()),
       "precision": float(self.precision.mean()),

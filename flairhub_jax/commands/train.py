@@ -41,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
     runner = patches.SplitRunner(model, dataset, "valid", config)
 
     def evaluate(variables):
-      confusion, _ = runner.confusion(variables)
-      return patches.score_tasks(confusion, config)
+      return patches.score_tasks(runner.confusion(variables), config)
 
   state = loop.train(
     config, directory, dataset=dataset, model=model, evaluate=evaluate

@@ -202,18 +202,19 @@ class BatchStacker:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Repeated:
-  """Patches 0..n-1, then the last one again, not counted, up to `length`."""
+class _Filled:
+  """Some patches in order, then the last again, not counted, to `length`."""
 
   reader: PatchReader
+  patches: Sequence[int]
   length: int
 
   def __len__(self) -> int:
     return self.length
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    last = len(self.reader) - 1
-    example = self.reader[min(index, last)]
+    last = len(self.patches) - 1
+    example = self.reader[self.patches[min(index, last)]]
     return {**example, "counted": np.bool_(index <= last)}
 
 
@@ -298,23 +299,26 @@ def evaluation_batches(
   reading: Reading,
   *,
   batch_size: int,
+  patches: Sequence[int] | None = None,
   start_batch: int = 0,
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Any]]:
-  """Yields every patch once, in order; `counted` is False for the filling.
+  """Yields patches once, in order; `counted` is False for the filling.
 
   Args:
     reader: the split.
     reading: date buckets.
     batch_size: patches of this process's share of a batch.
+    patches: numbers of the patches wanted; None: all.
     start_batch: number of batches already used.
     num_workers: reading processes; 0 reads in threads.
     process: index of this process, and how many there are.
   """
+  patches = range(len(reader)) if patches is None else patches
   total = batch_size * process[1]
-  length = total * num_evaluation_batches(len(reader), total)
-  dataset = grain.MapDataset.source(_Repeated(reader, length))
+  length = total * num_evaluation_batches(len(patches), total)
+  dataset = grain.MapDataset.source(_Filled(reader, patches, length))
   dataset = dataset[process[0] :: process[1]].batch(
     batch_size, drop_remainder=True, batch_fn=_stacker(reading, process[1])
   )

@@ -1,8 +1,10 @@
 """A trained network over the patches of a split: scores and maps."""
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -50,6 +52,47 @@ def make_predict_step(model: Any, devices: jax.sharding.Mesh) -> PredictStep:
   )
 
 
+class PartialConfusion:
+  """An unfinished evaluation on disk, so that a killed one continues."""
+
+  SECONDS_BETWEEN = 30.0
+
+  def __init__(self, path: pathlib.Path, origin: Mapping[str, Any]):
+    """Names the file; what is in it counts only for the same `origin`."""
+    self._path = path
+    self._origin = dict(origin)
+    self._saved = time.monotonic()
+
+  def load(self) -> tuple[int, dict[str, np.ndarray]]:
+    """Returns the number of batches done, and their matrices by task."""
+    if not self._path.exists():
+      return 0, {}
+    content = json.loads(self._path.read_text(encoding="utf-8"))
+    if content["origin"] != self._origin:
+      return 0, {}
+    matrices = content["confusion"].items()
+    return content["batches"], {
+      task: np.array(matrix, np.int64) for task, matrix in matrices
+    }
+
+  def save(self, batches: int, confusion: Mapping[str, np.ndarray]) -> None:
+    """Writes the sum so far, unless it was written a moment ago."""
+    if time.monotonic() - self._saved < self.SECONDS_BETWEEN:
+      return
+    content = {
+      "origin": self._origin,
+      "batches": batches,
+      "confusion": {task: m.tolist() for task, m in confusion.items()},
+    }
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(self._path, json.dumps(content))
+    self._saved = time.monotonic()
+
+  def remove(self) -> None:
+    """Forgets it: the evaluation is done."""
+    self._path.unlink(missing_ok=True)
+
+
 class SplitRunner:
   """Runs a network over every patch of a split, once and in order."""
 
@@ -82,47 +125,47 @@ class SplitRunner:
     self._num_workers = config.data.num_workers
     self._split = split
 
-  @property
-  def num_batches(self) -> int:
-    """How many batches hold every patch once."""
-    return pipeline.num_evaluation_batches(len(self._reader), self.batch_size)
-
   def example_batch(self) -> Any:
-    """The first batch, on the devices: for shapes."""
-    batches = self._read(0, num_workers=0)
+    """One patch per device: for shapes."""
+    batches = pipeline.evaluation_batches(
+      self._reader, self._reading, batch_size=jax.local_device_count()
+    )
     batch = next(batches)
     batches.close()
     return mesh.place_batch(batch, self._devices)
 
-  def _read(
-    self, start_batch: int, num_workers: int
-  ) -> Iterator[dict[str, Any]]:
-    return pipeline.evaluation_batches(
-      self._reader,
-      self._reading,
-      batch_size=mesh.local_batch_size(self.batch_size),
-      start_batch=start_batch,
-      num_workers=num_workers,
-      process=(jax.process_index(), jax.process_count()),
-    )
-
   def run(
-    self, variables: Any, *, start_batch: int = 0, verb: str = "evaluate"
+    self,
+    variables: Any,
+    *,
+    patches: Sequence[int] | None = None,
+    start_batch: int = 0,
+    verb: str = "evaluate",
   ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields (host batch, device results) in order, with a progress bar.
 
     The device works on a batch while the caller handles the one before.
     """
+    patches = range(len(self._reader)) if patches is None else patches
+    batches = pipeline.evaluation_batches(
+      self._reader,
+      self._reading,
+      batch_size=mesh.local_batch_size(self.batch_size),
+      patches=patches,
+      start_batch=start_batch,
+      num_workers=self._num_workers,
+      process=(jax.process_index(), jax.process_count()),
+    )
     progress = tqdm.tqdm(
-      total=self.num_batches,
+      total=pipeline.num_evaluation_batches(len(patches), self.batch_size),
       initial=start_batch,
       desc=f"{verb} {self._split}",
       unit="batch",
       leave=False,
     )
     before = None
-    with progress:
-      for batch in self._read(start_batch, self._num_workers):
+    with progress, contextlib.closing(batches):
+      for batch in batches:
         results = self._step(variables, mesh.place_batch(batch, self._devices))
         if before is not None:
           yield before
@@ -133,29 +176,38 @@ class SplitRunner:
         progress.update()
 
   def confusion(
-    self, variables: Any, keep: Collection[int] = ()
-  ) -> tuple[dict[str, np.ndarray], dict[int, dict[str, np.ndarray]]]:
+    self, variables: Any, memory: PartialConfusion | None = None
+  ) -> dict[str, np.ndarray]:
     """Sums the confusion matrices over the split.
 
     Args:
       variables: weights of the network.
-      keep: numbers of patches of which the maps are returned too.
+      memory: where a long evaluation is kept while it runs, to continue it.
 
     Returns:
-      Matrices int64 [k k] by task, and uint8 [h w] by patch and task.
+      Int64 [k k] by task.
     """
-    total: dict[str, np.ndarray] = {}
-    kept: dict[int, dict[str, np.ndarray]] = {}
-    for batch, results in self.run(variables):
+    done, total = memory.load() if memory else (0, {})
+    for _, results in self.run(variables, start_batch=done):
       for task, matrix in results["confusion"].items():
         total[task] = total.get(task, 0) + np.asarray(matrix, np.int64)
+      done += 1
+      if memory:
+        memory.save(done, total)
+    return total
+
+  def maps(
+    self, variables: Any, patches: Sequence[int]
+  ) -> dict[int, dict[str, np.ndarray]]:
+    """Predicts some patches: uint8 [h w] by patch number and task."""
+    predicted = {}
+    for batch, results in self.run(variables, patches=patches, verb="draw"):
       for row, index in enumerate(batch["patch"].tolist()):
-        if index in keep and batch["counted"][row]:
-          kept[index] = {
-            task: local_rows(values)[row]
-            for task, values in results["classes"].items()
-          }
-    return total, kept
+        predicted[index] = {
+          task: local_rows(values)[row]
+          for task, values in results["classes"].items()
+        }
+    return predicted
 
 
 def _evaluation_batch_size(batch_size: int) -> int:

@@ -58,7 +58,11 @@ def format_table(scores: Mapping[str, Any], heading: str) -> str:
       iou = f"{row['iou']:8.2f}" if row["pixels"] else f"{'-':>8}"
       lines.append(f"{name:24} {share:9.2f} {iou} {row['majority_iou']:11.2f}")
     lines.append("-" * 55)
-    for name, key in (("mIoU", "miou"), ("OA", "overall_accuracy")):
+    for name, key in (
+      ("mIoU", "miou"),
+      ("mIoU of the classes that occur", "miou_present"),
+      ("OA", "overall_accuracy"),
+    ):
       lines.append(
         f"{name:34} {values[key]:8.2f} {values['majority'][key]:11.2f}"
       )
