@@ -80,7 +80,6 @@ def convert(
       done = _save(out, sources, shapes, summaries)
     elif progress:
       print(f"{out}: already converted", file=sys.stderr)
-    shutil.rmtree(progress_folder)
   return done
 
 
@@ -121,7 +120,11 @@ def _claim(out: pathlib.Path) -> Iterator[pathlib.Path]:
       raise InputError(
         out, "no other conversion into it", "one that is running"
       ) from error
-    yield folder
+    try:
+      yield folder
+    finally:
+      if (out / records.DATASET_FILE).is_file():
+        shutil.rmtree(folder)
 
 
 def _load_if_done(

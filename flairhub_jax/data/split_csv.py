@@ -61,12 +61,10 @@ def read_split(path: str | os.PathLike) -> Split:
       header = file.readline()
       # No published column name has either sign in it.
       delimiter = ";" if ";" in header else ","
-      names = [
-        name.strip()
-        for name in next(csv.reader([header], delimiter=delimiter), [])
-      ]
+      form = {"delimiter": delimiter, "skipinitialspace": True}
+      names = [name.strip() for name in next(csv.reader([header], **form), [])]
       _check_header(path, names)
-      rows = list(_rows(path, names, csv.reader(file, delimiter=delimiter)))
+      rows = list(_rows(path, names, csv.reader(file, **form)))
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise InputError(path, "a readable CSV (UTF-8)", error) from error
   if not rows:

@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+
+from flairhub_jax.data import dates
+from flairhub_jax.errors import InputError, InputErrors
+from tests.data import published_layout
+
+
+@pytest.fixture
+def write(tmp_path):
+  def write(dates_by_patch):
+    path = tmp_path / "GLOBAL_SENTINEL2_MTD_DATES.gpkg"
+    path.unlink(missing_ok=True)
+    published_layout.write_dates(path, dates_by_patch)
+    return path
+
+  return write
+
+
+def test_keys_are_ordered_as_numbers_and_days_may_repeat(write, tmp_path):
+  texts = {str(i): f"201901{i + 1:02}" for i in range(12)}
+  shuffled = dict(sorted(texts.items()))
+  assert list(shuffled) != list(texts)
+  twice = {"1": "20190105", "2": "20190105", "3": "20181231"}
+  path = write({"a": json.dumps(shuffled), "b": json.dumps(twice)})
+  b, a, again = dates.read_dates(path, ["b", "a", "b"], cache=tmp_path)
+  start = np.datetime64("2019-01-01", "D").astype(int)
+  assert a.dtype == np.int32
+  assert a.tolist() == list(range(start, start + 12))
+  assert b.tolist() == again.tolist() == [start + 4, start + 4, start - 1]
+
+
+def test_a_second_reading_takes_the_cache_and_gives_the_same(
+  write, tmp_path, monkeypatch
+):
+  path = write({"a": '{"1": "20200229"}', "é": "{}"})
+  cache = tmp_path / "deep" / "cache"
+  first = dates.read_dates(path, ["a", "é"], cache=cache)
+  [cached] = cache.iterdir()
+  monkeypatch.setattr(dates, "_parse_geopackage", None)
+  second = dates.read_dates(path, ["a", "é"], cache=cache)
+  assert [s.tolist() for s in first] == [s.tolist() for s in second]
+  assert first[0].tolist() == [18321] and first[1].tolist() == []
+  monkeypatch.undo()
+  cached.write_bytes(cached.read_bytes()[:100])
+  damaged = dates.read_dates(path, ["a"], cache=cache)
+  assert damaged[0].tolist() == [18321]
+
+
+def test_a_changed_file_is_read_anew(write, tmp_path):
+  path = write({"a": '{"1": "20200101"}'})
+  before = dates.read_dates(path, ["a"], cache=tmp_path)
+  write({"a": '{"1": "20200103"}'})
+  after = dates.read_dates(path, ["a"], cache=tmp_path)
+  assert after[0] - before[0] == 2
+
+
+def test_missing_patches_are_listed(write, tmp_path):
+  path = write({"a": "{}"})
+  with pytest.raises(InputErrors) as caught:
+    dates.read_dates(path, ["b", "a", "c"], cache=tmp_path)
+  lines = str(caught.value).splitlines()
+  assert len(lines) == 2
+  assert all(path.name in line for line in lines)
+  assert "patch b" in lines[0] and "patch c" in lines[1]
+
+
+@pytest.mark.parametrize(
+  ("text", "word"),
+  [
+    ("{'1': '20200101'}", "JSON"),
+    ('["20200101"]', "JSON"),
+    ('{"first": "20200101"}', "JSON"),
+    (None, "JSON"),
+    ('{"1": "20200230"}', "YYYYMMDD"),
+    ('{"1": "2020111"}', "YYYYMMDD"),
+    ('{"1": 20200101}', "YYYYMMDD"),
+  ],
+)
+def test_bad_dates_name_file_and_patch(write, tmp_path, text, word):
+  path = write({"good": "{}", "bad": text})
+  with pytest.raises(InputError) as caught:
+    dates.read_dates(path, ["good"], cache=tmp_path)
+  for part in (path.name, "patch bad", word):
+    assert part in str(caught.value)
+
+
+def test_no_geopackage_and_no_columns_are_named(tmp_path):
+  path = tmp_path / "GLOBAL_SENTINEL2_MTD_DATES.gpkg"
+  with pytest.raises(InputError, match="no file of that name"):
+    dates.read_dates(path, ["a"], cache=tmp_path)
+  path.write_text("not a database")
+  with pytest.raises(InputError, match="readable GeoPackage"):
+    dates.read_dates(path, ["a"], cache=tmp_path)
+
+
+def test_another_table_is_named(write, tmp_path, monkeypatch):
+  path = write({"a": "{}"})
+  monkeypatch.setattr(dates, "_FIELDS", ("patch_id", "days"))
+  with pytest.raises(InputError, match="a column days"):
+    dates.read_dates(path, ["a"], cache=tmp_path)
+
+
+def test_real_dates(shared, tmp_path):
+  folder = shared / "real" / "treesatai_ts" / "GLOBAL_ALL_MTD"
+  path = dates.metadata_file(folder, "SENTINEL1-DESC_TS")
+  [days] = dates.read_dates(path, ["D901-2019_TS-S1-1_1-1"], cache=tmp_path)
+  # Several products on one day: 235 images on 121 dates.
+  assert len(days) == 235
+  assert len(np.unique(days)) == 121
