@@ -144,43 +144,48 @@ def _load_if_done(
   return dataset
 
 
-def _jobs(
+def _job(
   out: pathlib.Path,
   sources: Sequence[convert_sources.Source],
   shapes: convert_sources.Shapes,
-) -> Iterator[convert_shard.ShardJob]:
-  """Yields every shard of every split."""
-  names = [source.name for source in sources]
-  for source in sources:
-    streams = [name for name in source.columns() if name in shapes]
-    for shard in range(source.num_shards):
-      rows = source.rows(shard)
-      patches = tuple(map(source.patch, rows))
-      job = convert_shard.ShardJob(
-        folder=out,
-        summary_file=out / _PROGRESS / f"{source.name}-{shard:05d}.json",
-        key="",
-        split=source.name,
-        index=shard,
-        num_shards=source.num_shards,
-        streams=(*streams, records.PATCH),
-        shapes=shapes,
-        with_statistics=source.name == "train" or "train" not in names,
-        patches=patches,
-      )
-      key = [
-        records.SCHEMA_VERSION,
-        [job.split, job.index, job.num_shards, job.streams],
-        [shapes, job.with_statistics],
-        [
-          [patch.patch_id, *map(os.path.basename, patch.files.values())]
-          for patch in patches
-        ],
-        source.statuses[shard],
-        source.digest_dates(rows).hex(),
-      ]
-      digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-      yield dataclasses.replace(job, key=digest)
+  source: convert_sources.Source,
+  shard: int,
+) -> convert_shard.ShardJob:
+  """Returns what is needed to write a shard of `source`."""
+  rows = source.rows(shard)
+  streams = [name for name in source.columns() if name in shapes]
+  has_train = any(each.name == "train" for each in sources)
+  job = convert_shard.ShardJob(
+    folder=out,
+    summary_file=_summary_file(out, source, shard),
+    key="",
+    split=source.name,
+    index=shard,
+    num_shards=source.num_shards,
+    streams=(*streams, records.PATCH),
+    shapes=shapes,
+    with_statistics=source.name == "train" or not has_train,
+    patches=tuple(map(source.patch, rows)),
+  )
+  key = [
+    records.SCHEMA_VERSION,
+    [job.split, job.index, job.num_shards, job.streams],
+    [shapes, job.with_statistics],
+    [
+      [patch.patch_id, *map(os.path.basename, patch.files.values())]
+      for patch in job.patches
+    ],
+    source.statuses[shard],
+    source.digest_dates(rows).hex(),
+  ]
+  digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+  return dataclasses.replace(job, key=digest)
+
+
+def _summary_file(
+  out: pathlib.Path, source: convert_sources.Source, shard: int
+) -> pathlib.Path:
+  return out / _PROGRESS / f"{source.name}-{shard:05d}.json"
 
 
 def _write_shards(
@@ -190,7 +195,7 @@ def _write_shards(
   *,
   num_workers: int,
   progress: bool,
-) -> dict[tuple[str, int], dict]:
+) -> dict[tuple[str, int], dict[str, Any]]:
   """Writes what is not yet written.
 
   Returns:
@@ -202,27 +207,28 @@ def _write_shards(
   for source in sources:
     (out / source.name).mkdir(exist_ok=True)
   _remove_shards(out, lambda file: "/." in file)
-  summaries, problems = {}, {}
-  bar = tqdm.tqdm(
+  shards = [(each, i) for each in sources for i in range(each.num_shards)]
+  summaries, problems, num_done = {}, {}, 0
+  for source, shard in shards:
+    if _summary_file(out, source, shard).is_file():
+      job = _job(out, sources, shapes, source, shard)
+      summary = convert_shard.read_summary(job)
+      if summary is not None:
+        summaries[source.name, shard] = summary
+        num_done += len(job.patches)
+  jobs = (
+    _job(out, sources, shapes, source, shard)
+    for source, shard in shards
+    if (source.name, shard) not in summaries
+  )
+  with tqdm.tqdm(
     total=sum(len(source.split) for source in sources),
+    initial=num_done,
     unit="patch",
     disable=not progress,
-  )
-
-  def unfinished() -> Iterator[convert_shard.ShardJob]:
-    for job in _jobs(out, sources, shapes):
-      summary = convert_shard.read_summary(job)
-      if summary is None:
-        yield job
-      else:
-        summaries[job.split, job.index] = summary
-        # Not `update`: the time left is reckoned from what is done now.
-        bar.initial += len(job.patches)
-        bar.n += len(job.patches)
-
-  with bar:
+  ) as bar:
     for job, found in convert_workers.write_shards(
-      unfinished(), num_workers, bar.update
+      jobs, num_workers, bar.update
     ):
       if found:
         problems[job.split, job.index] = found
@@ -230,11 +236,9 @@ def _write_shards(
       else:
         summaries[job.split, job.index] = convert_shard.read_summary(job)
   if problems:
-    order = {source.name: i for i, source in enumerate(sources)}
-    keys = sorted(problems, key=lambda key: (order[key[0]], key[1]))
-    raise convert_sources.first_problems(
-      [line for key in keys for line in problems[key]]
-    )
+    keys = [(source.name, shard) for source, shard in shards]
+    lines = [line for key in keys for line in problems.get(key, [])]
+    raise convert_sources.first_problems(lines)
   return summaries
 
 

@@ -42,7 +42,8 @@ class Split:
   def file(self, column: str, index: int) -> str | None:
     """Returns the path of a patch's file, or None if the patch lacks it."""
     cell = self.cells[column][index]
-    return os.path.normpath(self.path.parent / cell) if cell else None
+    # Not normalised: beyond a link, `..` is not the folder written before it.
+    return os.path.join(self.path.parent, cell) if cell else None
 
 
 def read_split(path: str | os.PathLike) -> Split:

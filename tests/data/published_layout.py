@@ -127,3 +127,12 @@ def write_layout(folder, *, num_patches=3, columns=tuple(PIXELS)) -> Layout:
   layout.csv.parent.mkdir(parents=True, exist_ok=True)
   layout.write_csv()
   return layout
+
+
+def contents(folder):
+  """Returns relative path -> bytes of every file below `folder`."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }

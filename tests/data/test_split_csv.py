@@ -28,7 +28,7 @@ def test_both_separators_a_byte_order_mark_and_windows_line_ends(
   assert split.patch_ids == ("D1_0-0", "D1_0-1")
   assert len(split) == 2
   assert list(split.cells) == rows[0][1:]
-  assert split.file("AERIAL_RGBI", 1) == str(tmp_path / "a" / "1.tif")
+  assert split.file("AERIAL_RGBI", 1) == f"{tmp_path}/csv/../a/1.tif"
   assert split.file("SENTINEL2_MSK-SC", 1) is None
 
 

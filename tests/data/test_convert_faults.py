@@ -1,0 +1,261 @@
+import pytest
+
+from flairhub_jax.data import convert
+from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.labels import TASKS
+from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
+from tests.data import published_layout
+
+
+def run(layout, out, num_workers=0, split="train", **options):
+  return convert.convert(
+    {split: layout.csv},
+    out,
+    num_workers=num_workers,
+    progress=False,
+    **options,
+  )
+
+
+@pytest.fixture
+def layout(tmp_path):
+  return published_layout.write_layout(tmp_path / "raw")
+
+
+def remove(layout, column):
+  layout.file(column, 1).unlink()
+
+
+def truncate(layout, column):
+  path = layout.file(column, 1)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def change(layout, column, function, **place):
+  values = function(published_layout.values_of(column, 1))
+  published_layout.write(layout.file(column, 1), values, column, 1, **place)
+
+
+def shift(layout, column, metres):
+  change(layout, column, lambda x: x, shift=metres)
+
+
+def too_high(values):
+  values[3, 3, 0] = 19
+  return values
+
+
+FAULTS = {
+  "missing": (remove, ["AERIAL_RGBI"], "expected a GeoTIFF file, found none"),
+  "truncated": (truncate, ["AERIAL_RGBI"], "a readable GeoTIFF"),
+  "truncated mask": (truncate, [SNOW_CLOUD_MASK], "a readable GeoTIFF"),
+  "bands": (
+    change,
+    ["AERIAL_RGBI", lambda x: x[..., :3]],
+    "4 bands ('R', 'G', 'B', 'NIR'), found 3",
+  ),
+  "bands of a series": (
+    change,
+    ["SENTINEL2_TS", lambda x: x[..., :29]],
+    "a multiple of 10 bands",
+  ),
+  "bands of the mask": (
+    change,
+    [SNOW_CLOUD_MASK, lambda x: x[..., :5]],
+    "a multiple of 2 bands ('snow', 'cloud'), found 5 bands",
+  ),
+  "dates of the mask": (
+    change,
+    [SNOW_CLOUD_MASK, lambda x: x[..., :4]],
+    "3 dates, as SENTINEL2_TS has, found 2 (4 bands)",
+  ),
+  "dates": (
+    change,
+    ["SENTINEL1-DESC_TS", lambda x: x[..., :4]],
+    "3 dates, as the metadata has for patch D001-2019_AF-S1-1_0-1, "
+    "found 2 (4 bands)",
+  ),
+  "type": (
+    change,
+    ["AERIAL_RGBI", lambda x: x.astype("uint16")],
+    "type uint8, found uint16",
+  ),
+  "type of a series": (
+    change,
+    ["SENTINEL1-ASC_TS", lambda x: x.astype("float64")],
+    "type float32, found float64",
+  ),
+  "type of the mask": (
+    change,
+    [SNOW_CLOUD_MASK, lambda x: x.astype("float32")],
+    "type uint8 or uint16, found float32",
+  ),
+  "type of labels": (
+    change,
+    ["AERIAL_LABEL-COSIA", lambda x: x.astype("int16")],
+    "type uint8, found int16",
+  ),
+  "size": (
+    change,
+    ["DEM_ELEV", lambda x: x[:15]],
+    "height x width x bands 16 x 16 x 2, as the first patch has, "
+    "found 15 x 16 x 2",
+  ),
+  "size of a series": (
+    change,
+    ["SENTINEL2_TS", lambda x: x[:1]],
+    "2 x 2 x 10, as the first patch has, found 1 x 2 x 10",
+  ),
+  "size of the mask": (
+    change,
+    [SNOW_CLOUD_MASK, lambda x: x[:1]],
+    "2 x 2 x 2, as the first patch has, found 1 x 2 x 2",
+  ),
+  "size of labels": (
+    change,
+    ["ALL_LABEL-LPIS", lambda x: x[..., :2]],
+    "16 x 16 x 3, as the first patch has, found 16 x 16 x 2",
+  ),
+  "mask": (
+    change,
+    [SNOW_CLOUD_MASK, lambda x: x.astype("uint16") + 300],
+    "probabilities of 0-100, found",
+  ),
+  "label": (
+    change,
+    ["AERIAL_LABEL-COSIA", too_high],
+    "band 1: expected labels 0-18, found 19",
+  ),
+  "place": (
+    shift,
+    ["SPOT_RGBI", 0.81],
+    "an upper left corner within 0.8 of (700003.20, 6300000.00) of",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_has_its_line(layout, tmp_path, name):
+  break_it, arguments, expected = FAULTS[name]
+  break_it(layout, *arguments)
+  with pytest.raises(InputErrors) as caught:
+    run(layout, tmp_path / "out")
+  [line] = str(caught.value).splitlines()
+  assert line.startswith(str(layout.file(arguments[0], 1)))
+  assert expected in line
+  assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_another_crs_has_its_line(layout, tmp_path):
+  change(layout, "SPOT_RGBI", lambda x: x, crs="EPSG:32631")
+  with pytest.raises(InputErrors, match=r"the CRS EPSG:2154 of .* EPSG:32631"):
+    run(layout, tmp_path / "out")
+
+
+def test_patches_may_have_different_crs_or_none(layout, tmp_path):
+  for column in (*MODALITIES, *TASKS, SNOW_CLOUD_MASK):
+    change(layout, column, lambda x: x, crs="EPSG:32631")
+  change(layout, "SPOT_RGBI", lambda x: x, crs=None, shift=1e6)
+  shift(layout, "DEM_ELEV", 0)
+  change(layout, "DEM_ELEV", lambda x: x, crs="EPSG:32631", shift=0.1)
+  run(layout, tmp_path / "out")
+
+
+def test_all_faults_are_reported_at_once_and_then_mended(layout, tmp_path):
+  out = tmp_path / "out"
+  before = {row: layout.file("DEM_ELEV", row).read_bytes() for row in range(3)}
+  for row in range(3):
+    layout.file("DEM_ELEV", row).write_bytes(b"")
+  before_labels = layout.file("AERIAL_LABEL-COSIA", 1).read_bytes()
+  change(layout, "AERIAL_LABEL-COSIA", too_high)
+  with pytest.raises(InputErrors) as caught:
+    run(layout, out, num_workers=2)
+  lines = str(caught.value).splitlines()
+  assert len(lines) == 4
+  assert [line.count("DEM_ELEV") for line in lines] == [4, 4, 0, 4]
+  for row in range(3):
+    layout.file("DEM_ELEV", row).write_bytes(before[row])
+  layout.file("AERIAL_LABEL-COSIA", 1).write_bytes(before_labels)
+  run(layout, out)
+  run(layout, tmp_path / "other")
+  found = published_layout.contents(out)
+  assert found == published_layout.contents(tmp_path / "other")
+
+
+def test_many_faults_are_cut_short(layout, tmp_path):
+  layout.rows = [
+    {"patch_id": f"p{i}", "AERIAL_RGBI": f"{i}.tif"} for i in range(90)
+  ]
+  layout.write_csv()
+  with pytest.raises(InputErrors) as caught:
+    run(layout, tmp_path / "out")
+  lines = str(caught.value).splitlines()
+  assert len(lines) == 51 and lines[-1] == "and 40 more"
+
+
+def test_gaps_in_the_csv_have_their_lines(layout, tmp_path):
+  layout.rows[0]["AERIAL_LABEL-COSIA"] = ""
+  layout.rows[1][SNOW_CLOUD_MASK] = ""
+  for name in MODALITIES:
+    layout.rows[2][name] = ""
+  layout.write_csv()
+  with pytest.raises(InputErrors) as caught:
+    run(layout, tmp_path / "out")
+  lines = str(caught.value).splitlines()
+  assert "0-0: expected a file of AERIAL_LABEL-COSIA" in lines[0]
+  assert f"0-1: expected a file of {SNOW_CLOUD_MASK}" in lines[1]
+  assert "0-2: expected a file of a modality" in lines[2]
+  assert len(lines) == 3
+
+
+def test_a_mask_in_one_split_only(layout, tmp_path):
+  rows = [dict(row) for row in layout.rows]
+  for row in rows:
+    row.pop(SNOW_CLOUD_MASK)
+  other = published_layout.Layout(
+    layout.folder, layout.csv.with_name("VALID.csv"), rows
+  )
+  other.write_csv()
+  with pytest.raises(InputError, match=r"VALID\.csv.*SENTINEL2_MSK-SC"):
+    convert.convert(
+      {"train": layout.csv, "valid": other.csv},
+      tmp_path / "out",
+      num_workers=0,
+      progress=False,
+    )
+  run(other, tmp_path / "other", split="valid")
+
+
+def test_labels_of_two_sizes(layout, tmp_path):
+  for row in range(3):
+    values = published_layout.values_of("ALL_LABEL-LPIS", row)[:8, :8]
+    path = layout.file("ALL_LABEL-LPIS", row)
+    published_layout.write(path, values, "ALL_LABEL-LPIS", row)
+  with pytest.raises(InputError, match="the same height and width"):
+    run(layout, tmp_path / "out")
+
+
+def test_metadata_is_looked_for_and_may_be_named(layout, tmp_path):
+  beside = layout.folder / "GLOBAL_ALL_MTD"
+  elsewhere = beside.rename(tmp_path / "dates")
+  with pytest.raises(InputError, match=r"TRAIN\.csv.*GLOBAL_ALL_MTD"):
+    run(layout, tmp_path / "out")
+  run(layout, tmp_path / "out", metadata=elsewhere)
+  (elsewhere / "GLOBAL_SENTINEL2_MTD_DATES.gpkg").unlink()
+  with pytest.raises(InputError, match="SENTINEL2_MTD_DATES"):
+    run(layout, tmp_path / "out2", metadata=elsewhere)
+  published_layout.write_dates(
+    elsewhere / "GLOBAL_SENTINEL2_MTD_DATES.gpkg", {"other": "{}"}
+  )
+  with pytest.raises(InputErrors) as caught:
+    run(layout, tmp_path / "out3", metadata=elsewhere)
+  assert len(caught.value.problems) == 3
+
+
+def test_images_need_no_metadata(tmp_path):
+  layout = published_layout.write_layout(
+    tmp_path / "raw", columns=("AERIAL_RGBI", "SPOT_RGBI")
+  )
+  dataset = run(layout, tmp_path / "out", split="test")
+  assert dataset.output_size == (16, 16)
+  assert dataset.tasks == {}
