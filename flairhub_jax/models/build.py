@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flairhub_jax import labels, modalities
 from flairhub_jax.errors import InputError
-from flairhub_jax.models import fusion, layers, swin, upernet, utae
+from flairhub_jax.models import convolution, fusion, swin, upernet, utae
 from flairhub_jax.models.normalise import Source
 from flairhub_jax.models.segmenter import Segmenter
 
@@ -128,7 +128,9 @@ def _series_encoder(settings, *, levels, num_classes):
   if head_widths[-1] != num_classes:
     head_widths += (num_classes,)
   where = "config.model.utae"
-  _lookup(f"{where}.padding_mode", settings.padding_mode, layers.PADDING_MODES)
+  _lookup(
+    f"{where}.padding_mode", settings.padding_mode, convolution.PADDING_MODES
+  )
   _known(f"{where}.aggregation", [settings.aggregation], utae.AGGREGATIONS)
   _known(f"{where}.encoder_norm", [settings.encoder_norm], utae.ENCODER_NORMS)
   return functools.partial(

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from flairhub_jax.models import layers
+from flairhub_jax.models import convolution, layers
 
 
 class MidConcat(nn.Module):
@@ -71,7 +71,7 @@ def _sum_of_projections(level, kernels, masks):
   for x, kernel, mask in zip(level, kernels, masks, strict=True):
     if x.shape[1] * x.shape[2] > size[0] * size[1]:
       x = layers.resize(x, size)
-    y = x.astype(kernel.dtype) @ kernel
+    y = convolution.project(x.astype(kernel.dtype), kernel)
     if mask is not None:
       y = jnp.where(mask[:, None, None, None], y, 0.0)
     # Maps of one size are enlarged together.

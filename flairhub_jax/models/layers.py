@@ -14,17 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Initializer = Callable[..., Array]
+from flairhub_jax.models import convolution
 
-# Maps up to this many pixels take the gathered form of a padded convolution.
-_GATHER_PIXELS = 1024
-# Names of PyTorch's `padding_mode` and what numpy calls the same.
-PADDING_MODES = {
-  "zeros": "constant",
-  "reflect": "reflect",
-  "replicate": "edge",
-  "circular": "wrap",
-}
+Initializer = Callable[..., Array]
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -74,7 +66,7 @@ class Dense(nn.Module):
     kernel = self.param(
       "kernel", self.kernel_init or default, (width, self.features)
     )
-    y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+    y = convolution.project(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.use_bias:
       bias = self.param("bias", self.bias_init or default, (self.features,))
       y = y + bias.astype(self.dtype)
@@ -114,7 +106,7 @@ class Conv(nn.Module):
     kernel = self.param(
       "kernel", self.kernel_init or default, (side, side, width, self.features)
     )
-    y = convolve(
+    y = convolution.convolve(
       x.astype(self.dtype),
       kernel.astype(self.dtype),
       stride=self.stride,
@@ -125,55 +117,6 @@ class Conv(nn.Module):
       bias = self.param("bias", self.bias_init or default, (self.features,))
       y = y + bias.astype(self.dtype)
     return y
-
-
-def convolve(
-  x: Float[Array, "n h w c"],
-  kernel: Float[Array, "k k c d"],
-  *,
-  stride: int = 1,
-  padding: int = 1,
-  padding_mode: str = "zeros",
-) -> Float[Array, "n p q d"]:
-  """Convolves `x` after padding it.
-
-  Small maps padded with their own pixels become one gather and one product on
-  a CPU, where XLA's own weight gradient is slow.
-  """
-  small = x.shape[1] * x.shape[2] <= _GATHER_PIXELS
-  if small and padding_mode != "zeros" and jax.default_backend() == "cpu":
-    return _convolve_gathered(x, kernel, stride, padding, padding_mode)
-  if padding_mode != "zeros" and padding:
-    edge = (padding, padding)
-    mode = PADDING_MODES[padding_mode]
-    x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), mode=mode)
-    padding = 0
-  return jax.lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    [(padding, padding)] * 2,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
-
-
-def _convolve_gathered(x, kernel, stride, padding, padding_mode):
-  """`convolve` as a gather of patches and one matrix product."""
-  n, h, w, c = x.shape
-  side = kernel.shape[0]
-  pixels = np.pad(
-    np.arange(h * w).reshape(h, w), padding, mode=PADDING_MODES[padding_mode]
-  )
-  windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side))
-  windows = windows[::stride, ::stride]
-  p, q = windows.shape[:2]
-  patches = (
-    x.reshape(n, h * w, c)
-    .at[:, windows.reshape(-1)]
-    .get(mode="promise_in_bounds")
-  )
-  patches = patches.reshape(n * p * q, side * side * c)
-  return (patches @ kernel.reshape(side * side * c, -1)).reshape(n, p, q, -1)
 
 
 class LayerNorm(nn.Module):

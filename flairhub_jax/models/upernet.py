@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flairhub_jax.models import layers
+from flairhub_jax.models import convolution, layers
 
 _POOLS = (1, 2, 3, 6)
 _HEAD_SCALE = 4
@@ -66,7 +66,7 @@ class PyramidPooling(nn.Module):
       layers.kaiming_uniform,
       (width + part * len(_POOLS), self.features),
     ).astype(self.dtype)
-    total = x @ kernel[:width]
+    total = convolution.project(x, kernel[:width])
     for i, size in enumerate(_POOLS):
       pooled = layers.adaptive_pool(x, size)
       unit = ProjectionUnit(part, dtype=self.dtype, name=f"pool_{size}")
@@ -139,7 +139,7 @@ class UPerNet(nn.Module):
     total = 0.0
     for x, part in zip(pyramid, parts, strict=True):
       if x.shape[1:3] == size:
-        total = total + layers.convolve(x, part)
+        total = total + convolution.convolve(x, part)
       else:
         total = total + convolve_enlarged(x, part, size)
     return total
@@ -158,7 +158,7 @@ def convolve_enlarged(
   b, h, w, c = x.shape
   d = kernel.shape[-1]
   # Taps ordered (column, row), so that columns contract without a transpose.
-  taps = x @ kernel.transpose(2, 1, 0, 3).reshape(c, 9 * d)
+  taps = convolution.project(x, kernel.transpose(2, 1, 0, 3).reshape(c, 9 * d))
   columns = jnp.asarray(_tap_matrix(size[1], w), x.dtype)
   taps = taps.reshape(b, h, w * 3, 3 * d)
   taps = jnp.broadcast_to(columns, (b, h, *columns.shape)) @ taps

@@ -1,8 +1,7 @@
 """U-TAE (Sainte Fare Garnot & Landrieu 2021): a series of images to maps.
 
-A convolutional encoder runs on every date, attention over time (L-TAE) at the
-deepest map makes one date of them, a decoder joins the skips, averaged over
-time with the same attention.
+A convolutional encoder runs on every date, attention over time (L-TAE) makes
+one deepest map of them, a decoder joins skips averaged by the same attention.
 """
 
 import math
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from flairhub_jax.models import layers
+from flairhub_jax.models import convolution, layers
 
 AGGREGATIONS = ("att_group", "att_mean", "mean")
 ENCODER_NORMS = ("group", "batch", "instance")
@@ -57,19 +56,16 @@ class _TransposedConv(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n p q d"]:
     """Enlarges `x` by the stride."""
-    side, width = self.kernel, x.shape[-1]
-    # PyTorch takes the fan of the stored [in out h w] tensor's second axis.
-    default = layers.torch_uniform(side * side * self.features)
-    kernel = self.param("kernel", default, (side, side, width, self.features))
+    shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+    # PyTorch takes the fan of its [in out h w] tensor's second axis.
+    default = layers.torch_uniform(self.kernel**2 * self.features)
+    kernel = self.param("kernel", default, shape)
     bias = self.param("bias", default, (self.features,))
-    edge = side - 1 - self.padding
-    y = jax.lax.conv_general_dilated(
+    y = convolution.transposed_convolve(
       x.astype(self.dtype),
-      kernel[::-1, ::-1].astype(self.dtype),
-      (1, 1),
-      [(edge, edge)] * 2,
-      lhs_dilation=(self.stride, self.stride),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      kernel.astype(self.dtype),
+      stride=self.stride,
+      padding=self.padding,
     )
     return y + bias.astype(self.dtype)
 
@@ -268,10 +264,7 @@ def average_over_time(
   valid: Bool[Array, "b t"],
   aggregation: str,
 ) -> Float[Array, "b h w c"]:
-  """Makes one date of a skip: by attention per group, its mean, or evenly.
-
-  A series without valid dates gives zeros.
-  """
+  """Makes one date of a skip; zeros where no date is valid."""
   b, t, h, w, c = x.shape
   weight = valid.astype(jnp.float32)[:, :, None, None, None]
   if aggregation == "mean":
@@ -368,6 +361,7 @@ class UTAE(nn.Module):
     return logits.astype(jnp.float32), maps
 
   def _between_levels(self):
+    """Settings of the convolutions that change level."""
     return dict(
       kernel=self.kernel,
       stride=self.stride,

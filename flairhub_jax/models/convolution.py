@@ -1,0 +1,161 @@
+"""Products and convolutions in the forms that are fast on each backend."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# Maps up to this many pixels take the gathered form of a padded convolution.
+_GATHER_PIXELS = 1024
+# Names of PyTorch's `padding_mode` and what numpy calls the same.
+PADDING_MODES = {
+  "zeros": "constant",
+  "reflect": "reflect",
+  "replicate": "edge",
+  "circular": "wrap",
+}
+
+
+@jax.custom_vjp
+def project(
+  x: Float[Array, "*n c"], kernel: Float[Array, "c d"]
+) -> Float[Array, "*n d"]:
+  """Returns `x @ kernel`.
+
+  Its weight gradient contracts the first axis of both factors; autodiff asks
+  for a transpose, which XLA writes out first on a CPU.
+  """
+  return x @ kernel
+
+
+def _project_forward(x, kernel):
+  return x @ kernel, (x, kernel)
+
+
+def _project_backward(kept, gradient):
+  x, kernel = kept
+  rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, kernel.shape[-1])
+  return gradient @ kernel.T, jax.lax.dot_general(
+    *rows, (((0,), (0,)), ((), ()))
+  )
+
+
+project.defvjp(_project_forward, _project_backward)
+
+
+def convolve(
+  x: Float[Array, "n h w c"],
+  kernel: Float[Array, "k k c d"],
+  *,
+  stride: int = 1,
+  padding: int = 1,
+  padding_mode: str = "zeros",
+) -> Float[Array, "n p q d"]:
+  """Convolves `x` after padding it.
+
+  On a CPU, where XLA's own weight gradients are slow, small maps padded with
+  their own pixels become one gather and one product, and convolutions that
+  keep the size get gradients of their own. Elsewhere XLA's are good.
+  """
+  if jax.default_backend() == "cpu":
+    if padding_mode == "zeros":
+      if stride == 1 and kernel.shape[0] == 2 * padding + 1:
+        return _convolve_same(x, kernel)
+    elif x.shape[1] * x.shape[2] <= _GATHER_PIXELS:
+      return _convolve_gathered(x, kernel, stride, padding, padding_mode)
+  if padding_mode != "zeros" and padding:
+    edge = (padding, padding)
+    mode = PADDING_MODES[padding_mode]
+    x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), mode=mode)
+    padding = 0
+  return _convolve_zeros(x, kernel, stride, padding)
+
+
+def _convolve_zeros(x, kernel, stride, padding):
+  """`convolve` with zeros around, as XLA does it."""
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    [(padding, padding)] * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+@jax.custom_vjp
+def _convolve_same(x, kernel):
+  """`convolve` with zeros around and a result of the size of `x`."""
+  return _convolve_zeros(x, kernel, 1, kernel.shape[0] // 2)
+
+
+def _convolve_same_forward(x, kernel):
+  return _convolve_same(x, kernel), (x, kernel)
+
+
+def _convolve_same_backward(kept, gradient):
+  """Both gradients are one product with patches of the output's gradient.
+
+  Cheap patches: a decoder's result is narrower than what it reads.
+  """
+  x, kernel = kept
+  side, _, c, d = kernel.shape
+  n, h, w, _ = x.shape
+  edge = (side // 2, side // 2)
+  padded = jnp.pad(gradient, ((0, 0), edge, edge, (0, 0)))
+  taps = [(i, j) for i in range(side) for j in range(side)]
+  patches = jnp.concatenate(
+    [padded[:, side - 1 - i :, side - 1 - j :][:, :h, :w] for i, j in taps],
+    axis=-1,
+  ).reshape(n * h * w, -1)
+  back = kernel.transpose(0, 1, 3, 2).reshape(side * side * d, c)
+  weight = jax.lax.dot_general(
+    x.reshape(n * h * w, c), patches, (((0,), (0,)), ((), ()))
+  )
+  weight = weight.reshape(c, side, side, d).transpose(1, 2, 0, 3)
+  return (patches @ back).reshape(x.shape), weight
+
+
+_convolve_same.defvjp(_convolve_same_forward, _convolve_same_backward)
+
+
+def _convolve_gathered(x, kernel, stride, padding, padding_mode):
+  """`convolve` as a gather of patches and one matrix product."""
+  n, h, w, c = x.shape
+  side = kernel.shape[0]
+  pixels = np.pad(
+    np.arange(h * w).reshape(h, w), padding, mode=PADDING_MODES[padding_mode]
+  )
+  windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side))
+  windows = windows[::stride, ::stride]
+  p, q = windows.shape[:2]
+  patches = (
+    x.reshape(n, h * w, c)
+    .at[:, windows.reshape(-1)]
+    .get(mode="promise_in_bounds")
+  )
+  patches = patches.reshape(n * p * q, side * side * c)
+  return project(patches, kernel.reshape(side * side * c, -1)).reshape(
+    n, p, q, -1
+  )
+
+
+def transposed_convolve(
+  x: Float[Array, "n h w c"],
+  kernel: Float[Array, "k k c d"],
+  *,
+  stride: int,
+  padding: int,
+) -> Float[Array, "n p q d"]:
+  """Enlarges `x` as PyTorch's transposed convolution, no output padding.
+
+  `kernel` is in PyTorch's orientation, which is the mirror image of XLA's.
+  """
+  edge = kernel.shape[0] - 1 - padding
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel[::-1, ::-1],
+    (1, 1),
+    [(edge, edge)] * 2,
+    lhs_dilation=(stride, stride),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
