@@ -1,0 +1,354 @@
+"""Simulated data sets in the published layout of FLAIR-HUB.
+
+Folders, names, CSVs, GeoTIFFs and GeoPackages are those of the release, so
+whatever reads one reads the other.
+"""
+
+import concurrent.futures
+import csv
+import dataclasses
+import functools
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyogrio.raw
+import tqdm
+
+from flairhub_jax import atomic
+from flairhub_jax.data import geotiff
+from flairhub_jax.data.simulation import plan, sensors
+from flairhub_jax.data.simulation import scene as scene_lib
+from flairhub_jax.errors import InputError
+from flairhub_jax.modalities import (
+  CRS,
+  MASKED_MODALITY,
+  MODALITIES,
+  PATCH_METRES,
+  SNOW_CLOUD_MASK,
+)
+
+_LABELS = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
+# Level-1 background and mixed crops -> their values on levels 2 and 3.
+_OTHER_LEVELS = {22: (30, 45), 21: (29, 44)}
+_DATED = {
+  "SENTINEL2_TS": "SENTINEL2",
+  "SENTINEL1-ASC_TS": "SENTINEL1-ASC",
+  "SENTINEL1-DESC_TS": "SENTINEL1-DESC",
+  "AERIAL_RGBI": "AERIAL",
+  "AERIAL-RLT_PAN": "AERIAL-RLT",
+  "SPOT_RGBI": "SPOT",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a simulated data set is a function of."""
+
+  num_patches: int
+  pixels: int
+  modalities: tuple[str, ...]
+  seed: int
+
+
+def simulate(
+  out: str | os.PathLike,
+  *,
+  num_patches: int = 250,
+  pixels: int = 512,
+  modalities: Sequence[str] | None = None,
+  seed: int = 0,
+  num_workers: int | None = None,
+  progress: bool = True,
+) -> dict[str, int]:
+  """Writes a data set; continues an interrupted one.
+
+  Args:
+    out: folder to write.
+    num_patches: over all three splits, at least 10.
+    pixels: side of aerial images, elevation and labels. 512 is the real size;
+      fewer keep the 102.4 m of a patch at a coarser pixel.
+    modalities: published ids; None: all seven.
+    seed: of everything.
+    num_workers: processes; None: as many as cores, 0: this one.
+    progress: whether a progress bar is shown.
+
+  Returns:
+    Patches per split.
+
+  Raises:
+    InputError: bad values, or `out` holds something else.
+  """
+  settings = _checked(num_patches, pixels, modalities, seed)
+  out = pathlib.Path(out)
+  _claim(out, settings)
+  regions = plan.plan_regions(num_patches)
+  splits = plan.draw_splits(regions, seed)
+  work = functools.partial(_write_region, out=out, settings=settings)
+  count = os.cpu_count() or 1 if num_workers is None else num_workers
+  with tqdm.tqdm(
+    total=num_patches, desc="simulate", unit="patch", disable=not progress
+  ) as bar:
+    for region in _map(work, regions, count):
+      bar.update(len(region.patches))
+  _write_dates(out, regions, settings)
+  _write_csvs(out, regions, splits, settings)
+  return {
+    split: sum(value == split for value in splits.values())
+    for split in ("train", "valid", "test")
+  }
+
+
+def _checked(
+  num_patches: int, pixels: int, modalities: Sequence[str] | None, seed: int
+) -> Settings:
+  if num_patches < 10:
+    raise InputError("--patches", "at least 10", num_patches)
+  if pixels < 32 or pixels > 512 or pixels % 32:
+    raise InputError("--pixels", "a multiple of 32 between 32 and 512", pixels)
+  if seed < 0:
+    raise InputError("--seed", "0 or more", seed)
+  wanted = tuple(MODALITIES if modalities is None else modalities)
+  unknown = [name for name in wanted if name not in MODALITIES]
+  if unknown or not wanted:
+    raise InputError(
+      "--modalities", f"some of {', '.join(MODALITIES)}", unknown or "none"
+    )
+  ordered = tuple(name for name in MODALITIES if name in wanted)
+  return Settings(num_patches, pixels, ordered, seed)
+
+
+def _claim(out: pathlib.Path, settings: Settings) -> None:
+  marker = out / "simulation.json"
+  text = json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
+  if marker.is_file():
+    found = marker.read_text(encoding="utf-8")
+    if found != text:
+      raise InputError(
+        out, f"a simulation of {' '.join(text.split())}",
+        " ".join(found.split()),
+      )  # fmt: skip
+    return
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise InputError(out, "an empty folder or a simulation", "other files")
+  out.mkdir(parents=True, exist_ok=True)
+  atomic.write_text(marker, text)
+
+
+def _map(work: Any, regions: Sequence[plan.Region], num_workers: int) -> Any:
+  if num_workers == 0:
+    yield from map(work, regions)
+    return
+  context = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
+    for done in concurrent.futures.as_completed(
+      [pool.submit(work, region) for region in regions]
+    ):
+      yield done.result()
+
+
+def _write_region(
+  region: plan.Region, out: pathlib.Path, settings: Settings
+) -> plan.Region:
+  """Writes all files of a region, unless they are all there."""
+  names = file_kinds(settings.modalities)
+  missing = [
+    (name, patch)
+    for name, patch in itertools.product(names, region.patches)
+    if not (out / plan.relative_path(region, name, patch)).exists()
+  ]
+  if not missing:
+    return region
+  arrays = _see(region, settings)
+  for name, patch in missing:
+    values = arrays[name]
+    side = values.shape[0] // region.shape[0]
+    part = values[
+      patch[0] * side : (patch[0] + 1) * side,
+      patch[1] * side : (patch[1] + 1) * side,
+    ]
+    east, north = region.corner
+    pixel = PATCH_METRES / side
+    path = out / plan.relative_path(region, name, patch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    geotiff.write_raster(
+      path,
+      part,
+      geotiff.Georeference(
+        crs=CRS,
+        transform=(
+          pixel, 0.0, east + patch[1] * PATCH_METRES,
+          0.0, -pixel, north - patch[0] * PATCH_METRES,
+        ),
+        height=side,
+        width=side,
+      ),
+    )  # fmt: skip
+  return region
+
+
+def file_kinds(modalities: Sequence[str]) -> tuple[str, ...]:
+  """Modalities, the cloud mask where it belongs, and both labels."""
+  mask = (SNOW_CLOUD_MASK,) if MASKED_MODALITY in modalities else ()
+  return tuple(sorted((*modalities, *mask, *_LABELS)))
+
+
+def _see(region: plan.Region, settings: Settings) -> dict[str, np.ndarray]:
+  """Every file kind over the whole region, [h w c]."""
+  rows, columns = region.shape
+  # Each sensor draws from a stream of its own: leaving one out changes none.
+  streams = np.random.SeedSequence([settings.seed, region.number]).spawn(9)
+  rngs = [np.random.default_rng(stream) for stream in streams]
+  scene = scene_lib.build_scene(
+    rngs[0],
+    (rows * settings.pixels, columns * settings.pixels),
+    PATCH_METRES / settings.pixels,
+    region.name[0],
+    region.altitude,
+  )
+  wanted = settings.modalities
+  crops = np.stack([scene.crop] * 3, -1)
+  for value, levels in _OTHER_LEVELS.items():
+    crops[scene.crop == value, 1:] = levels
+  arrays = {_LABELS[0]: scene.cover[..., None], _LABELS[1]: crops}
+  domain = int(region.domain[1:4])
+  air = sensors.draw_atmosphere(np.random.default_rng([settings.seed, domain]))
+  half = (rows * settings.pixels // 2, columns * settings.pixels // 2)
+  images = {
+    "AERIAL_RGBI": lambda rng: sensors.aerial(rng, scene, air),
+    "DEM_ELEV": lambda rng: sensors.elevation(rng, scene),
+    "SPOT_RGBI": lambda rng: sensors.spot(
+      rng, scene, (rows * 64, columns * 64)
+    ),
+    plan.HISTORICAL: lambda rng: sensors.historical(rng, scene, half)[
+      ..., None
+    ],
+  }
+  for rng, (name, see) in zip(rngs[1:5], images.items(), strict=True):
+    if name in wanted:
+      arrays[name] = see(rng)
+  _see_series(region, settings, scene, rngs[5:], arrays)
+  return arrays
+
+
+def _see_series(
+  region: plan.Region,
+  settings: Settings,
+  scene: scene_lib.Scene,
+  rngs: Sequence[np.random.Generator],
+  arrays: dict[str, np.ndarray],
+) -> None:
+  size = tuple(10 * count for count in region.shape)
+  if not any(MODALITIES[name].is_series for name in settings.modalities):
+    return
+  pairs, shares = sensors.cover_shares(scene, size)
+
+  def stack(series: np.ndarray) -> np.ndarray:  # [t h w c] -> [h w t*c]
+    return np.moveaxis(series, 0, 2).reshape(*size, -1)
+
+  for rng, name in zip(rngs, list(MODALITIES)[4:], strict=False):
+    if name not in settings.modalities:
+      continue
+    days = np.array(
+      [
+        d.timetuple().tm_yday
+        for d in plan.draw_dates(region, name, settings.seed)
+      ]
+    )
+    if name == MASKED_MODALITY:
+      series, mask = sensors.sentinel2(
+        rng, pairs, shares, days, region.altitude
+      )
+      arrays[SNOW_CLOUD_MASK] = stack(mask)
+    else:
+      orbit = 0.5 if "ASC" in name else -0.7
+      series = sensors.sentinel1(rng, pairs, shares, days, orbit)
+    arrays[name] = stack(series)
+
+
+def _write_dates(
+  out: pathlib.Path, regions: Sequence[plan.Region], settings: Settings
+) -> None:
+  folder = out / "GLOBAL_ALL_MTD"
+  folder.mkdir(exist_ok=True)
+  patches = [(r, patch) for r in regions for patch in r.patches]
+  ids = np.array([plan.patch_id(*pair) for pair in patches], object)
+  squares = np.array([_square(*pair) for pair in patches], object)
+  for name, short in _DATED.items():
+    if name not in settings.modalities:
+      continue
+    texts = []
+    for region, _ in patches:
+      dates = [
+        f"{d:%Y%m%d}" for d in plan.draw_dates(region, name, settings.seed)
+      ]
+      numbered = {str(n): date for n, date in enumerate(dates, 1)}
+      is_series = MODALITIES[name].is_series
+      texts.append(json.dumps(numbered) if is_series else dates[0])
+    field = "acquisition_dates" if MODALITIES[name].is_series else "date"
+    _write_table(
+      folder / f"GLOBAL_{short}_MTD_DATES.gpkg",
+      squares,
+      {"patch_id": ids, field: np.array(texts, object)},
+    )
+  splits = plan.draw_splits(regions, settings.seed)
+  named = np.array([splits[name] for name in ids], object)
+  _write_table(
+    folder / "GLOBAL_ALL_MTD_SPLIT.gpkg",
+    squares,
+    {"patch_id": ids, "split_1": named},
+  )
+
+
+def _square(region: plan.Region, patch: tuple[int, int]) -> bytes:
+  """Footprint of a patch as a WKB polygon."""
+  east, north = region.corner
+  left, top = east + patch[1] * PATCH_METRES, north - patch[0] * PATCH_METRES
+  right, bottom = left + PATCH_METRES, top - PATCH_METRES
+  ring = [left, top, right, top, right, bottom, left, bottom, left, top]
+  header = b"\x01" + np.array([3, 1, 5], "<u4").tobytes()
+  return header + np.array(ring, "<f8").tobytes()
+
+
+def _write_table(
+  path: pathlib.Path, squares: np.ndarray, fields: dict[str, np.ndarray]
+) -> None:
+  with atomic.write_aside(path) as aside:
+    pyogrio.raw.write(
+      aside,
+      geometry=squares,
+      field_data=list(fields.values()),
+      fields=list(fields),
+      geometry_type="Polygon",
+      crs=CRS,
+      driver="GPKG",
+      layer=path.stem,
+    )
+
+
+def _write_csvs(
+  out: pathlib.Path,
+  regions: Sequence[plan.Region],
+  splits: dict[str, str],
+  settings: Settings,
+) -> None:
+  folder = out / "csv"
+  folder.mkdir(exist_ok=True)
+  kinds = file_kinds(settings.modalities)
+  for split in ("train", "valid", "test"):
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["patch_id", *kinds])
+    for region, patch in ((r, p) for r in regions for p in r.patches):
+      name = plan.patch_id(region, patch)
+      if splits[name] == split:
+        paths = [f"../{plan.relative_path(region, k, patch)}" for k in kinds]
+        writer.writerow([name, *paths])
+    path = folder / f"FLAIR-HUB_SIMULATED_{split.upper()}.csv"
+    atomic.write_text(path, text.getvalue())

@@ -1,0 +1,1 @@
+"""A landscape, and how each sensor sees it."""
