@@ -16,8 +16,7 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
 from tests.data import published_layout
-
-contents = published_layout.contents
+from tests.data.published_layout import contents
 
 
 def run(layout, out, num_workers=0, split="train", **options):
