@@ -25,6 +25,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.augment = True
   config.data.date_buckets = (16,)  # one length, one compilation
   config.model.encoder = "swin_nano"
+  utae = config.model.utae
+  utae.encoder_widths = (32, 32)
+  utae.decoder_widths = (32, 32)
+  utae.head_widths = (32, 19)
+  utae.num_heads = 8
+  utae.attention_width = 64
   config.optim.learning_rate = 2e-3
   config.optim.div_factor = 10.0
   config.train.num_epochs = 20

@@ -226,9 +226,7 @@ def _see(region: plan.Region, settings: Settings) -> dict[str, np.ndarray]:
     "SPOT_RGBI": lambda rng: sensors.spot(
       rng, scene, (rows * 64, columns * 64)
     ),
-    plan.HISTORICAL: lambda rng: sensors.historical(rng, scene, half)[
-      ..., None
-    ],
+    plan.HISTORICAL: lambda rng: sensors.historical(rng, scene, half),
   }
   for rng, (name, see) in zip(rngs[1:5], images.items(), strict=True):
     if name in wanted:
@@ -319,6 +317,8 @@ def _square(region: plan.Region, patch: tuple[int, int]) -> bytes:
 def _write_table(
   path: pathlib.Path, squares: np.ndarray, fields: dict[str, np.ndarray]
 ) -> None:
+  # The format holds the time of writing; the same seed gives the same bytes.
+  pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2025-01-01T00:00:00Z"})
   with atomic.write_aside(path) as aside:
     pyogrio.raw.write(
       aside,

@@ -8,7 +8,7 @@ import numpy as np
 
 from flairhub_jax.modalities import MASKED_MODALITY, MODALITIES
 
-# Name, mean elevation in metres. The last fifth of each cycle of ten is test.
+# Name, mean elevation in metres.
 _DOMAINS = (
   ("D006-2020", 420.0),
   ("D032-2019", 190.0),
@@ -17,12 +17,13 @@ _DOMAINS = (
   ("D044-2020", 60.0),
   ("D051-2019", 130.0),
   ("D005-2018", 1650.0),
-  ("D068-2021", 260.0),
+  ("D073-2020", 1600.0),
   ("D033-2018", 80.0),
   ("D085-2019", 60.0),
 )
-_TEST_DOMAINS = ("D012-2019", "D068-2021")
-_THEMES = "AUFANAFUA"
+_TEST_DOMAINS = ("D012-2019", "D073-2020")
+# Letters of the regions in turn, so that every theme is in every split.
+_THEMES = "AUAFNAFUNA"
 _COLUMNS_PER_REGION = 3
 _NUM_S2_DATES, _NUM_S1_DATES = (20, 40), (25, 40)
 HISTORICAL = "AERIAL-RLT_PAN"
@@ -89,7 +90,7 @@ def patch_id(region: Region, patch: tuple[int, int]) -> str:
 
 
 def draw_splits(regions: Sequence[Region], seed: int) -> dict[str, str]:
-  """Split of each patch id: whole domains test; a quarter of the other patches valid, at random."""
+  """Draws the split of each patch: a quarter of those not in test is valid."""
   splits = {
     patch_id(region, patch): region.split or "train"
     for region in regions

@@ -179,7 +179,7 @@ def spot(
 
 def historical(
   rng: np.random.Generator, scene: Scene, size: tuple[int, int]
-) -> UInt8[np.ndarray, "h w"]:
+) -> UInt8[np.ndarray, "h w 1"]:
   """AERIAL-RLT_PAN: the region around 1955, on film."""
   grey = _AERIAL_TABLE[scene.old_cover][..., :3].mean(-1)
   light = 0.8 + 0.4 * np.tanh(scene.height / 10)
@@ -194,7 +194,7 @@ def historical(
   grey = grey + np.where(is_field, tones[strip], 0)
   picture = _average(grey.astype(np.float32), size)
   grain = 6 * rng.standard_normal(size) + 5 * smooth_noise(rng, size, 1.0)
-  return np.clip(picture + grain, 0, 255).astype(np.uint8)
+  return np.clip(picture + grain, 0, 255).astype(np.uint8)[..., None]
 
 
 def sentinel2(
