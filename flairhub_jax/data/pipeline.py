@@ -133,9 +133,10 @@ class PatchReader:
     is_present = "values" in record
     example["present"][name] = np.bool_(is_present)
     if info.shape[0] is not None:
-      shape = tuple(info.shape)
-      zeros = np.zeros(shape, info.dtype) if not is_present else None
-      example["inputs"][name] = record["values"] if is_present else zeros
+      image = record.get("values", np.zeros(info.shape, info.dtype))
+      if np.issubdtype(image.dtype, np.floating):
+        image = time_series.fill_missing_pixels(image[None])[0][0]
+      example["inputs"][name] = image
       return
     if is_present:
       values, dates = self._choose_dates(record)

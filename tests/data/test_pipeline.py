@@ -162,3 +162,12 @@ def test_an_absent_modality_is_zeros_and_not_present():
   assert batch["inputs"]["S"].shape == (2, 4, 2, 2, 1)
   assert not batch["valid"]["S"][1].any() and not batch["inputs"]["S"][1].any()
   np.testing.assert_array_equal(batch["present"]["S"], [True, False])
+
+
+def test_elevation_without_a_value_is_filled(converted, monkeypatch):
+  dataset = records.load_dataset(converted)
+  reader = pipeline.PatchReader(dataset, "train", READING)
+  hole = np.ones((64, 64, 2), np.float32)
+  hole[3, 4, 0] = np.nan
+  monkeypatch.setitem(reader._streams, "AERIAL_RGBI", [{"values": hole}])
+  assert (reader[0]["inputs"]["AERIAL_RGBI"] == 1).all()
