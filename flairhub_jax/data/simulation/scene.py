@@ -309,7 +309,10 @@ def _place(
   pixel = scene.metres_per_pixel
   reach = float(np.hypot(*half)) + pixel
   top, left = (int(max(0, (c - reach) // pixel)) for c in centre)
-  bottom, right = (int(max(0, (c + reach) // pixel + 2)) for c in centre)
+  bottom, right = (
+    int(min(length, max(0, (c + reach) // pixel + 2)))
+    for c, length in zip(centre, scene.cover.shape, strict=True)
+  )
   window = np.s_[top:bottom, left:right]
   if not scene.cover[window].size:
     return

@@ -1,0 +1,123 @@
+"""Whole networks against the reference's numbers (../shared/parity)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flairhub_jax.weights import reference
+
+# Share of the logits' standard deviation; measured 3e-6 to 7e-6. A wrong GELU
+# gives 6e-4, a wrong epsilon 5e-4.
+BOUND = 3e-5
+
+EVAL_CASES = (
+  "lca_swin_tiny",
+  "lca_swin_tiny_320",
+  "lca_swin_tiny_faint",
+  "lci_swin_tiny_spot",
+  "lcd_swin_tiny",
+  "lcd_swin_tiny_nopad",
+  "lcl_swin_tiny",
+  "lcg_utae",
+  "lch_utae",
+  "multitask_aux_swin_tiny",
+  "multitask_utae_only",
+)
+TRAIN_CASES = ("train_lca_swin_tiny", "train_lcd_swin_tiny", "train_lcg_utae")
+
+
+def flat_outputs(outputs):
+  """The network's outputs under the fixtures' names, channels second."""
+  flat = {f"logits/{task}": x for task, x in outputs["logits"].items()}
+  for modality, tasks in outputs["aux"].items():
+    flat |= {f"aux/aux_{modality}_{task}": x for task, x in tasks.items()}
+  return {key: np.moveaxis(np.asarray(x), -1, 1) for key, x in flat.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVAL_CASES)
+def test_logits_equal_the_references(name, load_case):
+  case = load_case(name)
+  segmenter, variables, batch = case.network()
+  found = flat_outputs(jax.jit(segmenter.apply)(variables, batch))
+  expected = [k for k in case.numbers if k.split("/")[0] in ("logits", "aux")]
+  assert sorted(found) == sorted(expected)
+  for key, x in found.items():
+    std = case.numbers[f"stats/{key}"][1]
+    np.testing.assert_allclose(
+      x[..., ::16, ::16], case.numbers[key], rtol=0, atol=BOUND * std
+    )
+    np.testing.assert_allclose(
+      case.det.stats(x), case.numbers[f"stats/{key}"], rtol=0, atol=BOUND * std
+    )
+    classes = key.replace("logits", "argmax")
+    if classes in case.numbers:
+      same = x.argmax(1)[:, ::4, ::4] == case.numbers[classes]
+      assert same.mean() > 0.9999
+
+
+def weighted_loss(outputs, labels, weights):
+  """Sum over tasks of the class-weighted mean cross-entropy."""
+  total = 0.0
+  for task, logits in outputs["logits"].items():
+    label = jnp.asarray(labels[task])
+    weight = jnp.asarray(weights[task])[label]
+    chosen = jnp.take_along_axis(logits, label[..., None], axis=-1)[..., 0]
+    loss = jax.nn.logsumexp(logits, axis=-1) - chosen
+    total = total + (weight * loss).sum() / weight.sum()
+  return total
+
+
+def assert_gradients_close(case, gradients, keys, norms):
+  """Norms of all gradients; float32 alone moves them by a third of that."""
+  tensors = reference.to_reference({"params": gradients})
+  total = np.sqrt(np.nansum(np.square(norms)))
+  assert set(tensors) == set(keys)
+  for key, norm in zip(keys, norms, strict=True):
+    found = np.linalg.norm(tensors[key].astype(np.float64))
+    expected = 0.0 if np.isnan(norm) else norm
+    bound = 5e-4 * expected + 1.5e-4 * total
+    assert abs(found - expected) < bound, (key, found, expected)
+  samples = [k for k in case.numbers if k.startswith("grad/")]
+  for key in samples:
+    found = case.det.sample(tensors[key.removeprefix("grad/")], 512)
+    expected = case.numbers[key]
+    scale = np.abs(expected).max() + 1e-4 * total
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-3 * scale)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAIN_CASES)
+def test_a_training_step_equals_the_references(name, load_case):
+  case = load_case(name)
+  utae = dict(attention_dropout=0.0, mlp_dropout=0.0)
+  segmenter, variables, batch = case.network(drop_path_rate=0.0, utae=utae)
+  labels = {task: case.array(task) for task in case.settings["labels"]}
+
+  def loss_fn(params):
+    outputs, updates = segmenter.apply(
+      variables | {"params": params},
+      batch,
+      train=True,
+      rngs={"dropout": jax.random.key(0)},
+      mutable=["batch_stats"],
+    )
+    loss = weighted_loss(outputs, labels, case.settings["class_weights"])
+    return loss, updates["batch_stats"]
+
+  step = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+  (loss, batch_stats), gradients = step(variables["params"])
+  expected = case.settings["losses_before_each_step_and_after_last"][0]
+  np.testing.assert_allclose(loss, expected, rtol=3e-6)
+  keys = case.numbers["grad_norm_keys"].tolist()
+  assert_gradients_close(case, gradients, keys, case.numbers["grad_norms"])
+  running = reference.to_reference({"batch_stats": batch_stats})
+  for key in case.numbers:
+    if key.startswith("bn/") and not key.endswith("num_batches_tracked"):
+      np.testing.assert_allclose(
+        running[key.removeprefix("bn/")].ravel(),
+        case.numbers[key].ravel(),
+        rtol=2e-5,
+        atol=2e-5,
+      )
