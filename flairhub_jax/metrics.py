@@ -25,6 +25,18 @@ def confusion_matrix(
   return counts[:-1].reshape(num_classes, num_classes).astype(jnp.int32)
 
 
+# What `Scores.summary` holds.
+AVERAGES = (
+  "miou",
+  "miou_present",
+  "overall_accuracy",
+  "f_score",
+  "precision",
+  "recall",
+  "weighted_iou",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
   """What a confusion matrix says, in percent.

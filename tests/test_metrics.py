@@ -20,6 +20,12 @@ def test_scores_of_a_matrix_worked_out_by_hand():
   assert scores.miou == pytest.approx((100 * 6 / 9 + 50) / 2)
 
 
+def test_the_summary_has_the_names_it_promises():
+  scores = metrics.score(np.eye(3, dtype=int), np.array([True] * 3))
+  assert tuple(scores.summary()) == metrics.AVERAGES
+  assert scores.summary()["miou_present"] == 100
+
+
 def test_confusion_matrix_leaves_out_padding_and_unknown_labels():
   truth = jnp.array([[[0, 1], [2, 255]], [[0, 0], [0, 0]]], jnp.uint8)
   found = jnp.array([[[0, 0], [2, 1]], [[1, 1], [1, 1]]], jnp.int32)

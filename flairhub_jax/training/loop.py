@@ -25,7 +25,7 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
   """Fills in what depends on the data: steps, best metric, fingerprint.
 
   Raises:
-    InputError: there is nothing to train on.
+    InputError: there is nothing to train on, or a value cannot be.
   """
   config = config.copy_and_resolve_references()
   if "train" not in dataset.splits:
@@ -45,6 +45,16 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
   for name in ("num_steps", "validate_every", "save_every", "log_every"):
     if config.train[name] < 1:
       raise InputError(f"config.train.{name}", "at least 1", config.train[name])
+  optim.build_optimizer(config.optim, config.train.num_steps)
+  names = [
+    f"{task}/{name}" for task in config.data.tasks for name in metrics.AVERAGES
+  ]
+  if config.train.best_metric not in names:
+    raise InputError(
+      "config.train.best_metric",
+      f"one of {', '.join(names)}",
+      repr(config.train.best_metric),
+    )
   return config
 
 
@@ -150,12 +160,6 @@ def train(
       best_metric = None
       if is_validation and evaluate is not None:
         scores = _flatten(evaluate(state.variables))
-        if config.train.best_metric not in scores:
-          raise InputError(
-            "config.train.best_metric",
-            f"one of {sorted(scores)}",
-            config.train.best_metric,
-          )
         best_metric = scores[config.train.best_metric]
         tracker.write("valid", number, scores)
         progress.write(

@@ -53,7 +53,7 @@ def make_train_step(
     metrics = {
       "loss": loss,
       **{f"loss/{name}": value for name, value in parts.items()},
-      "gradient_norm": optax.global_norm(gradients),
+      "gradient_norm": optax.tree.norm(gradients),
     }
     state = state.replace(
       step=state.step + 1,

@@ -1,0 +1,186 @@
+"""Each fault of the user's ends in one clear line and exit code 2."""
+
+import shutil
+
+import pytest
+
+from flairhub_jax import __main__
+
+TINY = "--config=tests/tiny.py"
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch, pytestconfig):
+  monkeypatch.chdir(pytestconfig.rootpath)
+
+
+def complaint(capsys, *argv):
+  assert __main__.main([str(word) for word in argv]) == 2
+  captured = capsys.readouterr()
+  lines = [
+    line for line in captured.err.splitlines() if line.startswith("flairhub")
+  ]
+  assert len(lines) == 1, captured.err
+  assert "Traceback" not in captured.err
+  return lines[0]
+
+
+@pytest.fixture
+def published(simulated, tmp_path):
+  """A copy of the simulated data that a test may spoil."""
+  folder = tmp_path / "raw"
+  shutil.copytree(simulated, folder)
+  return folder
+
+
+def convert(capsys, published, tmp_path):
+  csv = published / "csv" / "FLAIR-HUB_SIMULATED_TRAIN.csv"
+  out = tmp_path / "records"
+  assert (
+    __main__.main(
+      ["convert", "--train", str(csv), "--out", str(out), "--workers", "0"]
+    )
+    == 2
+  )
+  assert not (out / "dataset.json").exists()
+  errors = capsys.readouterr().err
+  assert "Traceback" not in errors
+  return errors
+
+
+def first_file(published, name):
+  csv = published / "csv" / "FLAIR-HUB_SIMULATED_TRAIN.csv"
+  header, row = (line.split(",") for line in csv.read_text().split("\n")[:2])
+  return csv.parent / row[header.index(name)]
+
+
+def test_a_misspelt_field(capsys, converted, tmp_path):
+  line = complaint(
+    capsys,
+    "train",
+    TINY,
+    f"--workdir={tmp_path / 'run'}",
+    "--config.optim.learning_rat=1",
+  )
+  assert "learning_rat" in line and "learning_rate" in line
+
+
+def test_an_unknown_modality(capsys, converted, tmp_path):
+  line = complaint(
+    capsys,
+    "train",
+    TINY,
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.data.path={converted}",
+    "--config.data.modalities=('AERIAL_RGBI','LIDAR')",
+  )
+  assert "LIDAR" in line and "DEM_ELEV" in line
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
+  line = complaint(
+    capsys,
+    "train",
+    TINY,
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.data.path={converted}",
+    "--config.data.modalities=('AERIAL_RGBI','SPOT_RGBI')",
+  )
+  assert "SPOT_RGBI" in line
+
+
+@pytest.mark.parametrize(
+  ("override", "told"),
+  [
+    ("--config.data.batch_size=3", "multiple of the 2 devices, found 3"),
+    ("--config.model.encoder=resnet9", "resnet9"),
+    ("--config.fusion.kind=mid_magic", "mid_magic"),
+    ("--config.data.tasks=('COSIA',)", "AERIAL_LABEL-COSIA"),
+    ("--config.train.best_metric=accuracy", "AERIAL_LABEL-COSIA/miou"),
+    ("--config.optim.learning_rate=nan", "nan"),
+    ("--config.inputs.AERIAL_RGBI.bands=('R','UV')", "UV"),
+  ],
+)
+def test_a_value_that_cannot_be(capsys, converted, tmp_path, override, told):
+  line = complaint(
+    capsys,
+    "train",
+    TINY,
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.data.path={converted}",
+    override,
+  )
+  assert told in line
+  assert not (tmp_path / "run").exists()
+
+
+def test_data_that_are_not_there(capsys, tmp_path):
+  line = complaint(
+    capsys,
+    "train",
+    TINY,
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.data.path={tmp_path}",
+  )
+  assert str(tmp_path) in line and "convert" in line
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_folder_that_is_no_run(capsys, tmp_path, command):
+  extra = ["--out", tmp_path / "maps"] if command == "predict" else []
+  line = complaint(capsys, command, "--run", tmp_path, *extra)
+  assert "config.json" in line
+
+
+def test_a_csv_that_names_a_missing_file(capsys, published, tmp_path):
+  path = first_file(published, "AERIAL_RGBI")
+  path.unlink()
+  errors = convert(capsys, published, tmp_path)
+  assert path.name in errors
+
+
+def test_a_truncated_tiff(capsys, published, tmp_path):
+  path = first_file(published, "SENTINEL2_TS")
+  path.write_bytes(path.read_bytes()[:3000])
+  errors = convert(capsys, published, tmp_path)
+  assert path.name in errors
+
+
+def test_a_geopackage_without_the_patch(capsys, published, tmp_path):
+  folder = published / "GLOBAL_ALL_MTD"
+  path = folder / "GLOBAL_SENTINEL2_MTD_DATES.gpkg"
+  # The dates of one region only: those of another data set, say.
+  import pyogrio.raw
+
+  meta, _, geometry, fields = pyogrio.raw.read(path)
+  path.unlink()
+  pyogrio.raw.write(
+    path,
+    geometry[:1],
+    [field[:1] for field in fields],
+    meta["fields"],
+    geometry_type="Polygon",
+    crs=meta["crs"],
+  )
+  errors = convert(capsys, published, tmp_path)
+  assert path.name in errors and "_S1-" not in errors.split(path.name)[0]
+
+
+def test_a_label_outside_the_table(capsys, published, tmp_path):
+  import rasterio
+
+  path = first_file(published, "AERIAL_LABEL-COSIA")
+  with rasterio.open(path, "r+") as raster:
+    values = raster.read()
+    values[0, 0, 0] = 37
+    raster.write(values)
+  errors = convert(capsys, published, tmp_path)
+  assert path.name in errors and "37" in errors
+
+
+def test_an_unknown_command_and_a_surplus_flag(capsys):
+  for argv in (["fly"], ["simulate", "--out", "x", "--patchs", "3"]):
+    with pytest.raises(SystemExit) as caught:
+      __main__.main(argv)
+    assert caught.value.code == 2
