@@ -1,0 +1,245 @@
+"""Parts of the network against the reference's numbers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flairhub_jax import modalities
+from flairhub_jax.models import convolution, fusion, layers, utae
+from flairhub_jax.weights import reference
+
+CLOSE = dict(rtol=0, atol=2e-6)
+OPTIONS = {"xla_backend_optimization_level": 0}
+
+UTAE_CASES = (
+  "utae_att_group_nopad",
+  "utae_att_group_pad",
+  "utae_att_mean_nopad",
+  "utae_att_mean_pad",
+  "utae_batchnorm_encoder",
+  "utae_mean_nopad",
+  "utae_mean_pad",
+  "utae_resnet_widths_lpis",
+  "utae_strided_att_group_pad",
+  "utae_strided_att_mean_nopad",
+  "utae_swin_widths",
+)
+# The others differ from these in what has no gradient of its own.
+UTAE_TRAIN_CASES = (
+  "utae_att_group_pad",
+  "utae_batchnorm_encoder",
+  "utae_mean_pad",
+  "utae_strided_att_mean_nopad",
+)
+
+
+def channels_last(x):
+  return np.moveaxis(np.asarray(x), 1, -1)
+
+
+@functools.cache
+def utae_case(units, det, name):
+  """Network, variables, inputs and numbers of a U-TAE alone."""
+  settings, load = units
+  case = settings[name]
+  config = case["cfg"]
+  network = utae.UTAE(
+    encoder_widths=tuple(config["encoder_widths"]),
+    decoder_widths=tuple(config["decoder_widths"]),
+    head_widths=tuple(config["out_conv"]),
+    kernel=config["str_conv_k"],
+    stride=config["str_conv_s"],
+    padding=config["str_conv_p"],
+    aggregation=config["agg_mode"],
+    encoder_norm=config["encoder_norm"],
+    padding_mode=config["padding_mode"],
+    num_heads=config["n_head"],
+    attention_width=config["d_model"],
+    key_width=config["d_k"],
+    attention_dropout=0.0,
+    mlp_dropout=0.0,
+    # Without padding the default must equal the reference too.
+    count_padding="nopad" not in name,
+  )
+  x, dates = (det.make_input(name, spec) for spec in case["inputs"])
+  length = np.array(case["inputs"][0]["n_valid"])[:, None]
+  inputs = (
+    np.moveaxis(x, 2, -1),
+    dates.astype(np.int32),
+    np.arange(dates.shape[1]) < length,
+  )
+  shape = jax.eval_shape(
+    lambda key: network.init(key, *inputs, False), jax.random.key(0)
+  )
+  # The table knows encoders by their place in the whole network.
+  prefix = "encoders.SENTINEL2_TS."
+  tensors = {
+    prefix + key: det.make_param(case["key_prefix"] + key, shape, dtype)
+    for key, shape, dtype in case["state_keys"]
+  }
+  place = "encoder_SENTINEL2_TS"
+  shape = {collection: {place: tree} for collection, tree in shape.items()}
+  variables = reference.from_reference(tensors, shape)
+  variables = {name: tree[place] for name, tree in variables.items()}
+  return network, variables, inputs, load(name)
+
+
+@pytest.mark.parametrize("name", UTAE_CASES)
+def test_utae_equals_the_references(name, units, det):
+  network, variables, inputs, numbers = utae_case(UnitKey(units), det, name)
+  forward = functools.partial(network.apply, train=False)
+  forward = jax.jit(forward, compiler_options=OPTIONS)
+  logits, maps = forward(variables, *inputs)
+  found = {"out": logits} | {f"map{i}": x for i, x in enumerate(maps)}
+  for key, x in found.items():
+    x, expected = np.moveaxis(np.asarray(x), -1, 1), numbers[key]
+    if expected.ndim == 1:
+      x = det.sample(x, expected.size)
+    error = np.abs(x - expected) / expected.std()
+    # The closing norm magnifies rounding where a group is nearly all zero.
+    assert np.quantile(error, 0.998) < 3e-5
+    assert error.max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UTAE_TRAIN_CASES)
+def test_gradients_of_utae_equal_the_references(name, units, det):
+  network, variables, inputs, numbers = utae_case(UnitKey(units), det, name)
+
+  def loss_fn(params):
+    (logits, maps), _ = network.apply(
+      variables | {"params": params},
+      *inputs,
+      train=True,
+      rngs={"dropout": jax.random.key(0)},
+      mutable=["batch_stats"],
+    )
+    return sum(jnp.square(x).mean() for x in [logits, *maps])
+
+  step = jax.jit(jax.value_and_grad(loss_fn), compiler_options=OPTIONS)
+  loss, gradients = step(variables["params"])
+  np.testing.assert_allclose(loss, numbers["train_loss"], rtol=5e-6)
+  tree = {"params": {"encoder_SENTINEL2_TS": gradients}}
+  tensors = reference.to_reference(tree)
+  norms = dict(
+    zip(numbers["grad_keys"].tolist(), numbers["grad_norms"], strict=True)
+  )
+  total = np.sqrt(np.square(numbers["grad_norms"]).sum())
+  assert len(tensors) == len(norms)
+  for key, norm in norms.items():
+    found = np.linalg.norm(tensors[f"encoders.SENTINEL2_TS.{key}"])
+    assert abs(found - norm) < 5e-4 * norm + 1.5e-4 * total, key
+
+
+class UnitKey(tuple):
+  """The units fixture as a key of a cache: there is one of it."""
+
+  def __hash__(self):
+    return 0
+
+  def __eq__(self, other):
+    return isinstance(other, UnitKey)
+
+
+@pytest.mark.parametrize(
+  ("name", "first"),
+  [
+    ("fusion_mono_multi", 2),
+    ("fusion_mono_mono", 2),
+    ("fusion_resnet_like", 0),
+  ],
+)
+def test_fusion_equals_the_references(name, first, units, det):
+  settings, load = units
+  numbers, case = load(name), settings[name]
+  maps = {}
+  for key in numbers:
+    if key.startswith("in/"):
+      _, modality, level = key.split("/")
+      drop = 0 if modalities.MODALITIES[modality].is_series else first
+      if int(level) >= drop:
+        maps.setdefault(modality, []).append(channels_last(numbers[key]))
+  params = {}
+  for key, shape in case["keys"]:
+    value = det.make_param(case["key_prefix"] + key, shape)
+    _, level, leaf = key.split(".")
+    if leaf == "weight":
+      params[f"kernel_{level}"] = value[:, :, 0, 0].T
+    else:
+      params[f"bias_{level}"] = value
+  widths = [w for w in case["target"] if w] if not first else case["target"][2:]
+  module = fusion.MidConcat(tuple(widths))
+  found = module.apply({"params": params}, maps, {})
+  for i, x in enumerate(found):
+    expected = channels_last(numbers[f"out/{first + i}"])
+    np.testing.assert_allclose(x, expected, **CLOSE)
+
+
+def test_mean_of_series_equals_the_references(units):
+  _, load = units
+  numbers = load("fusion_multi_only")
+  logits = {
+    key.removeprefix("in/"): channels_last(numbers[key])
+    for key in numbers
+    if key.startswith("in/")
+  }
+  found = fusion.mean_of_logits(logits, {})
+  expected = channels_last(numbers["out"])
+  np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.fixture(scope="module")
+def numbers(units):
+  return units[1]("layers")
+
+
+def test_convolutions_equal_the_references(numbers):
+  x = channels_last(numbers["x"])
+  kernel = numbers["w3"].transpose(2, 3, 1, 0)
+  found = convolution.convolve(x, kernel, padding_mode="reflect")
+  expected = channels_last(numbers["conv_reflect"])
+  np.testing.assert_allclose(found, expected, **CLOSE)
+  for key, stride in (("k3s1p1", 1), ("k4s2p1", 2)):
+    kernel = numbers["wt" if stride == 1 else "wt4"].transpose(2, 3, 0, 1)
+    found = convolution.transposed_convolve(x, kernel, stride=stride, padding=1)
+    expected = channels_last(numbers[f"conv_transpose_{key}"])
+    np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+def test_resizing_equals_the_references(numbers):
+  x = channels_last(numbers["x"])
+  h, w = x.shape[1:3]
+  rows, columns = (
+    layers.bilinear_matrix(4 * n, n, align_corners=True) for n in (h, w)
+  )
+  found = layers.apply_matrices(jnp.asarray(x), rows, columns)
+  expected = channels_last(numbers["up_align_corners_x4"])
+  np.testing.assert_allclose(found, expected, **CLOSE)
+  for key, size in (("20x13", (20, 13)), ("down_3x4", (3, 4))):
+    found = layers.resize(jnp.asarray(x), size)
+    expected = channels_last(numbers[f"interp_false_{key}"])
+    np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("side", [10, 16])
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_adaptive_pooling_equals_the_references(numbers, side, size):
+  x = jnp.asarray(channels_last(numbers[f"x{side}"]))
+  expected = channels_last(numbers[f"adaptive{side}_{size}"])
+  np.testing.assert_allclose(layers.adaptive_pool(x, size), expected, **CLOSE)
+
+
+def test_gelu_equals_the_references(numbers):
+  np.testing.assert_allclose(
+    layers.gelu(jnp.asarray(numbers["x"])), numbers["gelu"], **CLOSE
+  )
+
+
+def test_positional_encoding_equals_the_references(units):
+  numbers = units[1]("positional_encoding")
+  found = utae.positional_encoding(numbers["days"], 16)
+  # Float32 angles of some hundred radians carry errors of 1e-5.
+  np.testing.assert_allclose(found, numbers["table"], rtol=0, atol=2e-5)
