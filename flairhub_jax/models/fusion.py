@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from flairhub_jax.models import convolution, layers
+from flairhub_jax.models import convolution, initialise, layers
 
 
 class MidConcat(nn.Module):
@@ -47,7 +47,7 @@ class MidConcat(nn.Module):
       zip(self.widths, zip(*maps.values(), strict=True), strict=True)
     ):
       channels = [x.shape[-1] for x in level]
-      fan_in = layers.torch_uniform(sum(channels))
+      fan_in = initialise.torch_uniform(sum(channels))
       kernel = self.param(f"kernel_{i}", fan_in, (sum(channels), width))
       bias = self.param(f"bias_{i}", fan_in, (width,))
       if len(level) == 1:
@@ -85,8 +85,8 @@ class UnusedFusion(nn.Module):
   @nn.compact
   def __call__(self) -> None:
     """Makes the two parameters."""
-    self.param("kernel_0", layers.torch_uniform(1), (1, 1))
-    self.param("bias_0", layers.torch_uniform(1), (1,))
+    self.param("kernel_0", initialise.torch_uniform(1), (1, 1))
+    self.param("bias_0", initialise.torch_uniform(1), (1,))
 
 
 def mean_of_logits(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flairhub_jax.models import convolution
+from flairhub_jax.models import convolution, initialise
 
 Initializer = Callable[..., Array]
 
@@ -22,23 +22,6 @@ Initializer = Callable[..., Array]
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
   """Exact GELU; through erf, which is faster here than jax.nn's erfc."""
   return x * (0.5 * (1.0 + jax.lax.erf(x * math.sqrt(0.5))))
-
-
-def torch_uniform(fan_in: int) -> Initializer:
-  """Uniform in ±1/sqrt(fan_in): PyTorch's default for weights and biases."""
-  bound = 1.0 / math.sqrt(fan_in)
-
-  def init(key, shape, dtype=jnp.float32):
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-  return init
-
-
-truncated_normal = nn.initializers.truncated_normal(0.02, lower=-100, upper=100)
-kaiming_uniform = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
-xavier_uniform = nn.initializers.xavier_uniform()
-zeros = nn.initializers.zeros_init()
-ones = nn.initializers.ones_init()
 
 
 class Dense(nn.Module):
@@ -62,7 +45,7 @@ class Dense(nn.Module):
   def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n d"]:
     """Returns `x @ kernel + bias`."""
     width = x.shape[-1]
-    default = torch_uniform(width)
+    default = initialise.torch_uniform(width)
     kernel = self.param(
       "kernel", self.kernel_init or default, (width, self.features)
     )
@@ -102,7 +85,7 @@ class Conv(nn.Module):
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n p q d"]:
     """Convolves `x`."""
     side, width = self.kernel, x.shape[-1]
-    default = torch_uniform(side * side * width)
+    default = initialise.torch_uniform(side * side * width)
     kernel = self.param(
       "kernel", self.kernel_init or default, (side, side, width, self.features)
     )
@@ -133,8 +116,8 @@ class LayerNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
     """Returns `x` with zero mean and unit variance, scaled and shifted."""
-    scale = self.param("scale", ones, (x.shape[-1],))
-    bias = self.param("bias", zeros, (x.shape[-1],))
+    scale = self.param("scale", initialise.ones, (x.shape[-1],))
+    bias = self.param("bias", initialise.zeros, (x.shape[-1],))
     x = x.astype(jnp.float32)
     x = x - x.mean(axis=-1, keepdims=True)
     variance = jnp.square(x).mean(axis=-1, keepdims=True)
@@ -189,8 +172,8 @@ class GroupNorm(nn.Module):
     x = x - mean(x)
     x = x * jax.lax.rsqrt(mean(jnp.square(x)) + self.epsilon)
     if self.groups is not None:
-      scale = self.param("scale", ones, (channels,))
-      bias = self.param("bias", zeros, (channels,))
+      scale = self.param("scale", initialise.ones, (channels,))
+      bias = self.param("bias", initialise.zeros, (channels,))
       x = x * scale + bias
     return x.astype(self.dtype)
 
@@ -226,10 +209,10 @@ class BatchNorm(nn.Module):
         broadcast against `x`.
     """
     shape = (x.shape[-1],)
-    scale = self.param("scale", ones, shape)
-    bias = self.param("bias", zeros, shape)
-    mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-    var = self.variable("batch_stats", "var", jnp.ones, shape)
+    scale = self.param("scale", initialise.ones, shape)
+    bias = self.param("bias", initialise.zeros, shape)
+    mean = self.variable("batch_stats", "mean", initialise.zeros, None, shape)
+    var = self.variable("batch_stats", "var", initialise.ones, None, shape)
     x = x.astype(jnp.float32)
     if train:
       centre, spread, number = _moments(x, counted)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flairhub_jax.models import layers
+from flairhub_jax.models import initialise, layers
 
 _PATCH = 4
 # timm's value, not minus infinity: parity depends on it in padded windows.
@@ -121,7 +121,7 @@ class WindowAttention(nn.Module):
     rows, columns = self.window
     table = self.param(
       "bias_table",
-      layers.truncated_normal,
+      initialise.small_normal,
       ((2 * rows - 1) * (2 * columns - 1), self.heads),
     )
     index = relative_position_index(self.window)
@@ -281,8 +281,8 @@ def _dense(features, name, dtype, use_bias=True):
     features,
     use_bias=use_bias,
     dtype=dtype,
-    kernel_init=layers.truncated_normal,
-    bias_init=layers.zeros,
+    kernel_init=initialise.small_normal,
+    bias_init=initialise.zeros,
     name=name,
   )
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flairhub_jax.models import convolution, layers
+from flairhub_jax.models import convolution, initialise, layers
 
 _POOLS = (1, 2, 3, 6)
 _HEAD_SCALE = 4
@@ -37,7 +37,7 @@ class ProjectionUnit(nn.Module):
       self.features,
       use_bias=False,
       dtype=self.dtype,
-      kernel_init=layers.kaiming_uniform,
+      kernel_init=initialise.kaiming_uniform,
       name="conv",
     )(x)
     return nn.relu(layers.BatchNorm(dtype=self.dtype, name="norm")(x, train))
@@ -63,7 +63,7 @@ class PyramidPooling(nn.Module):
     part = width // len(_POOLS)
     kernel = self.param(
       "kernel",
-      layers.kaiming_uniform,
+      initialise.kaiming_uniform,
       (width + part * len(_POOLS), self.features),
     ).astype(self.dtype)
     total = convolution.project(x, kernel[:width])
@@ -121,8 +121,8 @@ class UPerNet(nn.Module):
     x = layers.Dense(
       self.num_classes,
       dtype=self.dtype,
-      kernel_init=layers.xavier_uniform,
-      bias_init=layers.zeros,
+      kernel_init=initialise.xavier_uniform,
+      bias_init=initialise.zeros,
       name="head",
     )(x)
     return _enlarge_logits(x.astype(jnp.float32), self.output_size)
@@ -131,7 +131,7 @@ class UPerNet(nn.Module):
     """A 3x3 convolution of all maps as if enlarged and concatenated."""
     kernel = self.param(
       "bottleneck_kernel",
-      layers.kaiming_uniform,
+      initialise.kaiming_uniform,
       (3, 3, self.pyramid_width * len(pyramid), self.width),
     ).astype(self.dtype)
     parts = jnp.split(kernel, len(pyramid), axis=2)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from flairhub_jax.models import convolution, layers
+from flairhub_jax.models import convolution, initialise, layers
 
 AGGREGATIONS = ("att_group", "att_mean", "mean")
 ENCODER_NORMS = ("group", "batch", "instance")
@@ -58,7 +58,7 @@ class _TransposedConv(nn.Module):
     """Enlarges `x` by the stride."""
     shape = (self.kernel, self.kernel, x.shape[-1], self.features)
     # PyTorch takes the fan of its [in out h w] tensor's second axis.
-    default = layers.torch_uniform(self.kernel**2 * self.features)
+    default = initialise.torch_uniform(self.kernel**2 * self.features)
     kernel = self.param("kernel", default, shape)
     bias = self.param("bias", default, (self.features,))
     y = convolution.transposed_convolve(
@@ -246,11 +246,11 @@ class TemporalEncoder(nn.Module):
   def _scores(self, x):
     """Query times keys, [b t n heads], with the query folded into the keys."""
     shape = (self.heads, self.key_width)
-    spread = nn.initializers.normal(math.sqrt(2.0 / self.key_width))
+    spread = initialise.Draw("normal", math.sqrt(2.0 / self.key_width))
     query = self.param("query", spread, shape)
     kernel = self.param("key_kernel", spread, (self.width, math.prod(shape)))
     bias = self.param(
-      "key_bias", layers.torch_uniform(self.width), (math.prod(shape),)
+      "key_bias", initialise.torch_uniform(self.width), (math.prod(shape),)
     )
     query = query / math.sqrt(self.key_width)
     kernel = (kernel.reshape(self.width, *shape) * query).sum(-1)

@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from flairhub_jax import errors, modalities
-from flairhub_jax.models import build
+from flairhub_jax.models import build, initialise
 
 COSIA, LPIS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
 AERIAL, DEM, S2 = "AERIAL_RGBI", "DEM_ELEV", "SENTINEL2_TS"
@@ -50,8 +50,7 @@ def random_batch(sizes, num_dates=4, samples=2, seed=0):
 def start(config, batch, output_size, **options):
   """A network, its variables and its compiled forward pass."""
   segmenter = build.build_segmenter(config, output_size=output_size, **options)
-  init = jax.jit(segmenter.init, compiler_options=OPTIONS)
-  variables = init(jax.random.key(1), batch)
+  variables = initialise.init_variables(segmenter, batch, seed=1)
   forward = jax.jit(segmenter.apply, compiler_options=OPTIONS)
   return segmenter, variables, lambda batch: forward(variables, batch)
 

@@ -1,0 +1,142 @@
+"""How parameters start: PyTorch's distributions, drawn quickly."""
+
+import contextlib
+import contextvars
+import dataclasses
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+_describing = contextvars.ContextVar("describing", default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+  """An initialiser that can also say what it does.
+
+  Attributes:
+    kind: "uniform" in ±scale, "normal" with deviation scale, or "constant".
+    scale: see `kind`.
+  """
+
+  kind: str
+  scale: float
+
+  def __call__(
+    self,
+    key: Key[Array, ""] | None,
+    shape: tuple[int, ...],
+    dtype: Any = jnp.float32,
+  ) -> Any:
+    """Draws on the device; within `describing`, says how it would draw."""
+    if _describing.get():
+      return Described(jnp.zeros(shape, dtype), self)
+    if self.kind == "constant":
+      return jnp.full(shape, self.scale, dtype)
+    if self.kind == "uniform":
+      return jax.random.uniform(key, shape, dtype, -self.scale, self.scale)
+    return self.scale * jax.random.normal(key, shape, dtype)
+
+  def on_host(
+    self, rng: np.random.Generator, shape: tuple[int, ...]
+  ) -> Float[np.ndarray, "..."]:
+    """Draws the same distribution with numpy, float32."""
+    if self.kind == "constant":
+      return np.full(shape, self.scale, np.float32)
+    if self.kind == "uniform":
+      return (2.0 * rng.random(shape, np.float32) - 1.0) * self.scale
+    return rng.standard_normal(shape, np.float32) * self.scale
+
+
+class Described(flax.struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
+  """A parameter's place in a tree, with how it is drawn."""
+
+  value: Any
+  draw: Draw = flax.struct.field(pytree_node=False)
+
+  def unbox(self) -> Any:
+    """The value alone, as modules see it."""
+    return self.value
+
+  def replace_boxed(self, val: Any) -> "Described":
+    """The same with another value."""
+    return self.replace(value=val)
+
+  def add_axis(self, index: int, params: dict[Any, Any]) -> "Described":
+    """Unchanged: the draw does not depend on mapped axes."""
+    return self
+
+  def remove_axis(self, index: int, params: dict[Any, Any]) -> "Described":
+    """Unchanged: the draw does not depend on mapped axes."""
+    return self
+
+
+@contextlib.contextmanager
+def describing() -> Iterator[None]:
+  """Makes initialisers return `Described` instead of drawing."""
+  token = _describing.set(True)
+  try:
+    yield
+  finally:
+    _describing.reset(token)
+
+
+def torch_uniform(fan_in: int) -> Draw:
+  """Uniform in ±1/sqrt(fan_in): PyTorch's default for weights and biases."""
+  return Draw("uniform", 1.0 / math.sqrt(fan_in))
+
+
+def kaiming_uniform(key, shape, dtype=jnp.float32):
+  """PyTorch's `kaiming_uniform_` for ReLU, for kernels [... in out]."""
+  bound = math.sqrt(6.0 / math.prod(shape[:-1]))
+  return Draw("uniform", bound)(key, shape, dtype)
+
+
+def xavier_uniform(key, shape, dtype=jnp.float32):
+  """PyTorch's `xavier_uniform_`, for kernels [in out]."""
+  return Draw("uniform", math.sqrt(6.0 / sum(shape)))(key, shape, dtype)
+
+
+small_normal = Draw("normal", 0.02)  # of transformers
+zeros = Draw("constant", 0.0)
+ones = Draw("constant", 1.0)
+
+
+def init_variables(
+  segmenter: nn.Module, batch: Mapping[str, Any], *, seed: int
+) -> dict[str, Any]:
+  """Draws parameters on the host, with nothing to compile.
+
+  `jax.jit(segmenter.init)` compiles a kernel per parameter: a minute for
+  a small network, several for a large one. Each parameter's draw depends on
+  the seed and its name alone, so that networks that share modules start
+  them alike.
+
+  Args:
+    segmenter: the network.
+    batch: any batch, or its shapes; only shapes are read.
+    seed: of all draws.
+
+  Returns:
+    Variables as numpy arrays, float32.
+  """
+  key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+  with describing():
+    tree = jax.eval_shape(segmenter.init, key, batch)
+
+  def draw(path, leaf):
+    name = "/".join(part.key for part in path)
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+    return leaf.draw.on_host(rng, leaf.value.shape)
+
+  return jax.tree_util.tree_map_with_path(
+    draw, tree, is_leaf=lambda leaf: isinstance(leaf, Described)
+  )
