@@ -18,13 +18,13 @@ def get_config() -> ml_collections.ConfigDict:
     "DEM_ELEV",
     "SENTINEL2_TS",
     "SENTINEL1-ASC_TS",
-    "SENTINEL1-DESC_TS",
   )
   config.data.tasks = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
   config.data.batch_size = 8
   config.data.augment = True
   config.data.date_buckets = (16,)  # one length, one compilation
   config.model.encoder = "swin_nano"
+  config.model.decoder = "upernet_nano"
   utae = config.model.utae
   utae.encoder_widths = (32, 32)
   utae.decoder_widths = (32, 32)
@@ -33,5 +33,6 @@ def get_config() -> ml_collections.ConfigDict:
   utae.attention_width = 64
   config.optim.learning_rate = 2e-3
   config.optim.div_factor = 10.0
-  config.train.num_epochs = 20
+  config.train.num_epochs = 8
+  config.train.validate_every = 50
   return config
