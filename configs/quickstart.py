@@ -33,6 +33,6 @@ def get_config() -> ml_collections.ConfigDict:
   utae.attention_width = 64
   config.optim.learning_rate = 2e-3
   config.optim.div_factor = 10.0
-  config.train.num_epochs = 8
-  config.train.validate_every = 50
+  config.train.num_epochs = 12
+  config.train.validate_every = 75
   return config

@@ -4,7 +4,7 @@ import argparse
 import pathlib
 
 from flairhub_jax import mesh
-from flairhub_jax.inference import patches, trained
+from flairhub_jax.inference import patches, report, trained
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,13 @@ def run(args: argparse.Namespace) -> int:
     out=out,
     origin=network.origin,
   )
+  figure = out / "maps.png"
+  if not figure.exists():
+    maps = network.runner.maps(
+      network.variables, report.chosen_patches(num_patches)
+    )
+    report.draw_maps(figure, network.dataset, args.split, maps)
+  print(f"overview: {figure}")
   for task in network.config.data.tasks:
     print(f"{num_patches} maps in {out / task}")
   return 0
