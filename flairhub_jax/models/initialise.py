@@ -94,13 +94,17 @@ def torch_uniform(fan_in: int) -> Draw:
   return Draw("uniform", 1.0 / math.sqrt(fan_in))
 
 
-def kaiming_uniform(key, shape, dtype=jnp.float32):
+def kaiming_uniform(
+  key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> Any:
   """PyTorch's `kaiming_uniform_` for ReLU, for kernels [... in out]."""
   bound = math.sqrt(6.0 / math.prod(shape[:-1]))
   return Draw("uniform", bound)(key, shape, dtype)
 
 
-def xavier_uniform(key, shape, dtype=jnp.float32):
+def xavier_uniform(
+  key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> Any:
   """PyTorch's `xavier_uniform_`, for kernels [in out]."""
   return Draw("uniform", math.sqrt(6.0 / sum(shape)))(key, shape, dtype)
 
