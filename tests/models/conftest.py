@@ -120,7 +120,7 @@ def units(shared: pathlib.Path):
   return json.loads(text), lambda name: np.load(folder / f"{name}.npz")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def full_products():
   """Comparisons need full float32 products."""
   with jax.default_matmul_precision("highest"):
