@@ -1,14 +1,26 @@
 """Write a data set in the published layout."""
 
 import argparse
+import os
+import pathlib
 
-from flairhub_jax.data import simulate
+import numpy as np
+
+from flairhub_jax.data import geotiff, simulate, split_csv
+from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES
+
+_LAND_COVER = "AERIAL_LABEL-COSIA"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags."""
-  parser.add_argument("--out", required=True, metavar="DIR")
+  parser.add_argument(
+    "--out",
+    required=True,
+    metavar="DIR",
+    help="folder to write; an interrupted simulation is continued",
+  )
   parser.add_argument(
     "--patches", type=int, default=250, help="over all splits; default: 250"
   )
@@ -31,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Simulates and says where the splits are."""
+  """Simulates and prints what the data set holds."""
   modalities = args.modalities and [
     name for words in args.modalities for name in words.split(",") if name
   ]
-  counts = simulate.simulate(
+  simulate.simulate(
     args.out,
     num_patches=args.patches,
     pixels=args.pixels,
@@ -43,7 +55,36 @@ def run(args: argparse.Namespace) -> int:
     seed=args.seed,
     num_workers=args.workers,
   )
-  for split, count in counts.items():
-    name = f"FLAIR-HUB_SIMULATED_{split.upper()}.csv"
-    print(f"{split:6} {count:6} patches  {args.out}/csv/{name}")
+  print(summarize(args.out))
   return 0
+
+
+def summarize(out: str | os.PathLike) -> str:
+  """Returns splits, folders and class shares of a simulated data set."""
+  splits = {
+    name: split_csv.read_split(simulate.csv_path(out, name))
+    for name in simulate.SPLITS
+  }
+  lines = [
+    f"{name:6}{len(split):6} patches  {split.path}"
+    for name, split in splits.items()
+  ]
+  folders = sum(entry.is_dir() for entry in pathlib.Path(out).iterdir())
+  lines += ["", f"{folders} folders in {out}", ""]
+  counts = {name: _count(split) for name, split in splits.items()}
+  task = TASKS[_LAND_COVER]
+  lines.append(f"{task.id:26}" + "".join(f"{name:>9}" for name in counts))
+  for value, row in enumerate(task.classes):
+    shares = "".join(f"{c[value] / c.sum():9.2%}" for c in counts.values())
+    lines.append(f"{value:3} {row.name:22}{shares}")
+  return "\n".join(lines)
+
+
+def _count(split: split_csv.Split) -> np.ndarray:
+  """Pixels of each land-cover class."""
+  num_classes = TASKS[_LAND_COVER].num_classes
+  total = np.zeros(num_classes, np.int64)
+  for index in range(len(split)):
+    labels, _ = geotiff.read_raster(split.file(_LAND_COVER, index))
+    total += np.bincount(labels.ravel(), minlength=num_classes)
+  return total

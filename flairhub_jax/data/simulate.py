@@ -34,6 +34,7 @@ from flairhub_jax.modalities import (
   SNOW_CLOUD_MASK,
 )
 
+SPLITS = ("train", "valid", "test")
 _LABELS = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
 # Level-1 background and mixed crops -> their values on levels 2 and 3.
 _OTHER_LEVELS = {22: (30, 45), 21: (29, 44)}
@@ -67,7 +68,7 @@ def simulate(
   num_workers: int | None = None,
   progress: bool = True,
 ) -> dict[str, int]:
-  """Writes a data set; continues an interrupted one.
+  """Writes a data set; continues an interrupted one, leaves a finished one.
 
   Args:
     out: folder to write.
@@ -76,7 +77,8 @@ def simulate(
       fewer keep the 102.4 m of a patch at a coarser pixel.
     modalities: published ids; None: all seven.
     seed: of everything.
-    num_workers: processes; None: as many as cores, 0: this one.
+    num_workers: processes; None: as many as cores, 0: this one. The files
+      do not depend on it.
     progress: whether a progress bar is shown.
 
   Returns:
@@ -86,6 +88,8 @@ def simulate(
     InputError: bad values, or `out` holds something else.
   """
   settings = _checked(num_patches, pixels, modalities, seed)
+  if num_workers is not None and num_workers < 0:
+    raise InputError("--workers", "0 or more", num_workers)
   out = pathlib.Path(out)
   _claim(out, settings)
   regions = plan.plan_regions(num_patches)
@@ -100,8 +104,7 @@ def simulate(
   _write_dates(out, regions, settings)
   _write_csvs(out, regions, splits, settings)
   return {
-    split: sum(value == split for value in splits.values())
-    for split in ("train", "valid", "test")
+    split: sum(value == split for value in splits.values()) for split in SPLITS
   }
 
 
@@ -147,10 +150,15 @@ def _map(work: Any, regions: Sequence[plan.Region], num_workers: int) -> Any:
     return
   context = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
-    for done in concurrent.futures.as_completed(
-      [pool.submit(work, region) for region in regions]
-    ):
-      yield done.result()
+    try:
+      for done in concurrent.futures.as_completed(
+        [pool.submit(work, region) for region in regions]
+      ):
+        yield done.result()
+    except BaseException:
+      # A full disk or Ctrl-C must not wait for all the other regions.
+      pool.shutdown(wait=False, cancel_futures=True)
+      raise
 
 
 def _write_region(
@@ -317,6 +325,8 @@ def _square(region: plan.Region, patch: tuple[int, int]) -> bytes:
 def _write_table(
   path: pathlib.Path, squares: np.ndarray, fields: dict[str, np.ndarray]
 ) -> None:
+  if path.exists():
+    return
   # The format holds the time of writing; the same seed gives the same bytes.
   pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2025-01-01T00:00:00Z"})
   with atomic.write_aside(path) as aside:
@@ -338,10 +348,12 @@ def _write_csvs(
   splits: dict[str, str],
   settings: Settings,
 ) -> None:
-  folder = out / "csv"
-  folder.mkdir(exist_ok=True)
+  (out / "csv").mkdir(exist_ok=True)
   kinds = file_kinds(settings.modalities)
-  for split in ("train", "valid", "test"):
+  for split in SPLITS:
+    path = csv_path(out, split)
+    if path.exists():
+      continue
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["patch_id", *kinds])
@@ -350,5 +362,9 @@ def _write_csvs(
       if splits[name] == split:
         paths = [f"../{plan.relative_path(region, k, patch)}" for k in kinds]
         writer.writerow([name, *paths])
-    path = folder / f"FLAIR-HUB_SIMULATED_{split.upper()}.csv"
     atomic.write_text(path, text.getvalue())
+
+
+def csv_path(out: str | os.PathLike, split: str) -> pathlib.Path:
+  """Split file of a simulated data set."""
+  return pathlib.Path(out) / "csv" / f"FLAIR-HUB_SIMULATED_{split.upper()}.csv"
