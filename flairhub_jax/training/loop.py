@@ -11,6 +11,7 @@ import tqdm
 from flairhub_jax import checkpoint, mesh, metrics, run_directory
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
+from flairhub_jax.models import initialise
 from flairhub_jax.training import optim, step, tracking
 from flairhub_jax.training.state import TrainState, init_state
 
@@ -103,18 +104,15 @@ def train(
   )
 
   # ---- restore, or draw parameters ----
-  example = _example_batch(reader, reading, devices)
-  rng = jax.random.key(config.seed)
-
-  def init() -> TrainState:
-    return init_state(model, optimizer, rng, example)
-
+  example = _example_batch(reader, reading)
+  variables = initialise.init_variables(model, example, seed=config.seed)
+  state = init_state(variables, optimizer, jax.random.key(config.seed))
   checkpoints = checkpoint.Checkpoints(run.checkpoints)
   start_step = checkpoints.latest_step() or 0
   if start_step:
-    state = checkpoints.restore(start_step, jax.eval_shape(init), replicated)
+    state = checkpoints.restore(start_step, state, replicated)
   else:
-    state = jax.jit(init, out_shardings=replicated)()
+    state = jax.device_put(state, replicated)
   tracker = tracking.Tracker(run, start_step)
   num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
   tracking.logger.info(
@@ -177,15 +175,13 @@ def train(
 
 
 def _example_batch(
-  reader: pipeline.PatchReader, reading: pipeline.Reading, devices: Any
-) -> Any:
-  """A batch of the right shapes: one patch per device of this process."""
-  batches = pipeline.evaluation_batches(
-    reader, reading, batch_size=jax.local_device_count()
-  )
+  reader: pipeline.PatchReader, reading: pipeline.Reading
+) -> dict[str, Any]:
+  """One patch: parameters depend on the sizes of images and bands."""
+  batches = pipeline.evaluation_batches(reader, reading, batch_size=1)
   batch = next(batches)
   batches.close()
-  return mesh.place_batch(batch, devices)
+  return batch
 
 
 def _read_window(

@@ -1,9 +1,9 @@
 """All of a run that must survive a restart."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
@@ -34,18 +34,15 @@ class TrainState:
 
 
 def init_state(
-  model: Any,
+  variables: Mapping[str, Any],
   optimizer: optax.GradientTransformation,
   rng: Key[Array, ""],
-  batch: Any,
 ) -> TrainState:
-  """Draws parameters for the shapes of `batch`; pure, to be jitted."""
-  rng_params, rng_steps = jax.random.split(rng)
-  variables = model.init(rng_params, batch)
+  """Returns the state before the first update."""
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables["params"],
     batch_stats=variables.get("batch_stats", {}),
     opt_state=optimizer.init(variables["params"]),
-    rng=rng_steps,
+    rng=rng,
   )

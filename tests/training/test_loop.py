@@ -41,6 +41,12 @@ def command(converted, workdir, *overrides):
   ]
 
 
+def losses(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  return [r["loss"] for r in records if r["kind"] == "train"]
+
+
 def run(environment, *args, expected=0):
   done = subprocess.run(
     command(*args), cwd=ROOT, env=environment, capture_output=True, text=True
@@ -118,6 +124,18 @@ def test_what_a_run_leaves(uninterrupted):
   assert any((uninterrupted / "tensorboard").iterdir())
   config = json.loads((uninterrupted / "config.json").read_text())
   assert config["data"]["fingerprint"]
+
+
+@pytest.mark.slow
+def test_one_device_learns_what_two_learn(
+  environment, converted, uninterrupted, tmp_path
+):
+  one = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+  run(one, converted, tmp_path / "one")
+  # Sums in another order: equal to rounding, which nine steps amplify.
+  np.testing.assert_allclose(
+    losses(tmp_path / "one")[:3], losses(uninterrupted)[:3], rtol=1e-3
+  )
 
 
 @pytest.mark.slow

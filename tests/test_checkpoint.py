@@ -1,0 +1,76 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flairhub_jax import checkpoint, mesh
+from flairhub_jax.errors import InputError
+
+
+def state(value, size=3):
+  return {
+    "params": {"layer": jnp.full(size, float(value))},
+    "batch_stats": {},
+    "rng": jax.random.key(value),
+  }
+
+
+@pytest.fixture
+def everywhere():
+  return mesh.replicated(mesh.build_mesh())
+
+
+@pytest.fixture
+def saved(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints")
+  scores = {1: None, 2: 50.0, 3: 90.0, 4: None, 5: 40.0, 6: None}
+  for step, score in scores.items():
+    checkpoints.save(state(step), step, score)
+  checkpoints.close()
+  return tmp_path / "checkpoints"
+
+
+def test_the_latest_and_the_best_are_kept(saved, everywhere):
+  assert {f.name for f in saved.iterdir() if f.name.isdigit()} == {"3", "6"}
+  checkpoints = checkpoint.Checkpoints(saved)
+  assert (checkpoints.latest_step(), checkpoints.best_step()) == (6, 3)
+  restored = checkpoints.restore(
+    6, jax.eval_shape(lambda: state(0)), everywhere
+  )
+  checkpoints.close()
+  np.testing.assert_array_equal(restored["params"]["layer"], [6, 6, 6])
+  assert (
+    jax.random.key_data(restored["rng"])
+    == jax.random.key_data(jax.random.key(6))
+  ).all()
+
+
+def test_the_variables_of_the_best_are_used(saved, everywhere):
+  wanted = jax.eval_shape(lambda: state(0))
+  del wanted["rng"]
+  variables, step = checkpoint.restore_variables(saved, wanted, everywhere)
+  assert step == 3
+  np.testing.assert_array_equal(variables["params"]["layer"], [3, 3, 3])
+
+
+@pytest.mark.parametrize(
+  "params",
+  [
+    {"layer": jax.ShapeDtypeStruct((5,), jnp.float32)},
+    {"other": jax.ShapeDtypeStruct((3,), jnp.float32)},
+  ],
+)
+def test_a_checkpoint_of_another_network_is_refused(saved, everywhere, params):
+  wanted = {"params": params, "batch_stats": {}}
+  with pytest.raises(InputError, match="a checkpoint of this network"):
+    checkpoint.restore_variables(saved, wanted, everywhere)
+  checkpoints = checkpoint.Checkpoints(saved)
+  abstract = jax.eval_shape(lambda: state(0)) | {"params": params}
+  with pytest.raises(InputError, match="a checkpoint of this network"):
+    checkpoints.restore(6, abstract, everywhere)
+  checkpoints.close()
+
+
+def test_a_run_without_a_checkpoint_says_so(tmp_path, everywhere):
+  with pytest.raises(InputError, match="none yet"):
+    checkpoint.restore_variables(tmp_path / "none", {}, everywhere)
