@@ -111,13 +111,36 @@ def _parcels(
   nearest = np.full(y.shape, np.inf, np.float32)
   second = np.full(y.shape, np.inf, np.float32)
   owner = np.zeros(y.shape, np.int32)
-  for number, (pu, pv) in enumerate(points.astype(np.float32)):
-    distance = np.hypot(u - pu, v - pv)
-    closer = distance < nearest
-    second = np.where(closer, nearest, np.minimum(second, distance))
-    owner[closer] = number
-    nearest = np.where(closer, distance, nearest)
+  block = 128
+  for top in range(0, y.shape[0], block):
+    for left in range(0, y.shape[1], block):
+      part = np.s_[top : top + block, left : left + block]
+      _own(u[part], v[part], points, owner[part], nearest[part], second[part])
   return owner, second - nearest
+
+
+def _own(
+  u: np.ndarray,
+  v: np.ndarray,
+  points: np.ndarray,
+  owner: np.ndarray,
+  nearest: np.ndarray,
+  second: np.ndarray,
+) -> None:
+  """Fills, for one block, the number and distances of the nearest points."""
+  points = points.astype(np.float32)
+  middle = np.array([u.mean(), v.mean()], np.float32)
+  radius = np.hypot(u - middle[0], v - middle[1]).max()
+  away = np.hypot(*(points - middle).T)
+  # A point farther than the second nearest to the middle plus the block's
+  # diameter is neither first nor second anywhere in the block.
+  reach = np.partition(away, 1)[1] + 2 * radius + 1
+  for number in np.flatnonzero(away <= reach):
+    distance = np.hypot(u - points[number, 0], v - points[number, 1])
+    closer = distance < nearest
+    second[...] = np.where(closer, nearest, np.minimum(second, distance))
+    owner[closer] = number
+    nearest[...] = np.where(closer, distance, nearest)
 
 
 def _paint_parcels(

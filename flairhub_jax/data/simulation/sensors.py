@@ -25,7 +25,7 @@ _AERIAL = {
   "greenhouse": (205, 212, 216, 170, 12, 5),
   "swimming pool": (95, 185, 205, 45, 5, 4),
   "impervious surface": (126, 124, 121, 100, 18, 5),
-  "pervious surface": (176, 163, 140, 138, 12, 8),
+  "pervious surface": _EARTH,
   "bare soil": _EARTH,
   "water": (48, 68, 74, 28, 6, 3),
   "snow": (238, 241, 246, 225, 4, 4),
@@ -35,7 +35,7 @@ _AERIAL = {
   "vineyard": (128, 124, 92, 132, 12, 8),
   "deciduous": _WOOD,
   "coniferous": _WOOD,
-  "brushwood": (86, 102, 72, 140, 8, 8),
+  "brushwood": _WOOD,
   "clear cut": (140, 122, 98, 120, 10, 14),
   "ligneous": (90, 106, 74, 140, 8, 8),
   "mixed": _WOOD,
@@ -130,17 +130,20 @@ def _average(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Area mean of [h w …] on a grid of `size`, which need not divide h, w."""
   for axis in (0, 1):
     length, wanted = values.shape[axis], size[axis]
+    # Differences of the running sum at the edges of the coarse cells, which
+    # may fall inside a fine one. No matrix product: its last bits, and so the
+    # files, would depend on the number of cores.
+    total = np.cumsum(values, axis, dtype=np.float64)
+    zero = np.zeros_like(np.take(total, [0], axis))
+    total = np.concatenate([zero, total], axis)
     edges = np.linspace(0, length, wanted + 1)
-    # Share of each fine cell in each coarse one.
-    fine = np.arange(length)
-    low = np.maximum(edges[:-1, None], fine)
-    high = np.minimum(edges[1:, None], fine + 1)
-    shares = np.clip(high - low, 0, None)
-    shares /= shares.sum(1, keepdims=True)
-    values = np.moveaxis(
-      np.tensordot(shares.astype(np.float32), values, (1, axis)), 0, axis
+    below = np.minimum(edges.astype(int), length - 1)
+    part = (edges - below).reshape(
+      [-1 if n == axis else 1 for n in range(values.ndim)]
     )
-  return values
+    low, high = np.take(total, below, axis), np.take(total, below + 1, axis)
+    values = np.diff(low + part * (high - low), axis=axis) * (wanted / length)
+  return values.astype(np.float32)
 
 
 def _signatures(scene: Scene) -> tuple[list[tuple[int, int]], np.ndarray]:
@@ -182,7 +185,8 @@ def historical(
 ) -> UInt8[np.ndarray, "h w 1"]:
   """AERIAL-RLT_PAN: the region around 1955, on film."""
   grey = _AERIAL_TABLE[scene.old_cover][..., :3].mean(-1)
-  light = 0.8 + 0.4 * np.tanh(scene.height / 10)
+  # Film of that time hardly saw infrared: woods are dark, crowns mottled.
+  light = 1 - 0.3 * np.tanh(scene.height / 8)
   grey = np.where(scene.old_cover == scene.cover, grey * light, grey)
   # Smaller fields than today: narrow strips, each of its own tone.
   y, x = np.indices(scene.cover.shape) * scene.metres_per_pixel
