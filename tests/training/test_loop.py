@@ -68,7 +68,13 @@ def final_state(workdir):
   latest = max(int(f.name) for f in folders if f.name.isdigit())
   with ocp.PyTreeCheckpointer() as checkpointer:
     state = checkpointer.restore(workdir / "checkpoints" / f"{latest}/state")
-  return latest, jax.tree.map(np.asarray, state)
+  return latest, jax.tree.map(as_array, state)
+
+
+def as_array(leaf):
+  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    leaf = jax.random.key_data(leaf)
+  return np.asarray(leaf)
 
 
 @pytest.fixture(scope="module")
