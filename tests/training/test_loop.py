@@ -138,9 +138,10 @@ def test_one_device_learns_what_two_learn(
 ):
   one = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
   run(one, converted, tmp_path / "one")
-  # Sums in another order: equal to rounding, which nine steps amplify.
+  # Sums in another order: equal to rounding, which every step amplifies;
+  # 4e-6 was measured after one update, 3e-4 after two.
   np.testing.assert_allclose(
-    losses(tmp_path / "one")[:3], losses(uninterrupted)[:3], rtol=1e-3
+    losses(tmp_path / "one")[:2], losses(uninterrupted)[:2], rtol=1e-4
   )
 
 
