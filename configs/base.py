@@ -60,7 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
   # One encoder per image modality; names as in timm, and `swin_nano` for CPUs.
   model.encoder = "swin_base_patch4_window12_384"
   model.drop_path_rate = 0.1  # of the last block; rises linearly from 0
-  model.decoder = "upernet"
+  model.decoder = "upernet"  # `upernet_nano` has a quarter of its channels
   model.auxiliary = ()  # modalities that get a decoder and a loss of their own
   # One U-TAE per time series.
   model.utae = utae = ml_collections.ConfigDict()

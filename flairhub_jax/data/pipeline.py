@@ -326,6 +326,14 @@ def evaluation_batches(
   return _iterate(dataset[start_batch:], num_workers)
 
 
+def example_batch(reader: PatchReader, reading: Reading) -> dict[str, Any]:
+  """Returns one patch as a batch: a network's shapes depend on its sizes."""
+  batches = evaluation_batches(reader, reading, batch_size=1)
+  batch = next(batches)
+  batches.close()
+  return batch
+
+
 class PatchTable:
   """Ids and places of the patches of a split, read on demand."""
 

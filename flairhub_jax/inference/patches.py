@@ -125,14 +125,9 @@ class SplitRunner:
     self._num_workers = config.data.num_workers
     self._split = split
 
-  def example_batch(self) -> Any:
-    """One patch per device: for shapes."""
-    batches = pipeline.evaluation_batches(
-      self._reader, self._reading, batch_size=jax.local_device_count()
-    )
-    batch = next(batches)
-    batches.close()
-    return mesh.place_batch(batch, self._devices)
+  def example_batch(self) -> dict[str, Any]:
+    """One patch as a batch: for shapes."""
+    return pipeline.example_batch(self._reader, self._reading)
 
   def run(
     self,

@@ -104,7 +104,7 @@ def train(
   )
 
   # ---- restore, or draw parameters ----
-  example = _example_batch(reader, reading)
+  example = pipeline.example_batch(reader, reading)
   variables = initialise.init_variables(model, example, seed=config.seed)
   state = init_state(variables, optimizer, jax.random.key(config.seed))
   checkpoints = checkpoint.Checkpoints(run.checkpoints)
@@ -172,16 +172,6 @@ def train(
     tracker.close()
     progress.close()
   return state
-
-
-def _example_batch(
-  reader: pipeline.PatchReader, reading: pipeline.Reading
-) -> dict[str, Any]:
-  """One patch: parameters depend on the sizes of images and bands."""
-  batches = pipeline.evaluation_batches(reader, reading, batch_size=1)
-  batch = next(batches)
-  batches.close()
-  return batch
 
 
 def _read_window(

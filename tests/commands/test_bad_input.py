@@ -25,6 +25,18 @@ def complaint(capsys, *argv):
   return lines[0]
 
 
+def refusal(capsys, data, tmp_path, *overrides):
+  """What `train` says on these data."""
+  return complaint(
+    capsys,
+    "train",
+    TINY,
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.data.path={data}",
+    *overrides,
+  )
+
+
 @pytest.fixture
 def published(simulated, tmp_path):
   """A copy of the simulated data that a test may spoil."""
@@ -66,12 +78,10 @@ def test_a_misspelt_field(capsys, converted, tmp_path):
 
 
 def test_an_unknown_modality(capsys, converted, tmp_path):
-  line = complaint(
+  line = refusal(
     capsys,
-    "train",
-    TINY,
-    f"--workdir={tmp_path / 'run'}",
-    f"--config.data.path={converted}",
+    converted,
+    tmp_path,
     "--config.data.modalities=('AERIAL_RGBI','LIDAR')",
   )
   assert "LIDAR" in line and "DEM_ELEV" in line
@@ -79,12 +89,10 @@ def test_an_unknown_modality(capsys, converted, tmp_path):
 
 
 def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
-  line = complaint(
+  line = refusal(
     capsys,
-    "train",
-    TINY,
-    f"--workdir={tmp_path / 'run'}",
-    f"--config.data.path={converted}",
+    converted,
+    tmp_path,
     "--config.data.modalities=('AERIAL_RGBI','SPOT_RGBI')",
   )
   assert "SPOT_RGBI" in line
@@ -103,14 +111,7 @@ def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
   ],
 )
 def test_a_value_that_cannot_be(capsys, converted, tmp_path, override, told):
-  line = complaint(
-    capsys,
-    "train",
-    TINY,
-    f"--workdir={tmp_path / 'run'}",
-    f"--config.data.path={converted}",
-    override,
-  )
+  line = refusal(capsys, converted, tmp_path, override)
   assert told in line
   assert not (tmp_path / "run").exists()
 

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import pyogrio.raw
 
-from flairhub_jax.data import geotiff
+from flairhub_jax.data import convert, geotiff
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import (
   MODALITIES,
@@ -136,3 +136,14 @@ def contents(folder):
     for path in sorted(folder.rglob("*"))
     if path.is_file()
   }
+
+
+def run(layout, out, num_workers=0, split="train", **options):
+  """Converts a layout as one split."""
+  return convert.convert(
+    {split: layout.csv},
+    out,
+    num_workers=num_workers,
+    progress=False,
+    **options,
+  )

@@ -5,21 +5,7 @@ from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
 from tests.data import published_layout
-
-
-def run(layout, out, num_workers=0, split="train", **options):
-  return convert.convert(
-    {split: layout.csv},
-    out,
-    num_workers=num_workers,
-    progress=False,
-    **options,
-  )
-
-
-@pytest.fixture
-def layout(tmp_path):
-  return published_layout.write_layout(tmp_path / "raw")
+from tests.data.published_layout import run
 
 
 def remove(layout, column):
