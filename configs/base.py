@@ -41,6 +41,13 @@ def get_config() -> ml_collections.ConfigDict:
   # Where no date passes: "least_covered" keeps the clearest one, "snow_free"
   # drops the cloud test as the reference does.
   data.cloud_filter.fallback = "least_covered"
+  # How `temporal_average` below treats what the dates leave open: "observed"
+  # averages over all years and pads periods without a date; "reference" does
+  # as the reference (repeats the last period, stale days, one year only).
+  data.averaging = "observed"
+  # "custom": (value - mean) / std of each band; "scaling": whole numbers over
+  # the largest of their type; "without": values go in as they are.
+  data.normalisation = "custom"
 
   # ---- per modality: which bands, and their statistics ----------------------
   # `mean` and `std` are by band name, so choosing bands cannot mix them up;
@@ -52,14 +59,23 @@ def get_config() -> ml_collections.ConfigDict:
         bands=row.default_bands,
         mean=dict(row.mean),
         std=dict(row.std),
+        # Side of a patch; a training run takes that of its data.
+        pixels=row.pixels,
       )
     )
+    if row.is_series:
+      # "none", "monthly" or "semi-monthly": 12 or 24 dates instead of all.
+      config.inputs[row.id].temporal_average = "none"
 
   # ---- the network --------------------------------------------------------
   config.model = model = ml_collections.ConfigDict()
   # One encoder per image modality; names as in timm, and `swin_nano` for CPUs.
   model.encoder = "swin_base_patch4_window12_384"
-  model.drop_path_rate = 0.1  # of the last block; rises linearly from 0
+  # Of the last block, rising linearly from 0; None: as the reference trains
+  # the encoder (Swin 0.1, others 0).
+  model.drop_path_rate = config_dict.placeholder(float)
+  # File of `flairhub import-encoder` from which image encoders start.
+  model.encoder_weights = ""
   model.decoder = "upernet"  # `upernet_nano` has a quarter of its channels
   model.auxiliary = ()  # modalities that get a decoder and a loss of their own
   # One U-TAE per time series.
@@ -78,6 +94,10 @@ def get_config() -> ml_collections.ConfigDict:
   utae.key_width = 4  # d_k
   utae.attention_dropout = 0.1
   utae.mlp_dropout = 0.2
+  # Whether padded dates count as zeros in the norm before the attention, as
+  # the reference trains it. `evaluate` and `predict` never count them: the
+  # reference predicts patch by patch, without padding.
+  utae.count_padding = False
 
   config.fusion = ml_collections.ConfigDict()
   config.fusion.kind = "mid_concat"
@@ -109,6 +129,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   # ---- the run --------------------------------------------------------------
   config.train = train = ml_collections.ConfigDict()
+  train.init_from = ""  # run directory from whose best weights this starts
   train.num_epochs = 150
   # Instead of epochs; None: num_epochs times the steps of one pass.
   train.num_steps = config_dict.placeholder(int)

@@ -124,3 +124,5 @@ TASKS: Mapping[str, LabelTask] = {
     ),
   )
 }
+
+METRES_PER_PIXEL = 0.2

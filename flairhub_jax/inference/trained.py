@@ -5,8 +5,6 @@ import dataclasses
 import os
 from typing import Any
 
-import jax
-
 from flairhub_jax import checkpoint, mesh, run_directory
 from flairhub_jax.data import records
 from flairhub_jax.inference import patches
@@ -66,13 +64,9 @@ def load(
     model, dataset, split, config, with_labels=with_labels
   )
   batch = runner.example_batch()
-  abstract = jax.eval_shape(model.init, jax.random.key(0), batch)
   variables, step = checkpoint.restore_variables(
     run.checkpoints,
-    {
-      "params": abstract["params"],
-      "batch_stats": abstract.get("batch_stats", {}),
-    },
+    build.variables_shape(model, batch),
     mesh.replicated(mesh.build_mesh()),
   )
   origin = {

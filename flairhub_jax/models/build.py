@@ -1,15 +1,26 @@
 """From a configuration to a network: the only place that knows all names."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from flairhub_jax import labels, modalities
 from flairhub_jax.errors import InputError
-from flairhub_jax.models import convolution, fusion, swin, upernet, utae
+from flairhub_jax.models import (
+  convnext,
+  convolution,
+  fusion,
+  resnet,
+  swin,
+  unet,
+  upernet,
+  utae,
+)
 from flairhub_jax.models.normalise import Source
 from flairhub_jax.models.segmenter import Segmenter
 
@@ -20,12 +31,30 @@ def _swin(width, depths, heads, window):
   )
 
 
+def _convnext(width, depths, stored_as_images=False):
+  widths = tuple(width * 2**i for i in range(4))
+  return functools.partial(
+    convnext.ConvNeXt,
+    widths=widths,
+    depths=depths,
+    stored_as_images=stored_as_images,
+  )
+
+
+def _resnet(depths, is_bottleneck):
+  return functools.partial(
+    resnet.ResNet, depths=depths, is_bottleneck=is_bottleneck
+  )
+
+
 _SWIN_TINY = _swin(96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
 _SWIN_SMALL = _swin(96, (2, 2, 18, 2), (3, 6, 12, 24), 7)
 _BASE = (128, (2, 2, 18, 2), (4, 8, 16, 32))
 _LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))
 
-# An encoder of images: takes `drop_path_rate` and `dtype`, has `widths`.
+# An encoder of images: takes `dtype`, and `drop_path_rate` if it has such a
+# field; has `num_maps`. `…_nano` of Swin is ours, for CPUs; other names and
+# sizes are timm's and torchvision's.
 ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
   "swin_nano": _swin(32, (1, 1, 2, 1), (2, 4, 8, 16), 7),
   "swin_tiny_patch4_window7_224": _SWIN_TINY,
@@ -34,6 +63,20 @@ ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
   "swin_base_patch4_window12_384": _swin(*_BASE, 12),
   "swin_large_patch4_window7_224": _swin(*_LARGE, 7),
   "swin_large_patch4_window12_384": _swin(*_LARGE, 12),
+  "convnextv2_atto": _convnext(40, (2, 2, 6, 2), stored_as_images=True),
+  "convnextv2_femto": _convnext(48, (2, 2, 6, 2), stored_as_images=True),
+  "convnextv2_pico": _convnext(64, (2, 2, 6, 2), stored_as_images=True),
+  "convnextv2_nano": _convnext(80, (2, 2, 8, 2), stored_as_images=True),
+  "convnextv2_tiny": _convnext(96, (3, 3, 9, 3)),
+  "convnextv2_small": _convnext(96, (3, 3, 27, 3)),
+  "convnextv2_base": _convnext(128, (3, 3, 27, 3)),
+  "convnextv2_large": _convnext(192, (3, 3, 27, 3)),
+  "convnextv2_huge": _convnext(352, (3, 3, 27, 3)),
+  "resnet18": _resnet((2, 2, 2, 2), is_bottleneck=False),
+  "resnet34": _resnet((3, 4, 6, 3), is_bottleneck=False),
+  "resnet50": _resnet((3, 4, 6, 3), is_bottleneck=True),
+  "resnet101": _resnet((3, 4, 23, 3), is_bottleneck=True),
+  "resnet152": _resnet((3, 8, 36, 3), is_bottleneck=True),
 }
 
 # Takes `num_classes`, `output_size` and `dtype`.
@@ -43,9 +86,10 @@ DECODERS: Mapping[str, Callable[..., nn.Module]] = {
   "upernet_nano": functools.partial(
     upernet.UPerNet, pyramid_width=64, width=32
   ),
+  "unet": unet.UNet,
 }
 
-# Takes `widths` and `dtype`.
+# Takes `dtype`.
 FUSIONS: Mapping[str, Callable[..., nn.Module]] = {
   "mid_concat": fusion.MidConcat,
 }
@@ -56,7 +100,7 @@ def build_segmenter(
   *,
   output_size: tuple[int, int],
   dtype: Any = jnp.float32,
-  count_padding: bool = False,
+  count_padding: bool | None = None,
 ) -> Segmenter:
   """Builds the network that `config` describes.
 
@@ -64,8 +108,7 @@ def build_segmenter(
     config: a configuration with the fields of `configs/base.py`.
     output_size: rows and columns of the logits.
     dtype: type of the products.
-    count_padding: see `utae.UTAE`; True reproduces the reference on batches
-      of series of different lengths.
+    count_padding: see `utae.UTAE`; None: as `config.model.utae` says.
 
   Returns:
     The network; nothing is computed yet.
@@ -78,19 +121,17 @@ def build_segmenter(
   auxiliary = _known(
     "config.model.auxiliary", config.model.auxiliary, modalities.MODALITIES
   )
-  encoder = _lookup("config.model.encoder", config.model.encoder, ENCODERS)
+  encoder = build_image_encoder(config.model, dtype=dtype)
   decoder = _lookup("config.model.decoder", config.model.decoder, DECODERS)
   fusion_module = _lookup("config.fusion.kind", config.fusion.kind, FUSIONS)
-  encoder = functools.partial(
-    encoder, drop_path_rate=config.model.drop_path_rate, dtype=dtype
-  )
-  widths = encoder().widths
   has_image = not all(source.is_series for source in sources)
   series_encoder = _series_encoder(
     config.model.utae,
-    levels=len(widths) if has_image else None,
+    levels=encoder().num_maps if has_image else None,
     num_classes=sum(number for _, number in tasks),
   )
+  if count_padding is None:
+    count_padding = config.model.utae.count_padding
   active = [source.modality for source in sources]
   return Segmenter(
     sources=sources,
@@ -102,12 +143,85 @@ def build_segmenter(
     series_encoder=functools.partial(
       series_encoder, count_padding=count_padding, dtype=dtype
     ),
-    fusion=functools.partial(fusion_module, widths=widths, dtype=dtype),
+    fusion=functools.partial(fusion_module, dtype=dtype),
     decoder=functools.partial(
       decoder, output_size=tuple(output_size), dtype=dtype
     ),
     dtype=dtype,
   )
+
+
+def build_image_encoder(
+  settings: Any, *, dtype: Any = jnp.float32
+) -> Callable[..., nn.Module]:
+  """Returns what makes the encoder of an image.
+
+  Args:
+    settings: `config.model`.
+    dtype: type of the products.
+
+  Raises:
+    InputError: an unknown name, or drop path in an encoder that has none.
+  """
+  encoder = _lookup("config.model.encoder", settings.encoder, ENCODERS)
+  options = {}
+  if settings.drop_path_rate is not None:
+    names = {field.name for field in dataclasses.fields(encoder())}
+    if "drop_path_rate" not in names:
+      raise InputError(
+        "config.model.drop_path_rate",
+        f"None: {settings.encoder} has no drop path",
+        settings.drop_path_rate,
+      )
+    options["drop_path_rate"] = settings.drop_path_rate
+  return functools.partial(encoder, dtype=dtype, **options)
+
+
+def input_shapes(config: Any, *, num_dates: int = 1) -> dict[str, Any]:
+  """Shapes of a batch of one patch, of the sizes in `config.inputs`.
+
+  Args:
+    config: a configuration.
+    num_dates: length of the time series; no parameter depends on it.
+
+  Returns:
+    `jax.ShapeDtypeStruct`s, as `Segmenter` takes arrays.
+  """
+  batch: dict[str, Any] = {"inputs": {}, "dates": {}, "valid": {}}
+  shape = jax.ShapeDtypeStruct
+  for modality in config.data.modalities:
+    row, side = modalities.MODALITIES[modality], config.inputs[modality].pixels
+    if row.is_series:
+      size = (1, num_dates, side, side, len(row.bands))
+      batch["dates"][modality] = shape((1, num_dates), jnp.int32)
+      batch["valid"][modality] = shape((1, num_dates), jnp.bool_)
+    else:
+      size = (1, side, side, len(row.bands))
+    batch["inputs"][modality] = shape(size, row.numpy_dtype)
+  return batch
+
+
+def output_side(config: Any) -> int:
+  """Side in pixels of the logits, at the ground size of a label's pixel."""
+  first = _sources(config)[0].modality
+  row = modalities.MODALITIES[first]
+  metres = config.inputs[first].pixels * row.metres_per_pixel
+  return round(metres / labels.METRES_PER_PIXEL)
+
+
+def variables_shape(segmenter: Segmenter, batch: Any) -> dict[str, Any]:
+  """Shapes and types of a network's variables; nothing is computed.
+
+  Args:
+    segmenter: the network.
+    batch: any batch, or its shapes (`input_shapes`).
+  """
+  key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+  abstract = jax.eval_shape(segmenter.init, key, batch)
+  return {
+    "params": abstract["params"],
+    "batch_stats": abstract.get("batch_stats", {}),
+  }
 
 
 def _series_encoder(settings, *, levels, num_classes):

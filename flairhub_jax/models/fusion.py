@@ -17,11 +17,9 @@ class MidConcat(nn.Module):
   same numbers without the concatenation.
 
   Attributes:
-    widths: channels of the fused maps, level by level.
     dtype: type of the products.
   """
 
-  widths: tuple[int, ...]
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -30,7 +28,7 @@ class MidConcat(nn.Module):
     maps: Mapping[str, list[Float[Array, "b _ _ _"]]],
     present: Mapping[str, Bool[Array, "b"]],
   ) -> list[Float[Array, "b _ _ _"]]:
-    """Fuses the maps on the grid of the first modality.
+    """Fuses the maps on the grid, and at the width, of the first modality.
 
     Args:
       maps: modality -> its maps; levels are joined as they come, the deepest
@@ -43,10 +41,9 @@ class MidConcat(nn.Module):
       as in the reference's files, but are not used.
     """
     fused = []
-    for i, (width, level) in enumerate(
-      zip(self.widths, zip(*maps.values(), strict=True), strict=True)
-    ):
+    for i, level in enumerate(zip(*maps.values(), strict=True)):
       channels = [x.shape[-1] for x in level]
+      width = channels[0]
       fan_in = initialise.torch_uniform(sum(channels))
       kernel = self.param(f"kernel_{i}", fan_in, (sum(channels), width))
       bias = self.param(f"bias_{i}", fan_in, (width,))

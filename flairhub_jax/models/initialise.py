@@ -102,11 +102,20 @@ def kaiming_uniform(
   return Draw("uniform", bound)(key, shape, dtype)
 
 
+def kaiming_normal(
+  key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> Any:
+  """PyTorch's `kaiming_normal_` by fan-out for ReLU, for [... in out]."""
+  fan_out = math.prod(shape) // shape[-2]
+  return Draw("normal", math.sqrt(2.0 / fan_out))(key, shape, dtype)
+
+
 def xavier_uniform(
   key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> Any:
-  """PyTorch's `xavier_uniform_`, for kernels [in out]."""
-  return Draw("uniform", math.sqrt(6.0 / sum(shape)))(key, shape, dtype)
+  """PyTorch's `xavier_uniform_`, for kernels [... in out]."""
+  fans = math.prod(shape[:-2]) * (shape[-2] + shape[-1])
+  return Draw("uniform", math.sqrt(6.0 / fans))(key, shape, dtype)
 
 
 small_normal = Draw("normal", 0.02)  # of transformers
@@ -130,7 +139,7 @@ def init_variables(
     seed: of all draws.
 
   Returns:
-    Variables as numpy arrays, float32.
+    Variables as numpy arrays, float32 (counters int32).
   """
   key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
   with describing():
@@ -139,7 +148,8 @@ def init_variables(
   def draw(path, leaf):
     name = "/".join(part.key for part in path)
     rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
-    return leaf.draw.on_host(rng, leaf.value.shape)
+    drawn = leaf.draw.on_host(rng, leaf.value.shape)
+    return drawn.astype(leaf.value.dtype, copy=False)
 
   return jax.tree_util.tree_map_with_path(
     draw, tree, is_leaf=lambda leaf: isinstance(leaf, Described)

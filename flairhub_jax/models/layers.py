@@ -178,10 +178,33 @@ class GroupNorm(nn.Module):
     return x.astype(self.dtype)
 
 
+class DropPath(nn.Module):
+  """Drops a residual branch of whole samples, scaling the kept ones.
+
+  Attributes:
+    rate: probability of dropping.
+  """
+
+  rate: float
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b *n"], train: bool
+  ) -> Float[Array, "b *n"]:
+    """Returns `x`, with samples zeroed if `train`."""
+    if not train or self.rate == 0.0:
+      return x
+    keep = 1.0 - self.rate
+    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+    return jnp.where(kept, x / keep, 0.0).astype(x.dtype)
+
+
 class BatchNorm(nn.Module):
   """Batch normalisation as in PyTorch, in float32.
 
-  The running variance is the unbiased one and moves by `momentum`.
+  The running variance is the unbiased one and moves by `momentum`; batches are
+  counted as PyTorch counts them, so that files go both ways unchanged.
 
   Attributes:
     momentum: share of the new statistics in the running ones.
@@ -213,6 +236,9 @@ class BatchNorm(nn.Module):
     bias = self.param("bias", initialise.zeros, shape)
     mean = self.variable("batch_stats", "mean", initialise.zeros, None, shape)
     var = self.variable("batch_stats", "var", initialise.ones, None, shape)
+    count = self.variable(
+      "batch_stats", "count", initialise.zeros, None, (), jnp.int32
+    )
     x = x.astype(jnp.float32)
     if train:
       centre, spread, number = _moments(x, counted)
@@ -220,6 +246,7 @@ class BatchNorm(nn.Module):
         unbiased = spread * number / jnp.maximum(number - 1.0, 1.0)
         mean.value += self.momentum * (centre - mean.value)
         var.value += self.momentum * (unbiased - var.value)
+        count.value += 1
     else:
       centre, spread = mean.value, var.value
     y = (x - centre) * (jax.lax.rsqrt(spread + self.epsilon) * scale) + bias
@@ -309,3 +336,11 @@ def adaptive_pool(
   """Averages over `size` x `size` cells, as PyTorch's adaptive pooling."""
   rows = pooling_matrix(size, x.shape[1])
   return apply_matrices(x, rows, pooling_matrix(size, x.shape[2]))
+
+
+def without_image(maps: list[Array]) -> list[Array]:
+  """Drops the first of six maps: a ResNet's pyramid begins with its image.
+
+  Pyramids of other encoders begin at 1/4 of the image and have four maps.
+  """
+  return maps[1:] if len(maps) == 6 else maps

@@ -12,33 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flairhub_jax.models import initialise, layers
+from flairhub_jax.models import convolution, initialise, layers
 
 _PATCH = 4
 # timm's value, not minus infinity: parity depends on it in padded windows.
 _MASKED = -100.0
-
-
-class DropPath(nn.Module):
-  """Drops a residual branch of whole samples, scaling the kept ones.
-
-  Attributes:
-    rate: probability of dropping.
-  """
-
-  rate: float
-
-  @nn.compact
-  def __call__(
-    self, x: Float[Array, "b *n"], train: bool
-  ) -> Float[Array, "b *n"]:
-    """Returns `x`, with samples zeroed if `train`."""
-    if not train or self.rate == 0.0:
-      return x
-    keep = 1.0 - self.rate
-    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-    return jnp.where(kept, x / keep, 0.0).astype(x.dtype)
 
 
 def relative_position_index(window: tuple[int, int]) -> Int[np.ndarray, "n n"]:
@@ -153,11 +131,11 @@ class Block(nn.Module):
     """Returns maps of the same shape."""
     width = x.shape[-1]
     y = layers.LayerNorm(dtype=self.dtype, name="norm1")(x)
-    x = x + DropPath(self.drop_path_rate)(self._attend(y), train)
+    x = x + layers.DropPath(self.drop_path_rate)(self._attend(y), train)
     y = layers.LayerNorm(dtype=self.dtype, name="norm2")(x)
     y = layers.gelu(_dense(4 * width, "expand", self.dtype)(y))
     y = _dense(width, "contract", self.dtype)(y)
-    return x + DropPath(self.drop_path_rate)(y, train)
+    return x + layers.DropPath(self.drop_path_rate)(y, train)
 
   def _attend(self, x):
     """Shifts, pads and cuts into windows, attends, and puts back together."""
@@ -194,7 +172,7 @@ class PatchMerging(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p q d"]:
     """Pads to even sides, then merges."""
-    x = _pad_to_multiple(x, 2)
+    x = convolution.pad_to_multiple(x, 2)
     b, h, w, c = x.shape
     x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 4, 2, 5)
     x = x.reshape(b, h // 2, w // 2, 4 * c)
@@ -216,11 +194,7 @@ class PatchEmbedding(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p q d"]:
     """Pads to whole patches, then projects and normalises."""
-    x = _pad_to_multiple(x, _PATCH)
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // _PATCH, _PATCH, w // _PATCH, _PATCH, c)
-    x = x.transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(b, h // _PATCH, w // _PATCH, _PATCH * _PATCH * c)
+    x = convolution.cut_patches(x, _PATCH)
     x = layers.Dense(self.width, dtype=self.dtype, name="projection")(x)
     return layers.LayerNorm(dtype=self.dtype, name="norm")(x)
 
@@ -244,10 +218,7 @@ class Swin(nn.Module):
   drop_path_rate: float = 0.1
   dtype: Any = jnp.float32
 
-  @property
-  def widths(self) -> tuple[int, ...]:
-    """Width of each map, shallowest first."""
-    return tuple(self.width * 2**i for i in range(len(self.depths)))
+  num_maps = 4
 
   @nn.compact
   def __call__(
@@ -285,11 +256,3 @@ def _dense(features, name, dtype, use_bias=True):
     bias_init=initialise.zeros,
     name=name,
   )
-
-
-def _pad_to_multiple(x, step):
-  """Pads bottom and right with zeros to whole multiples of `step`."""
-  below, right = -x.shape[1] % step, -x.shape[2] % step
-  if not below and not right:
-    return x
-  return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))

@@ -78,7 +78,7 @@ class PyramidPooling(nn.Module):
 
 
 class UPerNet(nn.Module):
-  """Decoder and head: four maps to logits.
+  """Decoder and head: a pyramid to logits.
 
   Attributes:
     num_classes: number of classes.
@@ -98,7 +98,8 @@ class UPerNet(nn.Module):
   def __call__(
     self, maps: list[Float[Array, "b _ _ _"]], train: bool
   ) -> Float[Array, "b h w k"]:
-    """Decodes maps given shallowest first."""
+    """Decodes a pyramid given shallowest first (`layers.without_image`)."""
+    maps = layers.without_image(maps)
     x = PyramidPooling(
       self.pyramid_width, dtype=self.dtype, name="pyramid_pooling"
     )(maps[-1].astype(self.dtype), train)
@@ -113,8 +114,13 @@ class UPerNet(nn.Module):
     # but is part of its files.
     unused = ProjectionUnit(self.pyramid_width, name="lateral_unused")
     unused(jnp.zeros((1, 1, 1, 1)), False)
-    pyramid.append(_through_half(x))
-    x = self._bottleneck(pyramid)
+    # All join at 1/4 of the image; the fifth map lies, or would lie, at 1/2.
+    size = maps[-4].shape[1:3]
+    if len(maps) == 5:
+      pyramid[-1] = layers.resize(x, size)
+    else:
+      pyramid.append(_through_half(x))
+    x = self._bottleneck(pyramid, size)
     x = nn.relu(
       layers.BatchNorm(dtype=self.dtype, name="bottleneck_norm")(x, train)
     )
@@ -127,7 +133,7 @@ class UPerNet(nn.Module):
     )(x)
     return _enlarge_logits(x.astype(jnp.float32), self.output_size)
 
-  def _bottleneck(self, pyramid):
+  def _bottleneck(self, pyramid, size):
     """A 3x3 convolution of all maps as if enlarged and concatenated."""
     kernel = self.param(
       "bottleneck_kernel",
@@ -135,7 +141,6 @@ class UPerNet(nn.Module):
       (3, 3, self.pyramid_width * len(pyramid), self.width),
     ).astype(self.dtype)
     parts = jnp.split(kernel, len(pyramid), axis=2)
-    size = pyramid[-1].shape[1:3]
     total = 0.0
     for x, part in zip(pyramid, parts, strict=True):
       if x.shape[1:3] == size:

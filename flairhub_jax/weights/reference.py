@@ -1,11 +1,9 @@
 """The reference's names and layouts for our variables, both ways.
 
-A table says, module by module, what the reference calls it and how PyTorch
-lays its kernel out. Nothing is guessed and nothing is skipped: a file that
-does not fit is an error that lists every key.
+`names.py` says what the reference calls each of them. Nothing is guessed and
+nothing is skipped: a file that does not fit is an error that lists every key.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,204 +11,42 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from flairhub_jax import errors, modalities
+from flairhub_jax import errors
+from flairhub_jax.weights.names import reference_key
 
 _PREFIX = "model."
 _IGNORED = "criterion."
-_COUNTER = "num_batches_tracked"
-_PATCH = 4
 
-# Ours -> PyTorch's, for each kind of kernel, and back.
-_TO_TORCH = {
-  "linear": lambda x: x.T,
-  "pixel": lambda x: x.T[:, :, None, None],
-  "line": lambda x: x.T[:, :, None],
-  "image": lambda x: x.transpose(3, 2, 0, 1),
-  "transposed": lambda x: x.transpose(2, 3, 0, 1),
-  "patch": lambda x: x.reshape(_PATCH, _PATCH, -1, x.shape[-1]).transpose(
-    3, 2, 0, 1
+
+def _patch_layout(side):
+  """Kernels [side * side * in, out] of patches that do not overlap."""
+  return (
+    lambda x: x.reshape(side, side, -1, x.shape[-1]).transpose(3, 2, 0, 1),
+    lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
+  )
+
+
+# Kind of layout -> from ours to PyTorch's, and back.
+_LAYOUTS = {
+  "linear": (lambda x: x.T, lambda x: x.T),
+  "pixel": (lambda x: x.T[:, :, None, None], lambda x: x[:, :, 0, 0].T),
+  "line": (lambda x: x.T[:, :, None], lambda x: x[:, :, 0].T),
+  "image": (
+    lambda x: x.transpose(3, 2, 0, 1),
+    lambda x: x.transpose(2, 3, 1, 0),
   ),
-  "": lambda x: x,
+  "transposed": (
+    lambda x: x.transpose(2, 3, 0, 1),
+    lambda x: x.transpose(2, 3, 0, 1),
+  ),
+  "depthwise": (
+    lambda x: x.transpose(2, 0, 1)[:, None],
+    lambda x: x[:, 0].transpose(1, 2, 0),
+  ),
+  "patch2": _patch_layout(2),
+  "patch4": _patch_layout(4),
+  "": (lambda x: x, lambda x: x),
 }
-_FROM_TORCH = {
-  "linear": lambda x: x.T,
-  "pixel": lambda x: x[:, :, 0, 0].T,
-  "line": lambda x: x[:, :, 0].T,
-  "image": lambda x: x.transpose(2, 3, 1, 0),
-  "transposed": lambda x: x.transpose(2, 3, 0, 1),
-  "patch": lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
-  "": lambda x: x,
-}
-_LEAVES = {
-  "kernel": "weight",
-  "bias": "bias",
-  "scale": "weight",
-  "mean": "running_mean",
-  "var": "running_var",
-}
-
-_SERIES = "|".join(m.id for m in modalities.MODALITIES.values() if m.is_series)
-_IMAGES = "|".join(
-  m.id for m in modalities.MODALITIES.values() if not m.is_series
-)
-
-# Our module (or parameter) -> the reference's, kind of its kernel.
-_PARTS = (
-  (rf"encoder_({_IMAGES})", r"encoders.\1.seg_model.model", "swin"),
-  (rf"encoder_({_SERIES})", r"encoders.\1", "utae"),
-  (r"decoder_([^/]+)", r"main_decoders.\1", "decoder"),
-  (r"auxiliary_([^/]+)", r"aux_decoders.\1", "decoder"),
-  (r"fusion", r"fusion_handler", "fusion"),
-)
-_BLOCK = r"stage_(\d+)_block_(\d+)/"
-_ROWS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-  "swin": (
-    (r"patch_embedding/projection", r"patch_embed.proj", "patch"),
-    (r"patch_embedding/norm", r"patch_embed.norm", ""),
-    (r"merge_(\d+)/norm", r"layers_\1.downsample.norm", ""),
-    (r"merge_(\d+)/reduction", r"layers_\1.downsample.reduction", "linear"),
-    (_BLOCK + r"(norm\d)", r"layers_\1.blocks.\2.\3", ""),
-    (
-      _BLOCK + r"attention/bias_table",
-      r"layers_\1.blocks.\2.attn.relative_position_bias_table",
-      "",
-    ),
-    (_BLOCK + r"attention/qkv", r"layers_\1.blocks.\2.attn.qkv", "linear"),
-    (
-      _BLOCK + r"attention/projection",
-      r"layers_\1.blocks.\2.attn.proj",
-      "linear",
-    ),
-    (_BLOCK + r"expand", r"layers_\1.blocks.\2.mlp.fc1", "linear"),
-    (_BLOCK + r"contract", r"layers_\1.blocks.\2.mlp.fc2", "linear"),
-  ),
-  "utae": (
-    (r"in_conv/(conv|norm)_(\d+)", r"in_conv.conv.conv.\1\2", "image"),
-    (r"head/(conv|norm)_(\d+)", r"out_conv.conv.conv.\1\2", "image"),
-    (
-      r"(down|up)_(\d+)/(down|conv1|conv2)/(conv|norm)_(\d+)",
-      r"\1_blocks.\2.\3.conv.\4\5",
-      "image",
-    ),
-    (r"up_(\d+)/skip", r"up_blocks.\1.skip_conv.0", "pixel"),
-    (r"up_(\d+)/skip_norm", r"up_blocks.\1.skip_conv.1", ""),
-    (r"up_(\d+)/up", r"up_blocks.\1.up.0", "transposed"),
-    (r"up_(\d+)/up_norm", r"up_blocks.\1.up.1", ""),
-    (r"temporal/((?:in|out)_norm)", r"temporal_encoder.\1", ""),
-    (r"temporal/in_projection", r"temporal_encoder.inconv", "line"),
-    (r"temporal/query", r"temporal_encoder.attention_heads.Q", ""),
-    (
-      r"temporal/key_kernel",
-      r"temporal_encoder.attention_heads.fc1_k.weight",
-      "linear",
-    ),
-    (
-      r"temporal/key_bias",
-      r"temporal_encoder.attention_heads.fc1_k.bias",
-      "",
-    ),
-    (r"temporal/mlp", r"temporal_encoder.mlp.0", "linear"),
-    (r"temporal/mlp_norm", r"temporal_encoder.mlp.1", ""),
-  ),
-  "decoder": (
-    (r"", r"", "pixel"),
-    (
-      r"pyramid_pooling/kernel",
-      r"seg_model.decoder.psp.out_conv.0.weight",
-      "pixel",
-    ),
-    (r"pyramid_pooling/norm", r"seg_model.decoder.psp.out_conv.1", ""),
-    *(
-      row
-      for i, size in enumerate((1, 2, 3, 6))
-      for row in (
-        (
-          rf"pyramid_pooling/pool_{size}/conv",
-          rf"seg_model.decoder.psp.blocks.{i}.1.0",
-          "pixel",
-        ),
-        (
-          rf"pyramid_pooling/pool_{size}/norm",
-          rf"seg_model.decoder.psp.blocks.{i}.1.1",
-          "",
-        ),
-      )
-    ),
-    (
-      r"lateral_(\d+)/conv",
-      r"seg_model.decoder.fpn_stages.\1.skip_conv.0",
-      "pixel",
-    ),
-    (
-      r"lateral_(\d+)/norm",
-      r"seg_model.decoder.fpn_stages.\1.skip_conv.1",
-      "",
-    ),
-    (
-      r"lateral_unused/conv",
-      r"seg_model.decoder.fpn_stages.4.skip_conv.0",
-      "pixel",
-    ),
-    (
-      r"lateral_unused/norm",
-      r"seg_model.decoder.fpn_stages.4.skip_conv.1",
-      "",
-    ),
-    (
-      r"bottleneck_kernel",
-      r"seg_model.decoder.fpn_bottleneck.0.weight",
-      "image",
-    ),
-    (r"bottleneck_norm", r"seg_model.decoder.fpn_bottleneck.1", ""),
-    (r"head", r"seg_model.segmentation_head.0", "pixel"),
-  ),
-  "fusion": (
-    (r"kernel_(\d+)", r"conv_f.\1.weight", "pixel"),
-    (r"bias_(\d+)", r"conv_f.\1.bias", ""),
-  ),
-}
-
-
-def reference_key(path: str) -> tuple[str, str]:
-  """Looks a variable up in the table.
-
-  Args:
-    path: its names below the collection, joined by "/".
-
-  Returns:
-    The reference's key (without prefix) and the kind of its layout.
-
-  Raises:
-    KeyError: the table has no row for it.
-  """
-  top, _, below = path.partition("/")
-  for pattern, template, rows in _PARTS:
-    match = re.fullmatch(pattern, top)
-    if match is None:
-      continue
-    for row_pattern, row_template, kind in _ROWS[rows]:
-      # A row names a parameter, or the module that a parameter lies in.
-      module, _, leaf = below.rpartition("/")
-      whole = re.fullmatch(row_pattern, below)
-      inner = re.fullmatch(row_pattern, module) if leaf in _LEAVES else None
-      found = whole or inner
-      if found is None:
-        continue
-      parts = [match.expand(template), _position(found.expand(row_template))]
-      if not whole:
-        parts.append(_LEAVES[leaf])
-        kind = kind if leaf == "kernel" else ""
-      return ".".join(part for part in parts if part), kind
-  raise KeyError(path)
-
-
-def _position(key):
-  """Ends such as `conv2`, `norm2` as places in a sequence of three a layer."""
-  match = re.fullmatch(r"(.*\.)(conv|norm)(\d+)", key)
-  if match is None or ".conv." not in key:
-    return key
-  place = 3 * int(match[3]) + (match[2] == "norm")
-  return f"{match[1]}{place}"
 
 
 def from_reference(
@@ -240,7 +76,6 @@ def from_reference(
   found = {k: v for k, v in tensors.items() if not k.startswith(_IGNORED)}
   if found and all(k.startswith(_PREFIX) for k in found):
     found = {k.removeprefix(_PREFIX): v for k, v in found.items()}
-  found = {k: v for k, v in found.items() if not k.endswith(_COUNTER)}
   leaves, tree = jax.tree_util.tree_flatten_with_path(dict(variables_shape))
   problems, values = [], []
   for path, leaf in leaves:
@@ -258,7 +93,7 @@ def from_reference(
         f"{where}: {key}: expected {expected}, found {tensor.shape}"
       )
       continue
-    values.append(np.asarray(_FROM_TORCH[kind](tensor), leaf.dtype))
+    values.append(np.asarray(_LAYOUTS[kind][1](tensor), leaf.dtype))
   problems += [
     f"{where}: {key}: expected no such key, found {np.shape(tensor)}"
     for key, tensor in found.items()
@@ -278,24 +113,22 @@ def to_reference(
     prefix: put before each key; `model.` as in the published files.
 
   Returns:
-    Key -> array, in PyTorch's layout; float32, counters int64 (zero: with a
-    fixed momentum PyTorch does not read them).
+    Key -> array, in PyTorch's layout; float32, counters int64.
   """
   tensors = {}
   leaves, _ = jax.tree_util.tree_flatten_with_path(dict(variables))
   for path, leaf in leaves:
     key, kind = reference_key("/".join(part.key for part in path[1:]))
-    value = _TO_TORCH[kind](np.asarray(leaf, np.float32))
+    is_counter = np.issubdtype(leaf.dtype, np.integer)
+    value = np.asarray(leaf, np.int64 if is_counter else np.float32)
+    value = _LAYOUTS[kind][0](value)
     tensors[prefix + key] = np.ascontiguousarray(value).reshape(value.shape)
-    if key.endswith("running_var"):
-      counter = key.removesuffix("running_var") + _COUNTER
-      tensors[prefix + counter] = np.zeros((), np.int64)
   return tensors
 
 
 def torch_shape(shape: tuple[int, ...], kind: str) -> tuple[int, ...]:
   """Shape that a variable of ours has in PyTorch's layout."""
-  return _TO_TORCH[kind](np.broadcast_to(np.float32(0), shape)).shape
+  return _LAYOUTS[kind][0](np.broadcast_to(np.float32(0), shape)).shape
 
 
 def resize_bias_table(

@@ -81,7 +81,7 @@ class Case:
     segmenter = build.build_segmenter(
       config, output_size=side, count_padding=True
     )
-    shape = jax.eval_shape(segmenter.init, jax.random.key(0), batch)
+    shape = build.variables_shape(segmenter, batch)
     return segmenter, reference.from_reference(self.tensors(), shape), batch
 
 

@@ -106,8 +106,9 @@ def test_modules_are_named_after_what_they_serve(network):
     *(f"decoder_{t}" for t in (COSIA, LPIS)),
     *(f"auxiliary_{m}__{t}" for m in (AERIAL, S2) for t in (COSIA, LPIS)),
   }
-  for leaf in jax.tree.leaves(variables):
-    assert leaf.dtype == jnp.float32
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    is_count = path[-1].key == "count"
+    assert leaf.dtype == (jnp.int32 if is_count else jnp.float32)
 
 
 def test_without_presence_everything_is_present(network, outputs):

@@ -16,10 +16,7 @@ from flairhub_jax.models import build
 from flairhub_jax.weights import reference
 
 FOLDER = pathlib.Path(__file__).parents[2].parent / "shared" / "manifests"
-# Networks of other encoders are not built here.
-MANIFESTS = sorted(path.stem for path in FOLDER.glob("*__swin_*.json")) or [
-  "absent"
-]
+MANIFESTS = sorted(path.stem for path in FOLDER.glob("*__*.json")) or ["absent"]
 
 
 def config_of(manifest: dict) -> ml_collections.ConfigDict:
@@ -46,11 +43,13 @@ def batch_of(sizes: dict[str, int]) -> dict:
 
 
 @functools.cache
-def encoder_shape(name: str, side: int, channels: int) -> dict:
-  """Variables of an image encoder; tracing one takes a second."""
+def encoder_shape(name: str, side: int, channels: int) -> tuple:
+  """Maps and variables of an image encoder; tracing one takes a second."""
   x = jnp.zeros((1, side, side, channels))
   encoder = build.ENCODERS[name]()
-  return jax.eval_shape(lambda k: encoder.init(k, x, False), jax.random.key(0))
+  return jax.eval_shape(
+    lambda k: encoder.init_with_output(k, x, False), jax.random.key(0)
+  )
 
 
 def shape_of(manifest: dict) -> dict:
@@ -60,31 +59,28 @@ def shape_of(manifest: dict) -> dict:
   """
   config, sizes = config_of(manifest), manifest["img_input_sizes"]
   segmenter = build.build_segmenter(config, output_size=(512, 512))
-  widths = segmenter.image_encoder().widths
 
   def maps_alone(name):
     del name
 
     def encoder(x, train):
       del train
-      return [
-        jnp.zeros((1, x.shape[1] // 4 >> i, x.shape[2] // 4 >> i, width))
-        for i, width in enumerate(widths)
-      ]
+      name, side, channels = config.model.encoder, x.shape[1], x.shape[-1]
+      maps, _ = encoder_shape(name, side, channels)
+      return [jnp.zeros((1, *y.shape[1:])) for y in maps]
 
     return encoder
 
-  shape = jax.eval_shape(
-    segmenter.clone(image_encoder=maps_alone).init,
-    jax.random.key(0),
-    batch_of(sizes),
+  shape = build.variables_shape(
+    segmenter.clone(image_encoder=maps_alone), batch_of(sizes)
   )
   for source in segmenter.sources:
     if not source.is_series:
-      encoder = encoder_shape(
+      _, encoder = encoder_shape(
         config.model.encoder, sizes[source.modality], len(source.bands)
       )
-      shape["params"][f"encoder_{source.modality}"] = encoder["params"]
+      for collection, tree in encoder.items():
+        shape[collection][f"encoder_{source.modality}"] = tree
   return shape
 
 
@@ -98,14 +94,16 @@ def test_every_key_of_a_manifest_has_its_place(name, shared):
     if not key.startswith("criterion.")
   }
   found = {}
-  leaves, _ = jax.tree_util.tree_flatten_with_path(shape_of(manifest))
+  shape = shape_of(manifest)
+  leaves, _ = jax.tree_util.tree_flatten_with_path(shape)
   for path, leaf in leaves:
     key, kind = reference.reference_key("/".join(p.key for p in path[1:]))
     assert key not in found
-    found[key] = reference.torch_shape(leaf.shape, kind), leaf.dtype.name
-    if key.endswith("running_var"):
-      found[key.replace("running_var", "num_batches_tracked")] = (), "int64"
+    dtype = "int64" if leaf.dtype == jnp.int32 else leaf.dtype.name
+    found[key] = reference.torch_shape(leaf.shape, kind), dtype
   assert found == expected
+  parameters = jax.tree.leaves(shape["params"])
+  assert sum(leaf.size for leaf in parameters) == manifest["params_total"]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +118,8 @@ def variables():
   shape = jax.eval_shape(segmenter.init, jax.random.key(0), batch)
   rng = np.random.default_rng(0)
   return jax.tree.map(
-    lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), shape
+    lambda leaf: (100 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
+    shape,
   )
 
 

@@ -1,0 +1,144 @@
+"""ConvNeXt V2 (Woo et al. 2023) as timm builds it: four maps."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from flairhub_jax.models import convolution, initialise, layers
+
+_EPSILON = 1e-6
+_KERNEL = 7
+
+
+class Depthwise(nn.Module):
+  """A 7x7 convolution of each channel by itself.
+
+  Attributes:
+    dtype: type of the product and of the result.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Convolves `x`, zeros around it."""
+    width = x.shape[-1]
+    kernel = self.param(
+      "kernel", initialise.small_normal, (_KERNEL, _KERNEL, width)
+    )
+    bias = self.param("bias", initialise.zeros, (width,))
+    y = convolution.convolve_depthwise(
+      x.astype(self.dtype), kernel.astype(self.dtype)
+    )
+    return y + bias.astype(self.dtype)
+
+
+class ResponseNorm(nn.Module):
+  """Global response normalisation: channels compete by their energy."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Scales each channel by its share of the map's energy, in float32."""
+    scale = self.param("scale", initialise.zeros, (x.shape[-1],))
+    bias = self.param("bias", initialise.zeros, (x.shape[-1],))
+    y = x.astype(jnp.float32)
+    square = jnp.square(y).sum((1, 2), keepdims=True)
+    # The gradient of a root is not finite where a channel is dead.
+    energy = jnp.where(
+      square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0
+    )
+    share = energy / (energy.mean(-1, keepdims=True) + _EPSILON)
+    return (y + (y * share * scale + bias)).astype(x.dtype)
+
+
+class Block(nn.Module):
+  """A depthwise convolution and a perceptron with a residual.
+
+  Attributes:
+    stored_as_images: whether the perceptron's kernels are 1x1 convolutions in
+      timm's files, as those of the small variants are.
+    drop_path_rate: probability of dropping the branch.
+    dtype: type of the products.
+  """
+
+  stored_as_images: bool
+  drop_path_rate: float
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> Float[Array, "b h w c"]:
+    """Returns maps of the same shape."""
+    width = x.shape[-1]
+    name = "pointwise" if self.stored_as_images else "linear"
+    y = Depthwise(dtype=self.dtype, name="depthwise")(x)
+    y = layers.LayerNorm(_EPSILON, dtype=self.dtype, name="norm")(y)
+    y = layers.gelu(_dense(4 * width, f"{name}_1", self.dtype)(y))
+    y = ResponseNorm(name="response_norm")(y)
+    y = _dense(width, f"{name}_2", self.dtype)(y)
+    return x + layers.DropPath(self.drop_path_rate)(y, train)
+
+
+class ConvNeXt(nn.Module):
+  """The encoder: four maps, at 1/4, 1/8, 1/16 and 1/32 of the image.
+
+  Attributes:
+    widths: channels of each map.
+    depths: number of blocks of each stage.
+    stored_as_images: see `Block`.
+    drop_path_rate: of the last block; rises linearly from 0. The reference
+      trains without.
+    dtype: type of the products.
+  """
+
+  widths: tuple[int, ...]
+  depths: tuple[int, ...]
+  stored_as_images: bool = False
+  drop_path_rate: float = 0.0
+  dtype: Any = jnp.float32
+
+  num_maps = 4
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> list[Float[Array, "b _ _ _"]]:
+    """Returns the maps, shallowest first, as each stage leaves them."""
+    rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
+    x = convolution.cut_patches(x, 4)
+    x = _dense(self.widths[0], "stem", self.dtype)(x)
+    x = layers.LayerNorm(_EPSILON, dtype=self.dtype, name="stem_norm")(x)
+    maps = []
+    for stage, (width, depth) in enumerate(
+      zip(self.widths, self.depths, strict=True)
+    ):
+      if stage:
+        norm = layers.LayerNorm(
+          _EPSILON, dtype=self.dtype, name=f"merge_{stage}_norm"
+        )
+        x = convolution.cut_patches(norm(x), 2)
+        x = _dense(width, f"merge_{stage}", self.dtype)(x)
+      for i in range(depth):
+        x = Block(
+          stored_as_images=self.stored_as_images,
+          drop_path_rate=rates.pop(0),
+          dtype=self.dtype,
+          name=f"stage_{stage}_block_{i}",
+        )(x, train)
+      maps.append(x)
+    return maps
+
+
+def _dense(features, name, dtype):
+  """A linear map with the initialisation of timm's ConvNeXt."""
+  return layers.Dense(
+    features,
+    dtype=dtype,
+    kernel_init=initialise.small_normal,
+    bias_init=initialise.zeros,
+    name=name,
+  )

@@ -1,0 +1,133 @@
+"""ResNet (He et al. 2016) as torchvision builds it: six maps.
+
+segmentation-models-pytorch counts the image itself as the first map.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flairhub_jax.models import initialise, layers
+
+_WIDTHS = (64, 128, 256, 512)
+_BOTTLENECK = 4
+
+
+class Block(nn.Module):
+  """Two 3x3 convolutions with a residual, or a bottleneck of three.
+
+  Attributes:
+    features: width of the 3x3 convolutions.
+    stride: step in pixels.
+    is_bottleneck: whether 1x1 convolutions narrow before and widen after.
+    dtype: type of the products.
+  """
+
+  features: int
+  stride: int
+  is_bottleneck: bool
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> Float[Array, "b p q d"]:
+    """Returns the block's map."""
+    width = self.features * (_BOTTLENECK if self.is_bottleneck else 1)
+    if self.is_bottleneck:
+      # The stride lies on the 3x3 convolution, as in ResNet V1.5.
+      steps = [(self.features, 1, 1), (self.features, 3, self.stride)]
+      steps.append((width, 1, 1))
+    else:
+      steps = [(width, 3, self.stride), (width, 3, 1)]
+    y = x
+    for i, (features, kernel, stride) in enumerate(steps, start=1):
+      y = _conv(features, kernel, stride, f"conv_{i}", self.dtype)(y)
+      y = layers.BatchNorm(dtype=self.dtype, name=f"norm_{i}")(y, train)
+      if i < len(steps):
+        y = nn.relu(y)
+    if x.shape[-1] != width or self.stride > 1:
+      x = x[:, :: self.stride, :: self.stride]
+      x = layers.Dense(
+        width,
+        use_bias=False,
+        dtype=self.dtype,
+        kernel_init=initialise.kaiming_normal,
+        name="shortcut",
+      )(x)
+      norm = layers.BatchNorm(dtype=self.dtype, name="shortcut_norm")
+      x = norm(x, train)
+    return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+  """The encoder: the image, then maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of it.
+
+  Attributes:
+    depths: number of blocks of each stage.
+    is_bottleneck: kind of block.
+    dtype: type of the products.
+  """
+
+  depths: tuple[int, ...]
+  is_bottleneck: bool
+  dtype: Any = jnp.float32
+
+  num_maps = 6
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> list[Float[Array, "b _ _ _"]]:
+    """Returns the maps, shallowest first."""
+    maps = [x]
+    x = _conv(_WIDTHS[0], 7, 2, "stem_conv", self.dtype)(x)
+    x = layers.BatchNorm(dtype=self.dtype, name="stem_conv_norm")(x, train)
+    x = nn.relu(x)
+    maps.append(x)
+    x = _max_pool(x)
+    for stage, depth in enumerate(self.depths, start=1):
+      for i in range(depth):
+        x = Block(
+          _WIDTHS[stage - 1],
+          stride=2 if stage > 1 and i == 0 else 1,
+          is_bottleneck=self.is_bottleneck,
+          dtype=self.dtype,
+          name=f"layer_{stage}_block_{i}",
+        )(x, train)
+      maps.append(x)
+    return maps
+
+
+def _conv(features, kernel, stride, name, dtype):
+  """A convolution without bias, with torchvision's initialisation."""
+  return layers.Conv(
+    features,
+    kernel=kernel,
+    stride=stride,
+    padding=kernel // 2,
+    use_bias=False,
+    dtype=dtype,
+    kernel_init=initialise.kaiming_normal,
+    name=name,
+  )
+
+
+def _max_pool(x):
+  """Largest of 3x3 pixels at every other pixel.
+
+  Written as maxima of shifted maps: XLA's gradient of a window reduction is a
+  slow scatter on a CPU. Values are not negative, so zeros may pad.
+  """
+  for axis in (1, 2):
+    size = x.shape[axis]
+    edges = [(0, 0)] * 4
+    edges[axis] = (1, 1)
+    padded = jnp.pad(x, edges)
+    shifted = [
+      padded[(slice(None),) * axis + (slice(i, i + size, 2),)] for i in range(3)
+    ]
+    x = jnp.maximum(jnp.maximum(shifted[0], shifted[1]), shifted[2])
+  return x

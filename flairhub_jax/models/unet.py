@@ -1,0 +1,82 @@
+"""U-Net decoder as segmentation-models-pytorch 0.4.0 builds it."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flairhub_jax.models import initialise, layers
+
+
+class Block(nn.Module):
+  """Enlarges a map twice, joins a skip, convolves twice.
+
+  Attributes:
+    features: number of output channels.
+    dtype: type of the products.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b h w c"],
+    skip: Float[Array, "b p q s"] | None,
+    train: bool,
+  ) -> Float[Array, "b p q d"]:
+    """Returns a map of the size of `skip`, or twice that of `x`."""
+    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    if skip is not None:
+      # An odd side was rounded up on the way down.
+      x = x[:, : skip.shape[1], : skip.shape[2]]
+      x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)
+    for i in (1, 2):
+      x = layers.Conv(
+        self.features,
+        use_bias=False,
+        dtype=self.dtype,
+        kernel_init=initialise.kaiming_uniform,
+        name=f"conv_{i}",
+      )(x)
+      x = layers.BatchNorm(dtype=self.dtype, name=f"norm_{i}")(x, train)
+      x = nn.relu(x)
+    return x
+
+
+class UNet(nn.Module):
+  """Decoder and head: a pyramid to logits.
+
+  Attributes:
+    num_classes: number of classes.
+    output_size: rows and columns of the logits.
+    widths: channels of each block, deepest first.
+    dtype: type of the products; logits are float32.
+  """
+
+  num_classes: int
+  output_size: tuple[int, int]
+  widths: tuple[int, ...] = (256, 128, 64, 32, 16)
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, maps: list[Float[Array, "b _ _ _"]], train: bool
+  ) -> Float[Array, "b h w k"]:
+    """Decodes a pyramid given shallowest first (`layers.without_image`)."""
+    *skips, x = layers.without_image(maps)
+    x = x.astype(self.dtype)
+    for i, width in enumerate(self.widths):
+      skip = skips.pop() if skips else None
+      block = Block(width, dtype=self.dtype, name=f"block_{i}")
+      x = block(x, skip, train)
+    x = layers.Conv(
+      self.num_classes,
+      dtype=self.dtype,
+      kernel_init=initialise.xavier_uniform,
+      bias_init=initialise.zeros,
+      name="head_conv",
+    )(x)
+    return layers.resize(x.astype(jnp.float32), self.output_size)
