@@ -246,7 +246,7 @@ class BatchNorm(nn.Module):
         unbiased = spread * number / jnp.maximum(number - 1.0, 1.0)
         mean.value += self.momentum * (centre - mean.value)
         var.value += self.momentum * (unbiased - var.value)
-        count.value += 1
+        count.value = count.value + 1  # never in place: it may be the caller's
     else:
       centre, spread = mean.value, var.value
     y = (x - centre) * (jax.lax.rsqrt(spread + self.epsilon) * scale) + bias

@@ -110,7 +110,7 @@ def test_group_norm_ignores_what_does_not_count():
 
 
 def test_drop_path_keeps_the_mean():
-  module = swin.DropPath(0.25)
+  module = layers.DropPath(0.25)
   x = jnp.ones((4000, 1))
   rngs = {"dropout": jax.random.key(0)}
   y = np.asarray(module.apply({}, x, True, rngs=rngs))
