@@ -15,6 +15,9 @@ COMMANDS = {
   "train": "train a network, or continue an interrupted run",
   "evaluate": "score a run on a split",
   "predict": "write a georeferenced class map per patch",
+  "import-weights": "turn a checkpoint of the reference into a run directory",
+  "export-weights": "write a run's weights as the reference loads them",
+  "import-encoder": "read an ImageNet encoder of timm or torchvision",
 }
 
 
@@ -36,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       name, help=text, description=text, allow_abbrev=False
     )
     if argv[:1] == [name]:
-      module = importlib.import_module(f"flairhub_jax.commands.{name}")
+      module = importlib.import_module(
+        f"flairhub_jax.commands.{name.replace('-', '_')}"
+      )
       module.add_arguments(command)
   args, rest = parser.parse_known_args(argv)
   args.overrides = [word for word in rest if word.startswith("--config.")]

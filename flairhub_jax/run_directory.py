@@ -15,7 +15,8 @@ class RunDirectory:
   """Names the files of a run.
 
   `config.json` (resolved configuration), `checkpoints/`, `metrics.jsonl`,
-  `tensorboard/`, `log.txt`, `results/<split>/`.
+  `tensorboard/`, `log.txt`, `results/<split>/`; and `origin.json` where the
+  weights were trained elsewhere and imported.
   """
 
   def __init__(self, path: str | pathlib.Path):
@@ -26,6 +27,7 @@ class RunDirectory:
     self.metrics = self.path / "metrics.jsonl"
     self.tensorboard = self.path / "tensorboard"
     self.log = self.path / "log.txt"
+    self.origin = self.path / "origin.json"
 
   def results(self, split: str) -> pathlib.Path:
     """Folder of the results on a split."""
@@ -36,10 +38,17 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
   """Makes the folder of a new run, or accepts the one this config began.
 
   Raises:
-    InputError: the folder belongs to another configuration, or holds
-      something else than a run.
+    InputError: the folder belongs to another configuration, holds imported
+      weights, or something else than a run.
   """
   run = RunDirectory(path)
+  if run.origin.exists():
+    raise InputError(
+      run.path,
+      f"a folder of its own, with --config.train.init_from={run.path} to start "
+      "from these weights",
+      "imported weights",
+    )
   if run.config.exists():
     lines = configuration.differences(
       configuration.load_json(run.config), config

@@ -7,6 +7,7 @@ from typing import Any
 
 from flairhub_jax import checkpoint, mesh, run_directory
 from flairhub_jax.data import records
+from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
 from flairhub_jax.models import build
 
@@ -58,6 +59,8 @@ def load(
     InputError: no run, no checkpoint, or data without what it needs.
   """
   run, config = run_directory.open_run(path)
+  if not data and not config.data.path:
+    raise InputError("--data", "converted data: the run names none", "nothing")
   dataset = records.load_dataset(data or config.data.path)
   model = build.build_segmenter(config, output_size=dataset.output_size)
   runner = patches.SplitRunner(

@@ -4,7 +4,10 @@
 nothing is skipped: a file that does not fit is an error that lists every key.
 """
 
-from collections.abc import Mapping
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -49,6 +52,19 @@ _LAYOUTS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+  """Variables that came from the reference's tensors.
+
+  Attributes:
+    variables: of the structure of the network, as numpy arrays.
+    notes: what was let pass or changed on the way, a line each.
+  """
+
+  variables: dict[str, Any]
+  notes: tuple[str, ...]
+
+
 def from_reference(
   tensors: Mapping[str, np.ndarray],
   variables_shape: Mapping[str, Any],
@@ -56,6 +72,24 @@ def from_reference(
   where: object = "weights",
   resize_bias_tables: bool = False,
 ) -> dict[str, Any]:
+  """Returns the variables of `fit_reference` without exceptions."""
+  return fit_reference(
+    tensors,
+    variables_shape,
+    where=where,
+    resize_bias_tables=resize_bias_tables,
+  ).variables
+
+
+def fit_reference(
+  tensors: Mapping[str, np.ndarray],
+  variables_shape: Mapping[str, Any],
+  *,
+  where: object = "weights",
+  resize_bias_tables: bool = False,
+  allow: re.Pattern[str] | None = None,
+  start: Callable[[], Mapping[str, Any]] | None = None,
+) -> Fitted:
   """Turns the reference's tensors into variables of a network.
 
   Args:
@@ -65,42 +99,130 @@ def from_reference(
     where: what error messages call the file.
     resize_bias_tables: whether tables of relative positions of another window
       are resized bicubically, as the reference does, for other image sizes.
+    allow: keys in which it is found may be missing, left over or of another
+      shape.
+    start: draws the variables that such keys leave open; only called then.
 
   Returns:
-    Variables of the structure of `variables_shape`, as numpy arrays.
+    The variables, with notes on what `allow` let pass and what was resized.
 
   Raises:
     InputErrors: keys that are missing, left over or of another shape, all of
       them.
   """
-  found = {k: v for k, v in tensors.items() if not k.startswith(_IGNORED)}
-  if found and all(k.startswith(_PREFIX) for k in found):
-    found = {k.removeprefix(_PREFIX): v for k, v in found.items()}
+  found = _network_tensors(tensors)
   leaves, tree = jax.tree_util.tree_flatten_with_path(dict(variables_shape))
-  problems, values = [], []
+  problems, notes, values, drawn = [], [], [], []
   for path, leaf in leaves:
     key, kind = reference_key("/".join(part.key for part in path[1:]))
     expected = torch_shape(leaf.shape, kind)
     tensor = found.pop(key, None)
-    if tensor is None:
-      problems.append(f"{where}: {key}: expected {expected}, found nothing")
-      continue
-    tensor = np.asarray(tensor)
-    if resize_bias_tables and key.endswith("bias_table"):
-      tensor = resize_bias_table(tensor, leaf.shape[0])
-    if tensor.shape != expected:
-      problems.append(
-        f"{where}: {key}: expected {expected}, found {tensor.shape}"
-      )
-      continue
-    values.append(np.asarray(_LAYOUTS[kind][1](tensor), leaf.dtype))
-  problems += [
-    f"{where}: {key}: expected no such key, found {np.shape(tensor)}"
-    for key, tensor in found.items()
-  ]
+    if resize_bias_tables and tensor is not None and key.endswith("bias_table"):
+      old, tensor = tensor.shape, resize_bias_table(tensor, leaf.shape[0])
+      if tensor.shape != old:
+        notes.append(f"{key}: resized from {old} to {tensor.shape}")
+    fault = _fault(tensor, expected, leaf.dtype)
+    if fault is None:
+      values.append(np.asarray(_LAYOUTS[kind][1](tensor), leaf.dtype))
+    elif allow is not None and allow.search(key):
+      notes.append(f"{key}: {fault}; drawn anew")
+      drawn.append(len(values))
+      values.append(None)
+    else:
+      problems.append(f"{where}: {key}: {fault}")
+  for key, tensor in found.items():
+    fault = f"expected no such key, found {np.shape(tensor)}"
+    if allow is not None and allow.search(key):
+      notes.append(f"{key}: {fault}; left out")
+    else:
+      problems.append(f"{where}: {key}: {fault}")
   if problems:
     raise errors.InputErrors(problems)
-  return jax.tree_util.tree_unflatten(tree, values)
+  if drawn:
+    own = jax.tree.leaves({name: start()[name] for name in variables_shape})
+    for index in drawn:
+      values[index] = np.asarray(own[index])
+  return Fitted(jax.tree_util.tree_unflatten(tree, values), tuple(notes))
+
+
+def _network_tensors(tensors):
+  """The network's own tensors, without the prefix where all have it."""
+  found = {
+    key: np.asarray(tensor)
+    for key, tensor in tensors.items()
+    if not key.startswith(_IGNORED)
+  }
+  if all(key.startswith(_PREFIX) for key in found):
+    found = {k.removeprefix(_PREFIX): v for k, v in found.items()}
+  return found
+
+
+def _fault(tensor, expected, dtype):
+  """What keeps a tensor from its place; None if nothing does."""
+  if tensor is None:
+    return f"expected {expected}, found nothing"
+  if tensor.shape != expected:
+    return f"expected {expected}, found {tensor.shape}"
+  if np.issubdtype(dtype, np.integer) != np.issubdtype(
+    tensor.dtype, np.integer
+  ):
+    return f"expected {np.dtype(dtype).name}, found {tensor.dtype.name}"
+  if np.issubdtype(dtype, np.integer):
+    largest = np.iinfo(dtype).max
+    if not 0 <= int(tensor) <= largest:
+      return f"expected a count up to {largest}, found {int(tensor)}"
+  return None
+
+
+def class_weights(
+  weights: Mapping[str, Sequence[float]], auxiliary: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """The class weights that the reference's files hold beside the network.
+
+  Args:
+    weights: task -> one weight per class.
+    auxiliary: modalities that have a decoder of their own.
+  """
+  tensors = {}
+  for task, values in weights.items():
+    for loss in (task, *(f"aux_{modality}_{task}" for modality in auxiliary)):
+      tensors[f"{_IGNORED}{loss}.weight"] = np.asarray(values, np.float32)
+  return tensors
+
+
+def fitting_side(
+  tensors: Mapping[str, np.ndarray], modality: str, window: int, published: int
+) -> int:
+  """Side of the images for which a Swin's tables of positions were made.
+
+  Windows shrink to maps that are smaller than them, and the tables with them.
+
+  Args:
+    tensors: the reference's state dictionary.
+    modality: whose encoder.
+    window: side of the encoder's windows before they shrink.
+    published: side of the published patches, which is tried first.
+
+  Returns:
+    The side that needs no table resized; `published` if there is none.
+  """
+  pattern = re.compile(
+    rf"(?:{re.escape(_PREFIX)})?encoders\.{re.escape(modality)}\."
+    r"seg_model\.model\.layers_(\d)\..*bias_table"
+  )
+  rows = {}
+  for key, tensor in tensors.items():
+    match = pattern.fullmatch(key)
+    if match and tensor.ndim == 2:
+      rows.setdefault(int(match[1]), set()).add(len(tensor))
+  last = math.isqrt(max(rows.get(3, {0})))
+  for side in (published, 16 * (last + 1)):
+    if rows and all(
+      rows[stage] == {(2 * min(window, -(-side // (4 << stage))) - 1) ** 2}
+      for stage in rows
+    ):
+      return side
+  return published
 
 
 def to_reference(
@@ -138,8 +260,10 @@ def resize_bias_table(
 
   A table that is not square, or would not become so, is returned as it is.
   """
+  if table.ndim != 2 or not len(table) or len(table) == rows:
+    return table
   old, new = round(len(table) ** 0.5), round(rows**0.5)
-  if len(table) == rows or old * old != len(table) or new * new != rows:
+  if old * old != len(table) or new * new != rows:
     return table
   matrix = _bicubic_matrix(new, old)
   square = table.reshape(old, old, -1).astype(np.float64)

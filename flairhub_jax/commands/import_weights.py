@@ -1,0 +1,186 @@
+"""Turn a checkpoint of the reference into a run directory."""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from configs import base
+from flairhub_jax import checkpoint, configuration, run_directory
+from flairhub_jax.errors import InputError
+from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.models import build, initialise
+from flairhub_jax.weights import (
+  files,
+  reference,
+  reference_config,
+  reference_yaml,
+)
+
+_SHOWN = 10  # notes in the summary; log.txt has them all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the flags."""
+  parser.add_argument(
+    "--weights",
+    required=True,
+    metavar="FILE.safetensors",
+    help="checkpoint of the reference",
+  )
+  parser.add_argument(
+    "--configs",
+    required=True,
+    metavar="DIR_OR_YAML",
+    help="its training YAML: the published configs_train, or one file",
+  )
+  parser.add_argument(
+    "--out", required=True, metavar="RUN", help="run directory to write"
+  )
+  parser.add_argument(
+    "--allow",
+    metavar="REGEX",
+    help="keys in which it is found may be missing, left over or of another "
+    "shape (a new head, say); they are named in log.txt",
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Imports, or writes nothing."""
+  out = pathlib.Path(args.out)
+  if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    raise InputError(out, "no such folder, or an empty one", "other files")
+  allow = None
+  if args.allow is not None:
+    try:
+      allow = re.compile(args.allow)
+    except re.error as error:
+      raise InputError("--allow", "a regular expression", error) from error
+  config = base.get_config()
+  notes = reference_config.fill_config(
+    reference_yaml.read_documents(args.configs), config, where=args.configs
+  )
+  tensors, _ = files.read_tensors(args.weights)
+  notes += _set_sides(config, tensors)
+  fitted = _fit(args, config, tensors, allow)
+  notes += fitted.notes
+  num_parameters = sum(
+    leaf.size for leaf in jax.tree.leaves(fitted.variables["params"])
+  )
+  origin = {
+    "weights": os.path.basename(args.weights),
+    "sha256": _sha256(args.weights),
+    "configs": os.path.basename(os.path.normpath(args.configs)),
+    "parameters": num_parameters,
+    "notes": notes,
+  }
+  with _whole_folder(out) as folder:
+    write_run(folder, config, fitted.variables, origin)
+  print(_summary(out, config, origin))
+  return 0
+
+
+def _set_sides(config: Any, tensors: Any) -> list[str]:
+  """Takes the side of each image from the tables of its encoder."""
+  encoder = build.build_image_encoder(config.model)()
+  notes = []
+  for modality in config.data.modalities:
+    row = MODALITIES[modality]
+    if row.is_series or not hasattr(encoder, "window"):
+      continue
+    side = reference.fitting_side(tensors, modality, encoder.window, row.pixels)
+    config.inputs[modality].pixels = side
+    if side != row.pixels:
+      notes.append(
+        f"{modality}: made for patches of {side} pixels, not {row.pixels}"
+      )
+  return notes
+
+
+def _fit(args, config, tensors, allow) -> reference.Fitted:
+  side = build.output_side(config)
+  segmenter = build.build_segmenter(config, output_size=(side, side))
+  batch = build.input_shapes(config)
+  try:
+    shape = build.variables_shape(segmenter, batch)
+  except InputError:
+    raise
+  except (ValueError, TypeError, AssertionError, ZeroDivisionError) as error:
+    text = " ".join(str(error).split())[:200]
+    raise InputError(
+      args.configs, "a network that can be built", text
+    ) from error
+  return reference.fit_reference(
+    tensors,
+    shape,
+    where=args.weights,
+    resize_bias_tables=True,
+    allow=allow,
+    start=lambda: initialise.init_variables(segmenter, batch, seed=config.seed),
+  )
+
+
+def _sha256(path: str) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _whole_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a folder beside `out`, which becomes `out` if all goes well."""
+  out = out.absolute()
+  try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    aside.mkdir()
+  except OSError as error:
+    raise InputError(out, "a folder that can be made", error) from error
+  try:
+    yield aside
+    os.replace(aside, out)
+  finally:
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_run(
+  folder: pathlib.Path, config: Any, variables: Any, origin: dict[str, Any]
+) -> None:
+  """Writes the run directory of weights that were trained elsewhere."""
+  run = run_directory.RunDirectory(folder)
+  run.config.write_text(configuration.to_json(config), encoding="utf-8")
+  checkpoints = checkpoint.Checkpoints(run.checkpoints)
+  checkpoints.save(variables, 0, None)
+  checkpoints.close()
+  run.origin.write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+  lines = [f"imported {origin['weights']}, sha256 {origin['sha256']}"]
+  text = "\n".join([*lines, *origin["notes"]]) + "\n"
+  run.log.write_text(text, encoding="utf-8")
+
+
+def _summary(out: pathlib.Path, config: Any, origin: dict[str, Any]) -> str:
+  tasks = ", ".join(config.data.tasks)
+  lines = [
+    f"{out}: {origin['parameters'] / 1e6:.1f} M parameters",
+    f"{', '.join(config.data.modalities)} -> {tasks}",
+  ]
+  if not all(MODALITIES[m].is_series for m in config.data.modalities):
+    lines.append(f"{config.model.encoder}, {config.model.decoder}")
+  notes = origin["notes"]
+  lines += [f"note: {note}" for note in notes[:_SHOWN]]
+  if len(notes) > _SHOWN:
+    lines.append(f"{len(notes) - _SHOWN} more notes in {out / 'log.txt'}")
+  lines += [
+    "",
+    f"flairhub evaluate --run {out} --data RECORDS",
+    f"flairhub predict  --run {out} --data RECORDS --out MAPS",
+    f"flairhub train    … --config.train.init_from={out}",
+  ]
+  return "\n".join(lines)
