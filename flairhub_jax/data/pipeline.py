@@ -15,8 +15,14 @@ import numpy as np
 from absl import flags
 
 from flairhub_jax import labels
-from flairhub_jax.data import records, time_series, transforms
+from flairhub_jax.data import (
+  records,
+  temporal_average,
+  time_series,
+  transforms,
+)
 from flairhub_jax.errors import InputError
+from flairhub_jax.modalities import MODALITIES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,8 @@ class Reading:
     reference_date: month-day from which dates are counted.
     date_buckets: lengths to which series are padded.
     cloud_filter: None keeps all dates.
+    periods: series -> `temporal_average.PERIODS`; absent: not averaged.
+    averaging: one of `temporal_average.RULES`.
   """
 
   modalities: tuple[str, ...]
@@ -46,6 +54,8 @@ class Reading:
   reference_date: str
   date_buckets: tuple[int, ...]
   cloud_filter: CloudFilter | None
+  periods: Mapping[str, str]
+  averaging: str
 
 
 def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
@@ -64,13 +74,39 @@ def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
     raise InputError(
       "config.data.date_buckets", "positive whole numbers", buckets
     )
+  if data.averaging not in temporal_average.RULES:
+    raise InputError(
+      "config.data.averaging",
+      " or ".join(temporal_average.RULES),
+      repr(data.averaging),
+    )
   return Reading(
     modalities=tuple(data.modalities),
     tasks=tuple(data.tasks) if with_labels else (),
     reference_date=data.reference_date,
     date_buckets=buckets,
     cloud_filter=CloudFilter(**thresholds) if enabled else None,
+    periods=_periods(config),
+    averaging=data.averaging,
   )
+
+
+def _periods(config: Any) -> dict[str, str]:
+  """The series that are averaged, and over what."""
+  periods = {}
+  for name in config.data.modalities:
+    if name not in MODALITIES or not MODALITIES[name].is_series:
+      continue
+    period = config.inputs[name].temporal_average
+    if period in temporal_average.PERIODS:
+      periods[name] = period
+    elif period != "none":
+      raise InputError(
+        f"config.inputs.{name}.temporal_average",
+        f"none, {' or '.join(temporal_average.PERIODS)}",
+        repr(period),
+      )
+  return periods
 
 
 class PatchReader:
@@ -143,11 +179,21 @@ class PatchReader:
     else:
       values = np.zeros((0, *info.shape[1:]), info.dtype)
       dates = np.zeros(0, np.int32)
+    reference_date = self._reading.reference_date
+    if name in self._reading.periods:
+      values, days, valid = temporal_average.average_periods(
+        values,
+        dates,
+        period=self._reading.periods[name],
+        rule=self._reading.averaging,
+        reference_date=reference_date,
+      )
+    else:
+      days = time_series.days_from_reference(dates, reference_date)
+      valid = np.ones(len(dates), bool)
     example["inputs"][name] = values
-    example["dates"][name] = time_series.days_from_reference(
-      dates, self._reading.reference_date
-    )
-    example["valid"][name] = np.ones(len(dates), bool)
+    example["dates"][name] = days
+    example["valid"][name] = valid
 
   def _choose_dates(
     self, record: Mapping[str, np.ndarray]

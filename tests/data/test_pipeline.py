@@ -15,6 +15,8 @@ READING = pipeline.Reading(
   cloud_filter=pipeline.CloudFilter(
     max_cloud=1, max_snow=1, max_cover=0.05, fallback="least_covered"
   ),
+  periods={},
+  averaging="observed",
 )
 
 
