@@ -94,6 +94,8 @@ FUSIONS: Mapping[str, Callable[..., nn.Module]] = {
   "mid_concat": fusion.MidConcat,
 }
 
+_NORMALISATIONS = ("custom", "scaling", "without")
+
 
 def build_segmenter(
   config: Any,
@@ -272,6 +274,9 @@ def _sources(config):
   asked = _known("config.data.modalities", config.data.modalities, table)
   if not asked:
     raise InputError("config.data.modalities", "at least one modality", "none")
+  (kind,) = _known(
+    "config.data.normalisation", [config.data.normalisation], _NORMALISATIONS
+  )
   sources = []
   for modality in table:
     if modality not in asked:
@@ -282,12 +287,25 @@ def _sources(config):
     bands = _known(f"{where}.bands", given.bands, known)
     if not bands:
       raise InputError(f"{where}.bands", "at least one band", "none")
+    mean, std = _normalisation(kind, where, given, row, bands)
+    sources.append(Source(modality=modality, bands=bands, mean=mean, std=std))
+  return tuple(sources)
+
+
+def _normalisation(kind, where, given, row, bands):
+  """Mean and standard deviation by which the bands are normalised."""
+  if kind == "custom":
     mean = _statistics(f"{where}.mean", given.mean, bands)
     std = _statistics(f"{where}.std", given.std, bands)
     if bool(mean) != bool(std):
       raise InputError(where, "both mean and std, or neither", "one of them")
-    sources.append(Source(modality=modality, bands=bands, mean=mean, std=std))
-  return tuple(sources)
+    return mean, std
+  # The reference normalises no series and scales no fractional numbers.
+  is_whole = jnp.issubdtype(row.numpy_dtype, jnp.integer)
+  if kind == "scaling" and is_whole and not row.is_series:
+    largest = float(jnp.iinfo(row.numpy_dtype).max)
+    return (0.0,) * len(bands), (largest,) * len(bands)
+  return (), ()
 
 
 def _statistics(where, by_band, bands):
