@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import importlib.util
 import os
 import pathlib
 
@@ -18,6 +19,29 @@ def shared() -> pathlib.Path:
   if not folder.is_dir():
     pytest.skip("needs ../shared (reference numbers, real imagery)")
   return folder
+
+
+@pytest.fixture(scope="session")
+def det(shared):
+  """The rule for the weights, inputs and samples of the reference numbers."""
+  path = shared / "parity" / "det.py"
+  spec = importlib.util.spec_from_file_location("det", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(scope="session")
+def minidata(shared, tmp_path_factory):
+  """The three patches the reference was run on, as records of `test`."""
+  from flairhub_jax.data import convert
+
+  return convert.convert(
+    {"test": shared / "parity" / "minidata" / "patches.csv"},
+    tmp_path_factory.mktemp("minidata") / "records",
+    num_workers=0,
+    progress=False,
+  )
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
 import csv
-import importlib.util
 import json
 import pathlib
 import signal
@@ -300,28 +299,14 @@ def test_the_command_exits_with_2(layout, tmp_path, capsys):
 # ---- samples beside the project ----------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def minidata(shared, tmp_path_factory):
-  return convert.convert(
-    {"train": shared / "parity" / "minidata" / "patches.csv"},
-    tmp_path_factory.mktemp("minidata") / "out",
-    num_workers=0,
-    progress=False,
-  )
-
-
-def test_what_the_reference_reads(shared, minidata):
+def test_what_the_reference_reads(shared, minidata, det):
   """Its items without filter, normalised as `config_used` says."""
-  path = shared / "parity" / "det.py"
-  spec = importlib.util.spec_from_file_location("det", path)
-  det = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(det)
   items = np.load(shared / "parity" / "e2e" / "dataset_items.npz")
   text = (shared / "parity" / "e2e" / "dataset_items.json").read_text()
   used = json.loads(text)["config_used"]
   for row in range(3):
     for name, modality in MODALITIES.items():
-      values = minidata.open_stream("train", name)[row]["values"]
+      values = minidata.open_stream("test", name)[row]["values"]
       channels = used["inputs_channels"].get(name, range(1, 99))
       channels = [c - 1 for c in channels if c <= len(modality.bands)]
       values = np.moveaxis(values[..., channels].astype(np.float32), -1, -3)
@@ -333,7 +318,7 @@ def test_what_the_reference_reads(shared, minidata):
       found = det.sample(values, 512)
       np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     for task in TASKS:
-      found = minidata.open_stream("train", task)[row]["labels"][..., 0]
+      found = minidata.open_stream("test", task)[row]["labels"][..., 0]
       expected = items[f"nofilter_rawdem/{row}/{task}/argmax"]
       np.testing.assert_array_equal(found, expected)
 
@@ -342,7 +327,7 @@ def test_dates_the_reference_reads(shared, minidata):
   items = np.load(shared / "parity" / "e2e" / "dataset_items.npz")
   for row in range(3):
     for name in ("SENTINEL2", "SENTINEL1-ASC", "SENTINEL1-DESC"):
-      days = minidata.open_stream("train", f"{name}_TS")[row]["dates"]
+      days = minidata.open_stream("test", f"{name}_TS")[row]["dates"]
       expected = items[f"nofilter_rawdem/{row}/{name}_DATES"]
       offset = days - expected
       # It counts from a day of the year; ours are from 1970.

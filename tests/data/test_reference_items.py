@@ -1,0 +1,143 @@
+"""What we read of three patches against what the reference's data set gives."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import base
+from flairhub_jax import modalities
+from flairhub_jax.data import pipeline
+from flairhub_jax.labels import TASKS
+from flairhub_jax.models import build, normalise
+
+VARIANTS = (
+  "default",
+  "monthly",
+  "semi",
+  "spot_positional_defect",
+  "nofilter_rawdem",
+)
+# Every length that a variant pads to: ours then pad to no more.
+LENGTHS = (10, 12, 14, 15, 16, 24)
+
+
+@pytest.fixture(scope="module")
+def items(shared):
+  """Settings and numbers of the reference's items."""
+  path = shared / "parity" / "e2e" / "dataset_items.json"
+  settings = json.loads(path.read_text(encoding="utf-8"))
+  numbers = np.load(path.with_suffix(".npz"))
+  assert set(settings["variants"]) == set(VARIANTS)
+  return settings, numbers
+
+
+def elevation_bands(steps):
+  """The bands that the reference's switches stand for."""
+  if not steps["calc_elevation"]:
+    return ("DSM", "DTM")
+  return ("DSM", "NDSM") if steps["calc_elevation_stack_dsm"] else ("NDSM",)
+
+
+def build_config(settings, variant):
+  """Says in our configuration what the reference was told."""
+  config = base.get_config()
+  steps = settings["variants"][variant]["pre_processings"]
+  statistics = settings["variants"][variant]["normalization"]
+  config.data.modalities = tuple(modalities.MODALITIES)
+  config.data.tasks = tuple(TASKS)
+  config.data.date_buckets = LENGTHS
+  config.data.normalisation = statistics["norm_type"]
+  config.data.averaging = "reference"
+  cloud_filter = config.data.cloud_filter
+  cloud_filter.fallback = "snow_free"
+  cloud_filter.enabled = steps["filter_sentinel2"]
+  cloud_filter.max_cloud = float(steps["filter_sentinel2_max_cloud"])
+  cloud_filter.max_snow = float(steps["filter_sentinel2_max_snow"])
+  cloud_filter.max_cover = steps["filter_sentinel2_max_frac_cover"]
+  for row in modalities.MODALITIES.values():
+    given = config.inputs[row.id]
+    if row.is_series:
+      sensor = row.id.split("-")[0].removesuffix("_TS").lower()
+      period = steps[f"temporal_average_{sensor}"]
+      given.temporal_average = period or "none"
+      continue
+    channels = settings["config_used"]["inputs_channels"].get(row.id)
+    if row.id == "DEM_ELEV":
+      given.bands = elevation_bands(steps)
+    elif channels:
+      given.bands = tuple(row.bands[channel - 1] for channel in channels)
+    # By position, whatever band it is: the reference's way.
+    for name in ("mean", "std"):
+      numbers = statistics[f"{row.id}_{name}s"]
+      given[name] = dict(zip(given.bands, numbers, strict=False))
+  return config
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def read(request, items, minidata):
+  """(our example of a patch's number, our batch, sources, expected)."""
+  settings, numbers = items
+  config = build_config(settings, request.param)
+  reading = pipeline.build_reading(config)
+  reader = pipeline.PatchReader(minidata, "test", reading)
+  (batch,) = pipeline.evaluation_batches(reader, reading, batch_size=3)
+  sources = build.build_segmenter(config, output_size=(128, 128)).sources
+  expected = {
+    key.removeprefix(f"{request.param}/"): numbers[key]
+    for key in numbers.files
+    if key.startswith(f"{request.param}/")
+  }
+  return reader, batch, sources, expected
+
+
+def test_images_and_series_equal_the_references(read, det):
+  reader, _, sources, expected = read
+  assert len(sources) == len(modalities.MODALITIES)
+  for row in range(3):
+    example = reader[row]
+    for source in sources:
+      x = normalise.normalise(example["inputs"][source.modality], source)
+      x = np.moveaxis(np.asarray(x), -1, -3)
+      place = f"{row}/{source.modality}"
+      found = det.sample(x, 512)
+      if source.is_series:  # not even rounded otherwise
+        np.testing.assert_array_equal(found, expected[f"{place}/sample"], place)
+      np.testing.assert_allclose(
+        found, expected[f"{place}/sample"], rtol=3e-7, atol=3e-7, err_msg=place
+      )
+      np.testing.assert_allclose(
+        det.stats(x),
+        expected[f"{place}/stats"],
+        rtol=3e-7,
+        atol=1e-7,
+        err_msg=place,
+      )
+
+
+def test_dates_equal_the_references(read):
+  reader, batch, sources, expected = read
+  for source in sources:
+    if not source.is_series:
+      continue
+    name = source.modality
+    key = name.replace("_TS", "_DATES")
+    for row in range(3):
+      example = reader[row]
+      days = example["dates"][name]
+      np.testing.assert_array_equal(days, expected[f"{row}/{key}"])
+      # The reference knows padding by its zeros.
+      shown = example["inputs"][name].any((1, 2, 3))
+      np.testing.assert_array_equal(example["valid"][name], shown)
+    np.testing.assert_array_equal(
+      batch["dates"][name], expected[f"batch/{key}"]
+    )
+
+
+def test_labels_equal_the_references(read):
+  _, batch, _, expected = read
+  for task in TASKS:
+    for row in range(3):
+      np.testing.assert_array_equal(
+        batch["labels"][task][row], expected[f"{row}/{task}/argmax"]
+      )
