@@ -168,9 +168,9 @@ def _fault(tensor, expected, dtype):
   ):
     return f"expected {np.dtype(dtype).name}, found {tensor.dtype.name}"
   if np.issubdtype(dtype, np.integer):
-    largest = np.iinfo(dtype).max
-    if not 0 <= int(tensor) <= largest:
-      return f"expected a count up to {largest}, found {int(tensor)}"
+    limits = np.iinfo(dtype)
+    if not limits.min <= int(tensor) <= limits.max:
+      return f"expected at most {limits.max}, found {int(tensor)}"
   return None
 
 

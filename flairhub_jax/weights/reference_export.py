@@ -1,0 +1,251 @@
+"""From a configuration of ours to the reference's training YAML."""
+
+from typing import Any
+
+from flairhub_jax.errors import InputError
+from flairhub_jax.labels import TASKS
+from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.weights.reference_config import (
+  OURS_ALONE,
+  SCHEDULE,
+  UTAE_LISTS,
+  UTAE_NAMES,
+  UTAE_NUMBERS,
+  WHOLE,
+)
+
+# Bands of the elevation -> whether the reference takes the difference, and
+# whether it keeps the surface beside it.
+_ELEVATION = {
+  ("DSM", "NDSM"): (True, True),
+  ("NDSM",): (True, False),
+  ("DSM", "DTM"): (False, False),
+}
+
+
+def documents(
+  config: Any, *, weights: str = ""
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+  """Says in the reference's words what a configuration says.
+
+  Args:
+    config: a configuration of `configs/base.py`.
+    weights: path that the YAML gives as that of the checkpoint.
+
+  Returns:
+    File name -> document, as in the reference's `configs/train`; and notes:
+    what its YAML cannot say, a line each.
+
+  Raises:
+    InputError: a network that the reference cannot build.
+  """
+  _check_network(config)
+  return {
+    "config_modalities": {"modalities": _modalities(config)},
+    "config_models": {"models": _models(config)},
+    "config_supervision": _supervision(config),
+    "config_task": _task(config, weights),
+  }, _notes(config)
+
+
+def _check_network(config: Any) -> None:
+  model = config.model
+  for field in ("encoder", "decoder"):
+    if model[field] in OURS_ALONE and _images(config):
+      raise InputError(
+        f"config.model.{field}", "one that the reference has", model[field]
+      )
+  if config.fusion.kind != "mid_concat" and _images(config):
+    raise InputError(
+      "config.fusion.kind", "mid_concat, as the reference", config.fusion.kind
+    )
+  for modality in config.data.modalities:
+    if modality in WHOLE and _elevation(config, modality) is None:
+      raise InputError(
+        f"config.inputs.{modality}.bands",
+        "bands that the reference reads",
+        tuple(config.inputs[modality].bands),
+      )
+
+
+def _images(config):
+  return [m for m in config.data.modalities if not MODALITIES[m].is_series]
+
+
+def _elevation(config, modality):
+  bands = tuple(config.inputs[modality].bands)
+  if modality == "DEM_ELEV":
+    return _ELEVATION.get(bands)
+  return (True, True) if bands == MODALITIES[modality].bands else None
+
+
+def _modalities(config: Any) -> dict[str, Any]:
+  data, inputs = config.data, config.inputs
+  channels, normalisation = {}, {"norm_type": data.normalisation}
+  for modality, row in MODALITIES.items():
+    bands = tuple(inputs[modality].bands)
+    if modality not in WHOLE:
+      channels[modality] = [row.bands.index(band) + 1 for band in bands]
+    if not row.is_series:
+      mean, std = inputs[modality].mean, inputs[modality].std
+      normalisation |= {
+        f"{modality}_means": [float(mean.get(band, 0.0)) for band in bands],
+        f"{modality}_stds": [float(std.get(band, 1.0)) for band in bands],
+      }
+  filter_ = data.cloud_filter
+  elevation, stack = _elevation(config, "DEM_ELEV") or (True, True)
+  return {
+    "inputs": {m: m in data.modalities for m in MODALITIES},
+    "inputs_channels": channels,
+    "aux_loss": {m: m in config.model.auxiliary for m in MODALITIES},
+    "aux_loss_weight": config.auxiliary_weight,
+    "modality_dropout": {m: 0 for m in MODALITIES},
+    "pre_processings": {
+      "filter_sentinel2": filter_.enabled,
+      "filter_sentinel2_max_cloud": filter_.max_cloud,
+      "filter_sentinel2_max_snow": filter_.max_snow,
+      "filter_sentinel2_max_frac_cover": filter_.max_cover,
+      "temporal_average_sentinel2": _period(config, "SENTINEL2_TS"),
+      "temporal_average_sentinel1": _sentinel1_period(config),
+      "calc_elevation": elevation,
+      "calc_elevation_stack_dsm": stack,
+      "use_augmentation": data.augment,
+    },
+    "normalization": normalisation,
+  }
+
+
+def _period(config, modality):
+  period = config.inputs[modality].temporal_average
+  return False if period == "none" else period
+
+
+def _sentinel1_period(config):
+  """One for both orbits: the reference has no two."""
+  orbits = [m for m in MODALITIES if m.startswith("SENTINEL1")]
+  active = [m for m in orbits if m in config.data.modalities] or orbits
+  periods = {_period(config, m) for m in active}
+  if len(periods) > 1:
+    raise InputError(
+      f"config.inputs.{active[1]}.temporal_average",
+      f"that of {active[0]}: the reference has one for both",
+      config.inputs[active[1]].temporal_average,
+    )
+  return periods.pop()
+
+
+def _models(config: Any) -> dict[str, Any]:
+  utae, model = config.model.utae, config.model
+  names = (model.encoder, model.decoder)
+  if not _images(config) and any(name in OURS_ALONE for name in names):
+    # Nothing is built of it, but the field must be there.
+    names = ("swin_tiny_patch4_window7_224", "upernet")
+  series: dict[str, Any] = {"ref_date": config.data.reference_date}
+  series |= {name: list(utae[field]) for field, name in UTAE_LISTS.items()}
+  series |= {name: utae[field] for field, name in UTAE_NUMBERS.items()}
+  series |= {name: utae[field] for field, name in UTAE_NAMES.items()}
+  series["pad_value"] = 0
+  return {
+    "monotemp_model": {
+      "arch": "-".join(names),
+      "new_channels_init_mode": "random",
+    },
+    "multitemp_model": series,
+  }
+
+
+def _supervision(config: Any) -> dict[str, Any]:
+  described = {}
+  for task, row in TASKS.items():
+    settings = config.labels[task]
+    weights = [float(weight) for weight in settings.class_weights]
+    default = max(weights, key=weights.count)
+    described[task] = {
+      "task_weight": settings.weight,
+      "label_channel_nomenclature": row.band + 1,
+      "value_name": {i: label.name for i, label in enumerate(row.classes)},
+      "value_weights": {
+        "default": default,
+        "default_exceptions": {
+          i: weight for i, weight in enumerate(weights) if weight != default
+        },
+        "per_modality_exceptions": {},
+      },
+    }
+  return {"labels": list(config.data.tasks), "labels_configs": described}
+
+
+def _task(config: Any, weights: str) -> dict[str, Any]:
+  """How it is run; paths of data are left for the user to fill in."""
+  optim = config.optim
+  return {
+    "paths": {
+      "out_folder": "results",
+      "out_model_name": "flairhub_jax",
+      "train_csv": "",
+      "val_csv": "",
+      "test_csv": "",
+      "global_mtd_folder": "",
+      "ckpt_model_path": weights,
+    },
+    "tasks": {
+      "train": False,
+      "train_tasks": {
+        "init_weights_only_from_ckpt": False,
+        "resume_training_from_ckpt": False,
+      },
+      "predict": True,
+      "write_files": True,
+      "georeferencing_output": True,
+      "metrics_only": False,
+    },
+    "hyperparams": {
+      "num_epochs": config.train.num_epochs,
+      "batch_size": config.data.batch_size,
+      "seed": config.seed,
+      "learning_rate": optim.learning_rate,
+      "optimizer": optim.name,
+      "optim_weight_decay": optim.weight_decay,
+      "optim_betas": [optim.beta1, optim.beta2],
+      "scheduler": SCHEDULE,
+      "warmup_fraction": optim.warmup_fraction,
+      "plateau_patience": 10,
+    },
+    "hardware": {
+      "accelerator": "auto",
+      "num_nodes": 1,
+      "gpus_per_node": 1,
+      "strategy": "auto",
+      "num_workers": 0,
+    },
+    "saving": {
+      "ckpt_save_also_last": True,
+      "ckpt_weights_only": False,
+      "ckpt_monitor": "val_miou",
+      "ckpt_monitor_mode": "max",
+      "ckpt_earlystopping_patience": 20,
+      "cp_csv_and_conf_to_output": True,
+      "enable_progress_bar": True,
+      "progress_rate": 10,
+      "ckpt_verbose": True,
+      "verbose_config": False,
+    },
+  }
+
+
+def _notes(config: Any) -> list[str]:
+  """Where the reference will not do as this configuration says."""
+  data, modalities, notes = config.data, config.data.modalities, []
+  if "SENTINEL2_TS" in modalities and (
+    data.cloud_filter.enabled and data.cloud_filter.fallback != "snow_free"
+  ):
+    notes.append(
+      "where no Sentinel-2 date passes the filter, the reference keeps those "
+      "without snow, however cloudy"
+    )
+  averaged = any(
+    MODALITIES[m].is_series and _period(config, m) for m in modalities
+  )
+  if averaged and data.averaging != "reference":
+    notes.append("the reference averages dates differently (data.averaging)")
+  return notes
