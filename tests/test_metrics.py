@@ -76,3 +76,27 @@ def test_weighted_iou_equals_the_references_selection_metric(shared):
   assert scores.weighted_iou / 100 == pytest.approx(
     float(fixture["jaccard_weighted"]), rel=1e-6
   )
+
+
+@pytest.mark.parametrize("suffix", ["", "_absent18"])
+def test_iou_of_every_class_equals_the_references(shared, suffix):
+  fixture = np.load(shared / "parity" / "units" / "metrics.npz")
+  found = fixture["preds"]
+  if suffix:  # a class that occurs and is never predicted
+    found = np.where(found == 18, 0, found)
+  matrix = metrics.confusion_matrix(
+    jnp.asarray(fixture["targets"]),
+    jnp.asarray(found, jnp.int32),
+    jnp.array([True, True]),
+    19,
+  )
+  scores = metrics.score(np.asarray(matrix), np.ones(19, bool))
+  np.testing.assert_allclose(
+    scores.iou / 100, fixture[f"jaccard_per_class{suffix}"], rtol=1e-6
+  )
+  assert scores.weighted_iou / 100 == pytest.approx(
+    float(fixture[f"jaccard_weighted{suffix}"]), rel=1e-6
+  )
+  if not suffix:
+    macro = float(fixture["jaccard_macro"])
+    assert scores.miou / 100 == pytest.approx(macro, rel=1e-6)

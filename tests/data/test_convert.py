@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from flairhub_jax.__main__ import main
-from flairhub_jax.data import convert, convert_workers, geotiff, records
+from flairhub_jax.data import (
+  convert,
+  convert_workers,
+  geotiff,
+  patch_files,
+  records,
+)
 from flairhub_jax.errors import InputError
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
@@ -297,6 +303,14 @@ def test_the_command_exits_with_2(layout, tmp_path, capsys):
 
 
 # ---- samples beside the project ----------------------------------------------
+
+
+def test_bands_are_parted_into_dates_as_the_reference_does(shared):
+  fixture = np.load(shared / "parity/units/elevation_reshape.npz")
+  stacked = np.moveaxis(fixture["s"], 0, -1)
+  bands = MODALITIES["SENTINEL2_TS"].bands
+  parted = patch_files._split_dates("x.tif", stacked, bands)
+  np.testing.assert_array_equal(np.moveaxis(parted, -1, 1), fixture["s10"])
 
 
 def test_what_the_reference_reads(shared, minidata, det):

@@ -143,6 +143,27 @@ def test_what_the_data_lack_is_named(converted):
     pipeline.PatchReader(dataset, "validation", READING)
 
 
+def test_padding_equals_the_references(shared):
+  fixture = np.load(shared / "parity/units/pad_collate.npz")
+  batch = pipeline.BatchStacker((5, 9))(
+    [
+      {
+        "inputs": {"S": fixture[f"ts{i}"]},
+        "dates": {"S": np.arange(1, length + 1, dtype=np.int32)},
+        "valid": {"S": np.ones(length, bool)},
+        "present": {"S": np.True_},
+        "labels": {},
+        "patch": np.int32(i),
+        "counted": np.True_,
+      }
+      for i, length in enumerate((3, 5))
+    ]
+  )
+  np.testing.assert_array_equal(batch["inputs"]["S"], fixture["ts"])
+  np.testing.assert_array_equal(batch["dates"]["S"], fixture["dates"])
+  np.testing.assert_array_equal(batch["valid"]["S"], fixture["dates"] > 0)
+
+
 def test_an_absent_modality_is_zeros_and_not_present():
   stacker = pipeline.BatchStacker((4, 8))
   example = {

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flairhub_jax import metrics
 from flairhub_jax.training import losses
 
 
@@ -17,6 +18,24 @@ def test_cross_entropy_equals_the_references(shared):
   np.testing.assert_allclose(
     np.moveaxis(gradient, -1, 1), fixture["grad"], atol=1e-8
   )
+
+
+def test_labels_stand_for_the_references_one_hot(shared):
+  """Values that are no class have no one-hot entry, and count nothing."""
+  fixture = np.load(shared / "parity/units/labels.npz")
+  label, one_hot = fixture["label"], np.moveaxis(fixture["onehot"], 0, -1)
+  assert (label >= 19).any() and one_hot.shape == (8, 8, 19)
+  logits = jax.random.normal(jax.random.key(0), (1, 8, 8, 19))
+  weights = jnp.linspace(0.5, 2.0, 19)
+  loss = losses.weighted_cross_entropy(logits, jnp.asarray(label), weights)
+  counted = one_hot * weights
+  expected = -(counted * jax.nn.log_softmax(logits[0])).sum() / counted.sum()
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+  # The confusion matrix counts the same pixels as the same classes.
+  matrix = metrics.confusion_matrix(
+    jnp.asarray(label), jnp.zeros((1, 8, 8), jnp.int32), jnp.array([True]), 19
+  )
+  np.testing.assert_array_equal(matrix[:, 0], one_hot.sum((0, 1)))
 
 
 def test_a_batch_without_counting_pixels_has_loss_zero_not_nan():
