@@ -13,6 +13,7 @@ COMMANDS = {
   "simulate": "write a data set in the published layout",
   "convert": "turn GeoTIFFs into records",
   "train": "train a network, or continue an interrupted run",
+  "describe": "count parameters, operations and memory of a network",
   "evaluate": "score a run on a split",
   "predict": "write a georeferenced class map per patch",
   "import-weights": "turn a checkpoint of the reference into a run directory",
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args, rest = parser.parse_known_args(argv)
   args.overrides = [word for word in rest if word.startswith("--config.")]
   surplus = [word for word in rest if word not in args.overrides]
-  if surplus or (args.overrides and args.command != "train"):
+  if surplus or (args.overrides and args.command not in ("train", "describe")):
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
   try:
     return module.run(args)

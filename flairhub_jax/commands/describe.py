@@ -1,0 +1,63 @@
+"""Tell what a network consists of: parameters, operations, memory."""
+
+import argparse
+
+from flairhub_jax import configuration
+from flairhub_jax.models import summary
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the flags; `--config.…` overrides are read by `run`."""
+  parser.add_argument(
+    "--config",
+    required=True,
+    metavar="FILE.py[:ARG]",
+    help="configuration; any field is overridden by --config.section.field=…",
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Prints a table of the network's parts."""
+  config = configuration.load_config_file(args.config, args.overrides)
+  found = summary.summarise(config, num_dates=config.data.date_buckets[0])
+  print(format_table(found))
+  return 0
+
+
+def format_table(found: summary.Summary) -> str:
+  """Returns the parts, a line each, and the totals below them."""
+  rows = [("", "architecture", "role", "parameters", "GFLOP")]
+  rows += [
+    (
+      part.name,
+      part.architecture,
+      part.role,
+      f"{part.num_parameters:,}",
+      f"{part.flops / 1e9:.1f}" if part.flops else "",
+    )
+    for part in found.parts
+  ]
+  total = found.num_parameters
+  rows.append(("total", "", "", f"{total:,}", f"{found.flops / 1e9:.1f}"))
+  widths = [max(len(row[i]) for row in rows) for i in range(5)]
+  lines = [
+    "  ".join(
+      cell.ljust(width) if i < 3 else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ).rstrip()
+    for row in rows
+  ]
+  rule = "-" * max(map(len, lines))
+  lines[1:1] = [rule]
+  lines[-1:-1] = [rule]
+  state, kept = found.state_bytes / 2**30, found.activation_bytes / 2**30
+  published = found.num_parameters_without_fusion
+  lines += [
+    "",
+    f"As the reference counts, without fusion: {published / 1e6:.3f} M.",
+    f"GFLOP: forward pass over one patch, {found.num_dates} dates per series,"
+    " without auxiliary decoders.",
+    f"Training in float32: {state:.2f} GiB for parameters, gradients and"
+    f" AdamW's moments; about {kept:.2f} GiB of activations per patch.",
+  ]
+  return "\n".join(lines)
