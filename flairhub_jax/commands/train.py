@@ -1,15 +1,19 @@
 """Train a network, or continue an interrupted run."""
 
 import argparse
+from typing import Any
 
+import jax
 import numpy as np
 
-from flairhub_jax import configuration, mesh, run_directory
-from flairhub_jax.data import records
-from flairhub_jax.errors import InputError
+from flairhub_jax import checkpoint, configuration, mesh, run_directory
+from flairhub_jax.data import pipeline, records
+from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.inference import patches
-from flairhub_jax.models import build
+from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.models import build, initialise
 from flairhub_jax.training import loop
+from flairhub_jax.weights import files, timm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
   model = build.build_segmenter(config, output_size=dataset.output_size)
   config = loop.resolve(config, dataset)
   _check_labels(config, dataset)
+  variables = initial_variables(config, dataset, model, args.workdir)
   directory = run_directory.start_or_continue(args.workdir, config)
   evaluate = None
   if "valid" in dataset.splits:
@@ -44,7 +49,12 @@ def run(args: argparse.Namespace) -> int:
       return patches.score_tasks(runner.confusion(variables), config)
 
   state = loop.train(
-    config, directory, dataset=dataset, model=model, evaluate=evaluate
+    config,
+    directory,
+    dataset=dataset,
+    model=model,
+    evaluate=evaluate,
+    initial_variables=variables,
   )
   print(f"{int(state.step)} steps done: {directory.path}")
   return 0
@@ -61,3 +71,94 @@ def _check_labels(config, dataset: records.Dataset) -> None:
         "a positive weight of a class that occurs",
         tuple(weights.tolist()),
       )
+
+
+def initial_variables(
+  config: Any, dataset: records.Dataset, model: Any, workdir: str
+) -> dict[str, Any] | None:
+  """Where the network starts from, if a configuration names anything.
+
+  Args:
+    config: resolved configuration.
+    dataset: converted data.
+    model: the network.
+    workdir: of the run; one that has a checkpoint continues from that.
+
+  Returns:
+    The network's variables; None: they are drawn.
+
+  Raises:
+    InputError: weights that are not of this network.
+  """
+  run, encoder = config.train.init_from, config.model.encoder_weights
+  if not (run or encoder) or _has_checkpoint(workdir):
+    return None
+  if run and encoder:
+    raise InputError(
+      "config.train.init_from",
+      "none where config.model.encoder_weights is given",
+      repr(run),
+    )
+  reading = pipeline.build_reading(config)
+  reader = pipeline.PatchReader(dataset, "train", reading)
+  example = pipeline.example_batch(reader, reading)
+  if run:
+    return _of_run(run, build.variables_shape(model, example))
+  variables = initialise.init_variables(model, example, seed=config.seed)
+  return _with_encoders(config, variables)
+
+
+def _has_checkpoint(workdir: str) -> bool:
+  folder = run_directory.RunDirectory(workdir).checkpoints
+  if not folder.is_dir():
+    return False
+  checkpoints = checkpoint.Checkpoints(folder, read_only=True)
+  step = checkpoints.latest_step()
+  checkpoints.close()
+  return step is not None
+
+
+def _of_run(path: str, shape: Any) -> dict[str, Any]:
+  """The best weights of another run, which must be of the same network."""
+  directory, config = run_directory.open_run(path)
+  side = build.output_side(config)
+  model = build.build_segmenter(config, output_size=(side, side))
+  there = _shapes(build.variables_shape(model, build.input_shapes(config)))
+  here = _shapes(shape)
+  problems = [
+    f"{path}: {name}: expected {here.get(name, 'no such name')}, found "
+    f"{there.get(name, 'nothing')}"
+    for name in sorted(here.keys() | there.keys())
+    if here.get(name) != there.get(name)
+  ]
+  if problems:
+    raise InputErrors(problems)
+  variables, _ = checkpoint.restore_variables(
+    directory.checkpoints, shape, mesh.replicated(mesh.build_mesh())
+  )
+  return variables
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _with_encoders(config: Any, variables: Any) -> dict[str, Any]:
+  """Drawn variables, with every image encoder taken from a file."""
+  path = config.model.encoder_weights
+  tensors, metadata = files.read_tensors(path)
+  if metadata.get(timm.ENCODER) != config.model.encoder:
+    raise InputError(
+      path,
+      f"a file of `flairhub import-encoder` for {config.model.encoder}",
+      metadata.get(timm.ENCODER, "a file without the name of an encoder"),
+    )
+  for modality in config.data.modalities:
+    if not MODALITIES[modality].is_series:
+      variables = timm.start_encoder(
+        tensors, variables, f"encoder_{modality}", where=path
+      )
+  return variables

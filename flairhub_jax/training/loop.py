@@ -23,7 +23,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def resolve(config: Any, dataset: records.Dataset) -> Any:
-  """Fills in what depends on the data: steps, best metric, fingerprint.
+  """Fills in what depends on the data: steps, sizes, metric, fingerprint.
 
   Raises:
     InputError: there is nothing to train on, or a value cannot be.
@@ -36,6 +36,9 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
   mesh.local_batch_size(batch_size)
   with config.unlocked():
     config.data.fingerprint = dataset.fingerprint
+    for modality in config.data.modalities:
+      if modality in dataset.modalities:
+        config.inputs[modality].pixels = dataset.modalities[modality].shape[-2]
     if config.train.num_steps is None:
       passes = config.train.num_epochs * num_patches
       config.train.num_steps = max(1, passes // batch_size)
@@ -66,6 +69,7 @@ def train(
   dataset: records.Dataset,
   model: Any,
   evaluate: Evaluate | None,
+  initial_variables: Mapping[str, Any] | None = None,
 ) -> TrainState:
   """Trains `model`, or continues where the run was interrupted.
 
@@ -76,6 +80,8 @@ def train(
     model: the network, `apply(variables, batch, train=…)`.
     evaluate: scores by task of the network's variables on the validation
       split; None without one.
+    initial_variables: the network's, where the run has no checkpoint yet;
+      None draws them.
 
   Returns:
     The last state.
@@ -104,8 +110,10 @@ def train(
   )
 
   # ---- restore, or draw parameters ----
-  example = pipeline.example_batch(reader, reading)
-  variables = initialise.init_variables(model, example, seed=config.seed)
+  variables = initial_variables
+  if variables is None:
+    example = pipeline.example_batch(reader, reading)
+    variables = initialise.init_variables(model, example, seed=config.seed)
   state = init_state(variables, optimizer, jax.random.key(config.seed))
   checkpoints = checkpoint.Checkpoints(run.checkpoints)
   start_step = checkpoints.latest_step() or 0

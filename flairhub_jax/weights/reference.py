@@ -123,7 +123,7 @@ def fit_reference(
         notes.append(f"{key}: resized from {old} to {tensor.shape}")
     fault = _fault(tensor, expected, leaf.dtype)
     if fault is None:
-      values.append(np.asarray(_LAYOUTS[kind][1](tensor), leaf.dtype))
+      values.append(np.asarray(from_torch(tensor, kind), leaf.dtype))
     elif allow is not None and allow.search(key):
       notes.append(f"{key}: {fault}; drawn anew")
       drawn.append(len(values))
@@ -251,6 +251,11 @@ def to_reference(
 def torch_shape(shape: tuple[int, ...], kind: str) -> tuple[int, ...]:
   """Shape that a variable of ours has in PyTorch's layout."""
   return _LAYOUTS[kind][0](np.broadcast_to(np.float32(0), shape)).shape
+
+
+def from_torch(tensor: np.ndarray, kind: str) -> np.ndarray:
+  """A tensor of PyTorch's layout in ours."""
+  return _LAYOUTS[kind][1](tensor)
 
 
 def resize_bias_table(

@@ -1,0 +1,61 @@
+"""Read an ImageNet encoder of timm or torchvision."""
+
+import argparse
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from flairhub_jax.errors import InputError
+from flairhub_jax.models import build
+from flairhub_jax.weights import files, reference_config, timm
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the flags."""
+  parser.add_argument(
+    "--weights",
+    required=True,
+    metavar="FILE.safetensors",
+    help="ImageNet classifier of timm (ResNet: or of torchvision)",
+  )
+  parser.add_argument(
+    "--encoder", required=True, metavar="NAME", help="timm's name of it"
+  )
+  parser.add_argument(
+    "--out",
+    required=True,
+    metavar="FILE.safetensors",
+    help="file for config.model.encoder_weights; must not exist",
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Imports, or writes nothing."""
+  known = [n for n in build.ENCODERS if n not in reference_config.OURS_ALONE]
+  if args.encoder not in known:
+    raise InputError(
+      "--encoder", f"one of {', '.join(known)}", repr(args.encoder)
+    )
+  out = pathlib.Path(args.out)
+  if out.exists():
+    raise InputError(out, "no such file yet", "one, which is not replaced")
+  tensors, _ = files.read_tensors(args.weights)
+  encoder = build.ENCODERS[args.encoder]()
+  # On so large an image no window shrinks.
+  side = 32 * getattr(encoder, "window", 2)
+  shape = jax.eval_shape(
+    lambda key, x: encoder.init(key, x, False),
+    jax.eval_shape(jax.random.key, 0),
+    jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32),
+  )
+  values = timm.import_encoder(tensors, shape, where=args.weights)
+  try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files.write_tensors(out, values, {timm.ENCODER: args.encoder})
+  except OSError as error:
+    raise InputError(out, "a place that can be written", error) from error
+  number = sum(v.size for n, v in values.items() if n.startswith("params/"))
+  print(f"{out}: {args.encoder}, {number / 1e6:.1f} M parameters")
+  print(f"flairhub train … --config.model.encoder_weights={out}")
+  return 0
