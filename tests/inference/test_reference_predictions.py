@@ -1,0 +1,131 @@
+"""Maps and scores of three patches against the reference's predictions."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from flairhub_jax import modalities
+from flairhub_jax.data import geotiff
+from flairhub_jax.inference import patches, report
+from flairhub_jax.models import build
+from flairhub_jax.weights import reference
+
+# Few pixels lie between two classes, where rounding decides.
+EQUAL_SHARE = 0.999
+AVERAGES = {
+  "mIoU": "miou",
+  "Overall Accuracy": "overall_accuracy",
+  "F-score": "f_score",
+  "Precision": "precision",
+  "Recall": "recall",
+}
+PER_CLASS = {
+  "iou": "per_class_iou",
+  "f_score": "per_class_fscore",
+  "precision": "per_class_precision",
+  "recall": "per_class_recall",
+}
+# Batches of two and of four pad series and fill the last; the reference
+# predicts patch by patch.
+CASES = [
+  ("predict_lca", 2),
+  ("predict_s2s1", 2),
+  ("predict_s2s1", 4),
+  ("predict_all_multitask", 2),
+]
+
+
+def load(shared, name):
+  """Settings and numbers of one prediction of the reference."""
+  path = shared / "parity" / "e2e" / f"{name}.json"
+  settings = json.loads(path.read_text(encoding="utf-8"))
+  return settings, np.load(path.with_suffix(".npz"))
+
+
+def build_config(settings, batch_size):
+  """Says in our configuration what the reference was told."""
+  config = base.get_config()
+  config.model.encoder, config.model.decoder = settings["_arch"].split("-")
+  config.data.modalities = tuple(settings["_modalities"])
+  config.data.tasks = tuple(k for k in settings if not k.startswith("_"))
+  config.data.batch_size = batch_size
+  config.data.date_buckets = (8, 16)
+  config.data.cloud_filter.fallback = "snow_free"
+  for modality, pixels in settings["_img_sizes"].items():
+    config.inputs[modality].pixels = pixels
+  told = settings["_settings"]
+  for row in modalities.MODALITIES.values():
+    # Ours are by band name; they must be what the reference had by position.
+    given = config.inputs[row.id]
+    for name in ("mean", "std"):
+      numbers = told["normalization"].get(f"{row.id}_{name}s", [])
+      assert [given[name][b] for b in given.bands if given[name]] == numbers
+  return config
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request, shared, det, minidata):
+  """(runner, variables by the fixtures' rule, config, expected numbers)."""
+  name, batch_size = request.param
+  settings, numbers = load(shared, name)
+  config = build_config(settings, batch_size)
+  segmenter = build.build_segmenter(config, output_size=minidata.output_size)
+  runner = patches.SplitRunner(segmenter, minidata, "test", config)
+  assert runner.batch_size == batch_size
+  shape = build.variables_shape(segmenter, runner.example_batch())
+  keys = reference.to_reference(
+    jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
+  )
+  tensors = {
+    key: det.make_param(key, x.shape, x.dtype) for key, x in keys.items()
+  }
+  variables = reference.from_reference(tensors, shape)
+  return runner, variables, config, numbers
+
+
+@pytest.mark.slow
+def test_maps_and_scores_equal_the_references(case, minidata, tmp_path):
+  runner, variables, config, numbers = case
+  patches.write_maps(
+    runner,
+    variables,
+    dataset=minidata,
+    split="test",
+    tasks=config.data.tasks,
+    out=tmp_path / "maps",
+    origin={"weights": "det.py"},
+  )
+  names = [key for key in numbers.files if key.startswith("pred/")]
+  assert len(names) == 3 * len(config.data.tasks)
+  for name in names:
+    path = tmp_path / "maps" / name.removeprefix("pred/")
+    found, _ = geotiff.read_raster(path)
+    assert (found[..., 0] == numbers[name]).mean() >= EQUAL_SHARE, name
+  confusion = runner.confusion(variables)
+  assert set(confusion) == set(config.data.tasks)
+  for task, matrix in confusion.items():
+    expected = numbers[f"confmat/{task}"]
+    np.testing.assert_array_equal(matrix.sum(1), expected.sum(1))
+    moved = np.abs(matrix - expected).sum() / 2
+    assert moved <= (1 - EQUAL_SHARE) * expected.sum()
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+def test_scores_of_a_matrix_equal_the_references(name, shared):
+  settings, numbers = load(shared, name)
+  config = build_config(settings, 1)
+  confusion = {t: numbers[f"confmat/{t}"] for t in config.data.tasks}
+  scored = {t: patches.scored_classes(config, t) for t in confusion}
+  for task, found in report.scores_as_json(confusion, scored).items():
+    expected = settings[task]
+    averages = zip(
+      expected["Avg_metrics_name"], expected["Avg_metrics"], strict=True
+    )
+    for average, value in averages:
+      assert found[AVERAGES[average]] == pytest.approx(value, rel=1e-12)
+    for score, key in PER_CLASS.items():
+      values = [row[score] for row in found["classes"].values()]
+      np.testing.assert_allclose(values, expected[key], rtol=1e-12)
