@@ -103,9 +103,6 @@ def fit_reference(
       shape.
     start: draws the variables that such keys leave open; only called then.
 
-  Returns:
-    The variables, with notes on what `allow` let pass and what was resized.
-
   Raises:
     InputErrors: keys that are missing, left over or of another shape, all of
       them.
@@ -131,7 +128,7 @@ def fit_reference(
     else:
       problems.append(f"{where}: {key}: {fault}")
   for key, tensor in found.items():
-    fault = f"expected no such key, found {np.shape(tensor)}"
+    fault = f"expected no such key, found {tensor.shape}"
     if allow is not None and allow.search(key):
       notes.append(f"{key}: {fault}; left out")
     else:
