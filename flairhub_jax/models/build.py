@@ -167,15 +167,15 @@ def build_image_encoder(
   """
   encoder = _lookup("config.model.encoder", settings.encoder, ENCODERS)
   options = {}
-  if settings.drop_path_rate is not None:
-    names = {field.name for field in dataclasses.fields(encoder())}
-    if "drop_path_rate" not in names:
-      raise InputError(
-        "config.model.drop_path_rate",
-        f"None: {settings.encoder} has no drop path",
-        settings.drop_path_rate,
-      )
+  names = {field.name for field in dataclasses.fields(encoder())}
+  if "drop_path_rate" in names and settings.drop_path_rate is not None:
     options["drop_path_rate"] = settings.drop_path_rate
+  elif settings.drop_path_rate:
+    raise InputError(
+      "config.model.drop_path_rate",
+      f"0 or None: {settings.encoder} has no drop path",
+      settings.drop_path_rate,
+    )
   return functools.partial(encoder, dtype=dtype, **options)
 
 

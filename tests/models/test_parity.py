@@ -18,6 +18,10 @@ EVAL_CASES = (
   "lca_swin_tiny",
   "lca_swin_tiny_320",
   "lca_swin_tiny_faint",
+  "lca_convnextv2_tiny_upernet",
+  "lca_convnextv2_tiny_faint",
+  "lca_resnet34_unet",
+  "lcd_resnet34_unet",
   "lci_swin_tiny_spot",
   "lcd_swin_tiny",
   "lcl_swin_tiny",
@@ -27,7 +31,11 @@ EVAL_CASES = (
   "multitask_utae_only",
 )
 # What `train_lca_swin_tiny` pins is part of the first.
-TRAIN_CASES = ("train_lcd_swin_tiny", "train_lcg_utae")
+TRAIN_CASES = (
+  "train_lcd_swin_tiny",
+  "train_lcg_utae",
+  "train_lca_resnet34_unet",
+)
 
 
 def flat_outputs(outputs):
