@@ -30,12 +30,13 @@ EVAL_CASES = (
   "multitask_aux_swin_tiny",
   "multitask_utae_only",
 )
-# What `train_lca_swin_tiny` pins is part of the first.
-TRAIN_CASES = (
-  "train_lcd_swin_tiny",
-  "train_lcg_utae",
-  "train_lca_resnet34_unet",
-)
+# Case -> what rounding alone does to a gradient's norm, relative, as the
+# fixtures state it (a float32 against a float64 run of the reference).
+TRAIN_CASES = {
+  "train_lcd_swin_tiny": 2e-4,
+  "train_lcg_utae": 2e-4,
+  "train_lca_resnet34_unet": 2e-3,
+}
 
 
 def flat_outputs(outputs):
@@ -80,22 +81,22 @@ def weighted_loss(outputs, labels, weights):
   return total
 
 
-def assert_gradients_close(case, gradients, keys, norms):
-  """Norms of all gradients; float32 alone moves them by a third of that."""
+def assert_gradients_close(case, gradients, keys, norms, noise):
+  """Norms and samples of all gradients, within three times their noise."""
   tensors = reference.to_reference({"params": gradients})
   total = np.sqrt(np.nansum(np.square(norms)))
   assert set(tensors) == set(keys)
   for key, norm in zip(keys, norms, strict=True):
     found = np.linalg.norm(tensors[key].astype(np.float64))
     expected = 0.0 if np.isnan(norm) else norm
-    bound = 5e-4 * expected + 1.5e-4 * total
+    bound = 3 * noise * expected + 1.5e-4 * total
     assert abs(found - expected) < bound, (key, found, expected)
   samples = [k for k in case.numbers if k.startswith("grad/")]
   for key in samples:
     found = case.det.sample(tensors[key.removeprefix("grad/")], 512)
     expected = case.numbers[key]
     # One value near the edge of a ReLU can move single numbers.
-    bound = 3e-3 * np.abs(expected).max() + 5e-5 * total
+    bound = 15 * noise * np.abs(expected).max() + 5e-5 * total
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
 
 
@@ -125,7 +126,9 @@ def test_a_training_step_equals_the_references(name, load_case):
   expected = case.settings["losses_before_each_step_and_after_last"][0]
   np.testing.assert_allclose(loss, expected, rtol=3e-6)
   keys = case.numbers["grad_norm_keys"].tolist()
-  assert_gradients_close(case, gradients, keys, case.numbers["grad_norms"])
+  assert_gradients_close(
+    case, gradients, keys, case.numbers["grad_norms"], TRAIN_CASES[name]
+  )
   running = reference.to_reference({"batch_stats": batch_stats})
   for key in case.numbers:
     if key.startswith("bn/") and not key.endswith("num_batches_tracked"):
