@@ -1,0 +1,179 @@
+"""Exceptions to strictness, image sizes, and class weights beside a network."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from flairhub_jax import errors, labels, modalities
+from flairhub_jax.models import build
+from flairhub_jax.weights import reference
+from tests.weights import reference_files, test_reference
+
+HEAD = "main_decoders.AERIAL_LABEL-COSIA.seg_model.segmentation_head.0.weight"
+
+
+@pytest.fixture(scope="module")
+def network():
+  """Shapes of a small network, and tensors that fit it."""
+  document = reference_files.network()
+  sides = {"AERIAL_RGBI": 64}
+  shape = reference_files.shapes_of(reference_files.config_of(document), sides)
+  return shape, reference_files.tensors_of(document, sides, prefix="")
+
+
+def ones(shape):
+  return lambda: jax.tree.map(lambda leaf: np.ones(leaf.shape), shape)
+
+
+def test_what_is_allowed_is_drawn_or_left_out_and_named(network):
+  shape, tensors = network
+  tensors = dict(tensors)
+  tensors[HEAD] = tensors[HEAD][:5]
+  del tensors[HEAD.replace("weight", "bias")]
+  tensors["main_decoders.old.weight"] = np.zeros(3, np.float32)
+  fitted = reference.fit_reference(
+    tensors, shape, allow=re.compile("main_decoders"), start=ones(shape)
+  )
+  assert len(fitted.notes) == 3
+  assert "(5, 16, 3, 3)" in "".join(fitted.notes)
+  head = fitted.variables["params"]["decoder_AERIAL_LABEL-COSIA"]["head_conv"]
+  assert (head["kernel"] == 1).all() and (head["bias"] == 1).all()
+  # All else is the file's, even where an exception would be allowed.
+  rest = fitted.variables["params"]["decoder_AERIAL_LABEL-COSIA"]["block_0"]
+  assert not (rest["conv_1"]["kernel"] == 1).any()
+
+
+def test_what_is_not_allowed_is_still_refused(network):
+  shape, tensors = network
+  tensors = dict(tensors)
+  del tensors[HEAD]
+  del tensors["encoders.AERIAL_RGBI.seg_model.model.stem_0.weight"]
+  with pytest.raises(errors.InputErrors) as error:
+    reference.fit_reference(
+      tensors, shape, allow=re.compile("head"), start=ones(shape)
+    )
+  (problem,) = error.value.problems
+  assert "stem_0" in problem
+
+
+def test_nothing_is_drawn_where_all_fits(network):
+  shape, tensors = network
+  fitted = reference.fit_reference(tensors, shape, allow=re.compile(""))
+  assert not fitted.notes
+
+
+def test_a_prefix_on_some_keys_only_is_no_prefix(network):
+  shape, tensors = network
+  tensors = dict(tensors)
+  tensors[f"model.{HEAD}"] = tensors.pop(HEAD)
+  with pytest.raises(errors.InputErrors) as error:
+    reference.from_reference(tensors, shape)
+  assert len(error.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+  ("suffix", "value", "told"),
+  [
+    ("num_batches_tracked", np.float32(3), "float32"),
+    ("num_batches_tracked", np.int64(2**31), str(2**31)),
+    ("stem_0.bias", np.zeros(40, np.int64), "int64"),
+  ],
+)
+def test_values_of_another_kind(network, suffix, value, told):
+  shape, tensors = network
+  key = next(key for key in tensors if key.endswith(suffix))
+  with pytest.raises(errors.InputErrors, match=told):
+    reference.from_reference({**tensors, key: np.asarray(value)}, shape)
+
+
+@pytest.mark.parametrize("shape", [(529,), (0, 4), (528, 4), (529, 5), (1, 1)])
+def test_tables_that_are_none_are_not_resized(shape):
+  document = reference_files.network("swin_tiny_patch4_window7_224-upernet")
+  config = reference_files.config_of(document)
+  variables = reference_files.shapes_of(config, {"AERIAL_RGBI": 64})
+  tensors = reference_files.tensors_of(document, {"AERIAL_RGBI": 64})
+  key = next(
+    key for key in tensors if "layers_0.blocks.0" in key and "bias_t" in key
+  )
+  tensors[key] = np.zeros(shape, np.float32)
+  with pytest.raises(errors.InputErrors, match=r"layers_0\.blocks\.0"):
+    reference.from_reference(tensors, variables, resize_bias_tables=True)
+
+
+def tables(window, side, prefix=""):
+  """Tables of positions of a Swin for images of a side."""
+  found = {}
+  for stage in range(4):
+    shrunk = min(window, -(-side // (4 << stage)))
+    key = (
+      f"{prefix}encoders.SPOT_RGBI.seg_model.model.layers_{stage}.blocks.0"
+      ".attn.relative_position_bias_table"
+    )
+    found[key] = np.zeros(((2 * shrunk - 1) ** 2, 4), np.float32)
+  return found
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize("window", [7, 12])
+@pytest.mark.parametrize(
+  ("side", "published", "found"),
+  [
+    (64, 64, 64),  # as published
+    (512, 512, 512),
+    (1024, 512, 512),  # no table shows the difference
+    (128, 512, 128),
+    (64, 512, 64),
+    (32, 64, 32),
+  ],
+)
+def test_the_side_follows_from_the_tables(
+  window, side, published, found, prefix
+):
+  tensors = tables(window, side, prefix)
+  args = ("SPOT_RGBI", window, published)
+  assert reference.fitting_side(tensors, *args) == found
+
+
+def test_a_side_that_no_tables_fit_is_the_published_one():
+  tensors = tables(7, 64) | {"x": np.zeros(3)}
+  last = next(key for key in tensors if "layers_2" in key)
+  tensors[last] = np.zeros((25, 4))
+  assert reference.fitting_side(tensors, "SPOT_RGBI", 7, 512) == 512
+  assert reference.fitting_side({}, "SPOT_RGBI", 7, 512) == 512
+  # Another window altogether.
+  assert reference.fitting_side(tables(12, 512), "SPOT_RGBI", 7, 512) == 512
+
+
+@pytest.mark.parametrize("name", test_reference.MANIFESTS)
+def test_class_weights_and_sides_of_every_manifest(name, shared):
+  text = (shared / "manifests" / f"{name}.json").read_text(encoding="utf-8")
+  manifest = json.loads(text)
+  shapes = {key: (tuple(shape), t) for key, shape, t in manifest["keys"]}
+  weights = reference.class_weights(
+    {
+      task: labels.TASKS[task].scored.astype(float)
+      for task in manifest["labels"]
+    },
+    [m for m in manifest["aux_losses"] if m in manifest["modalities"]],
+  )
+  found = {key: (w.shape, w.dtype.name) for key, w in weights.items()}
+  expected = {k: v for k, v in shapes.items() if k.startswith("criterion.")}
+  assert found == expected
+  rest = shapes.keys() - found.keys()
+  assert all(key.startswith("model.") for key in rest)
+  # The sides that the manifest was made for follow from its tables.
+  encoder = build.ENCODERS[manifest["arch"].partition("-")[0]]()
+  tensors = {
+    key: np.broadcast_to(np.float32(0), shape)
+    for key, (shape, _) in shapes.items()
+  }
+  for modality in manifest["modalities"]:
+    row = modalities.MODALITIES[modality]
+    if not row.is_series and hasattr(encoder, "window"):
+      side = reference.fitting_side(
+        tensors, modality, encoder.window, row.pixels
+      )
+      assert side == manifest["img_input_sizes"][modality]
