@@ -1,3 +1,11 @@
 """Land-cover and crop mapping from many sensors on FLAIR-HUB, in pure JAX."""
 
 __version__ = "0.1.0"
+
+
+def load_model(run, *, normalisation=None):
+  """Loads the weights of a run directory: `inference.model.load_model`."""
+  # Libraries are loaded when they are needed: most commands need no network.
+  from flairhub_jax.inference import model
+
+  return model.load_model(run, normalisation=normalisation)

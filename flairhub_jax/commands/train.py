@@ -3,13 +3,12 @@
 import argparse
 from typing import Any
 
-import jax
 import numpy as np
 
 from flairhub_jax import checkpoint, configuration, mesh, run_directory
 from flairhub_jax.data import pipeline, records
-from flairhub_jax.errors import InputError, InputErrors
-from flairhub_jax.inference import patches
+from flairhub_jax.errors import InputError
+from flairhub_jax.inference import patches, trained
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build, initialise
 from flairhub_jax.training import loop
@@ -43,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
   directory = run_directory.start_or_continue(args.workdir, config)
   evaluate = None
   if "valid" in dataset.splits:
-    runner = patches.SplitRunner(model, dataset, "valid", config)
+    scored = build.build_segmenter(
+      config, output_size=dataset.output_size, count_padding=False
+    )
+    runner = patches.SplitRunner(scored, dataset, "valid", config)
 
     def evaluate(variables):
       return patches.score_tasks(runner.confusion(variables), config)
@@ -103,7 +105,7 @@ def initial_variables(
   reader = pipeline.PatchReader(dataset, "train", reading)
   example = pipeline.example_batch(reader, reading)
   if run:
-    return _of_run(run, build.variables_shape(model, example))
+    return trained.restore(run, build.variables_shape(model, example))[0]
   variables = initialise.init_variables(model, example, seed=config.seed)
   return _with_encoders(config, variables)
 
@@ -116,34 +118,6 @@ def _has_checkpoint(workdir: str) -> bool:
   step = checkpoints.latest_step()
   checkpoints.close()
   return step is not None
-
-
-def _of_run(path: str, shape: Any) -> dict[str, Any]:
-  """The best weights of another run, which must be of the same network."""
-  directory, config = run_directory.open_run(path)
-  side = build.output_side(config)
-  model = build.build_segmenter(config, output_size=(side, side))
-  there = _shapes(build.variables_shape(model, build.input_shapes(config)))
-  here = _shapes(shape)
-  problems = [
-    f"{path}: {name}: expected {here.get(name, 'no such name')}, found "
-    f"{there.get(name, 'nothing')}"
-    for name in sorted(here.keys() | there.keys())
-    if here.get(name) != there.get(name)
-  ]
-  if problems:
-    raise InputErrors(problems)
-  variables, _ = checkpoint.restore_variables(
-    directory.checkpoints, shape, mesh.replicated(mesh.build_mesh())
-  )
-  return variables
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
 
 
 def _with_encoders(config: Any, variables: Any) -> dict[str, Any]:

@@ -5,11 +5,13 @@ import dataclasses
 import os
 from typing import Any
 
+import jax
+
 from flairhub_jax import checkpoint, mesh, run_directory
 from flairhub_jax.data import records
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.inference import patches
-from flairhub_jax.models import build
+from flairhub_jax.models import build, swin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,3 +81,49 @@ def load(
     "split": split,
   }
   return TrainedNetwork(run, config, dataset, runner, variables, origin)
+
+
+def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
+  """Restores the weights of a run's best checkpoint, on every device.
+
+  Args:
+    path: the run directory.
+    shape: shapes of the network's variables where its images have another
+      size than those of the run; tables of relative positions are resized.
+
+  Returns:
+    The variables, and the number of updates they have seen.
+
+  Raises:
+    InputError: no run, no checkpoint, or a checkpoint of another network.
+    InputErrors: `shape` is of another network; all that differs.
+  """
+  run, config = run_directory.open_run(path)
+  side = build.output_side(config)
+  model = build.build_segmenter(config, output_size=(side, side))
+  own = build.variables_shape(model, build.input_shapes(config))
+  replicated = mesh.replicated(mesh.build_mesh())
+  variables, step = checkpoint.restore_variables(
+    run.checkpoints, own, replicated
+  )
+  if shape is None or _shapes(shape) == _shapes(own):
+    return variables, step
+  if _shapes(shape).keys() == _shapes(own).keys():
+    variables = swin.fit_bias_tables(variables, shape)
+  there, here = _shapes(variables), _shapes(shape)
+  problems = [
+    f"{path}: {name}: expected {here.get(name, 'no such name')}, found "
+    f"{there.get(name, 'nothing')}"
+    for name in sorted(here.keys() | there.keys())
+    if here.get(name) != there.get(name)
+  ]
+  if problems:
+    raise InputErrors(problems)
+  return jax.device_put(variables, replicated), step
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }

@@ -205,9 +205,18 @@ def input_shapes(config: Any, *, num_dates: int = 1) -> dict[str, Any]:
 
 def output_side(config: Any) -> int:
   """Side in pixels of the logits, at the ground size of a label's pixel."""
-  first = _sources(config)[0].modality
-  row = modalities.MODALITIES[first]
-  metres = config.inputs[first].pixels * row.metres_per_pixel
+  first = first_modality(config)
+  return label_pixels(first, config.inputs[first].pixels)
+
+
+def first_modality(config: Any) -> str:
+  """The modality on whose grid the others are fused."""
+  return _sources(config)[0].modality
+
+
+def label_pixels(modality: str, pixels: int) -> int:
+  """How many pixels of a label lie along `pixels` of a modality."""
+  metres = pixels * modalities.MODALITIES[modality].metres_per_pixel
   return round(metres / labels.METRES_PER_PIXEL)
 
 

@@ -40,7 +40,8 @@ def normalise(
   """Selects bands, casts to float32 and normalises.
 
   Args:
-    x: stored values, all published bands in file order.
+    x: stored values, all published bands in file order; or the bands of
+      `source` in its order, where their number differs from that.
     source: which bands to take, and their statistics.
 
   Returns:
@@ -55,7 +56,7 @@ def normalise(
 
 def _select(x, row, bands):
   """The named bands of `x`, as float32."""
-  if bands == row.bands:
+  if bands == row.bands or x.shape[-1] != len(row.bands):
     return x.astype(jnp.float32)
 
   def band(name):

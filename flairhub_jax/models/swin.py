@@ -256,3 +256,57 @@ def _dense(features, name, dtype, use_bias=True):
     bias_init=initialise.zeros,
     name=name,
   )
+
+
+def fit_bias_tables(variables: Any, shapes: Any) -> Any:
+  """Resizes tables of relative positions to another network's windows.
+
+  Windows shrink to maps that are smaller than them, so a network that meets
+  other sizes of images than it was made for has other tables.
+
+  Args:
+    variables: of a network.
+    shapes: of the same network on other images.
+
+  Returns:
+    `variables`, with tables of the shapes asked for where they can be.
+  """
+
+  def fit(path, leaf, shape):
+    if path[-1].key != "bias_table" or leaf.shape == shape.shape:
+      return leaf
+    return resize_bias_table(np.asarray(leaf), shape.shape[0])
+
+  return jax.tree_util.tree_map_with_path(fit, variables, shapes)
+
+
+def resize_bias_table(
+  table: Float[np.ndarray, "n heads"], rows: int
+) -> Float[np.ndarray, "rows heads"]:
+  """Resizes a square table of relative positions, bicubically as PyTorch.
+
+  A table that is not square, or would not become so, is returned as it is.
+  """
+  if table.ndim != 2 or not len(table) or len(table) == rows:
+    return table
+  old, new = round(len(table) ** 0.5), round(rows**0.5)
+  if old * old != len(table) or new * new != rows:
+    return table
+  matrix = _bicubic_matrix(new, old)
+  square = table.reshape(old, old, -1).astype(np.float64)
+  square = np.einsum("ph,qw,hwc->pqc", matrix, matrix, square)
+  return square.reshape(rows, -1).astype(table.dtype)
+
+
+def _bicubic_matrix(out, size, a=-0.75):
+  """Weights [out size] of PyTorch's bicubic resize, corners not aligned."""
+  where = (np.arange(out) + 0.5) * (size / out) - 0.5
+  first = np.floor(where).astype(int)
+  matrix = np.zeros((out, size))
+  for tap in range(-1, 3):
+    x = np.abs(where - (first + tap))
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    index = np.clip(first + tap, 0, size - 1)
+    np.add.at(matrix, (np.arange(out), index), np.where(x <= 1, near, far))
+  return matrix

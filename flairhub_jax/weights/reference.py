@@ -12,9 +12,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from flairhub_jax import errors
+from flairhub_jax.models.swin import resize_bias_table
 from flairhub_jax.weights.names import reference_key
 
 _PREFIX = "model."
@@ -253,35 +253,3 @@ def torch_shape(shape: tuple[int, ...], kind: str) -> tuple[int, ...]:
 def from_torch(tensor: np.ndarray, kind: str) -> np.ndarray:
   """A tensor of PyTorch's layout in ours."""
   return _LAYOUTS[kind][1](tensor)
-
-
-def resize_bias_table(
-  table: Float[np.ndarray, "n heads"], rows: int
-) -> Float[np.ndarray, "rows heads"]:
-  """Resizes a square table of relative positions, bicubically as PyTorch.
-
-  A table that is not square, or would not become so, is returned as it is.
-  """
-  if table.ndim != 2 or not len(table) or len(table) == rows:
-    return table
-  old, new = round(len(table) ** 0.5), round(rows**0.5)
-  if old * old != len(table) or new * new != rows:
-    return table
-  matrix = _bicubic_matrix(new, old)
-  square = table.reshape(old, old, -1).astype(np.float64)
-  square = np.einsum("ph,qw,hwc->pqc", matrix, matrix, square)
-  return square.reshape(rows, -1).astype(table.dtype)
-
-
-def _bicubic_matrix(out, size, a=-0.75):
-  """Weights [out size] of PyTorch's bicubic resize, corners not aligned."""
-  where = (np.arange(out) + 0.5) * (size / out) - 0.5
-  first = np.floor(where).astype(int)
-  matrix = np.zeros((out, size))
-  for tap in range(-1, 3):
-    x = np.abs(where - (first + tap))
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    index = np.clip(first + tap, 0, size - 1)
-    np.add.at(matrix, (np.arange(out), index), np.where(x <= 1, near, far))
-  return matrix

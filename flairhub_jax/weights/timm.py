@@ -175,7 +175,7 @@ def resize_bias_table(
 
   Bilinear between positions that lie closer together near the centre: a
   geometric series, so that neighbours keep their own values. (The reference
-  resizes its own checkpoints otherwise: `reference.resize_bias_table`.)
+  resizes its own checkpoints otherwise: `swin.resize_bias_table`.)
   """
   old, new = round(len(table) ** 0.5), round(rows**0.5)
   if old == new:

@@ -1,0 +1,62 @@
+"""What `describe` counts."""
+
+import json
+
+import jax
+import pytest
+
+from configs import benchmark
+from flairhub_jax.__main__ import main
+from flairhub_jax.models import build, initialise, summary
+from tests.models import numbers
+
+
+def test_parts_add_up_to_the_network():
+  config = numbers.config_of(numbers.CASES["resnet18-upernet"])
+  config.inputs["AERIAL_RGBI"].pixels = 64
+  found = summary.summarise(config, num_dates=4)
+  segmenter = build.build_segmenter(config, output_size=(64, 64))
+  variables = initialise.init_variables(
+    segmenter, build.input_shapes(config), seed=0
+  )
+  leaves = jax.tree.leaves(variables["params"])
+  assert found.num_parameters == sum(leaf.size for leaf in leaves)
+  # Four numbers of four bytes for each.
+  assert found.state_bytes == 16 * found.num_parameters
+  assert found.num_parameters_without_fusion == 14_179_627
+
+
+def test_operations_are_those_of_the_layers():
+  config = numbers.config_of(numbers.CASES["resnet50-unet"])
+  config.inputs["AERIAL_RGBI"].pixels = 224
+  (encoder, *_) = summary.summarise(config, num_dates=1).parts
+  # 4.1e9 multiply-adds (torchvision's table); XLA leaves out those with zeros
+  # of the border.
+  assert encoder.flops == pytest.approx(2 * 4.1e9, rel=0.05)
+
+
+@pytest.mark.parametrize(
+  "name", ["LC-D__resnet34unet__noaux", "LC-H__swin_base__aux"]
+)
+def test_parts_equal_the_references(name, shared):
+  path = shared / "manifests" / f"{name}.json"
+  manifest = json.loads(path.read_text(encoding="utf-8"))
+  config = benchmark.get_config(manifest["name"])
+  config.model.encoder, config.model.decoder = manifest["arch"].split("-")
+  config.model.auxiliary = tuple(manifest["aux_losses"])
+  found = summary.summarise(config, num_dates=1)
+  encoders = {p.name: p.num_parameters for p in found.parts[:-1] if p.name}
+  for modality, number in manifest["params"]["encoders"].items():
+    assert encoders[modality] == number
+  assert found.num_parameters == manifest["params_total"]
+  printed = manifest["params_printed_by_reference"]
+  assert found.num_parameters_without_fusion == printed
+
+
+def test_the_command_prints_a_table(capsys):
+  words = ["describe", "--config=configs/benchmark.py:LC-G"]
+  assert main([*words, "--config.data.date_buckets=(6,)"]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  (row,) = [line for line in lines if line.startswith("SENTINEL2_TS")]
+  assert row.split()[1:4] == ["utae", "encoder", "922,105"]
+  assert "0.922 M" in "".join(lines) and "6 dates" in "".join(lines)
