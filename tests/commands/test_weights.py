@@ -1,0 +1,506 @@
+"""Weights in and out by the command line; what cannot be writes nothing."""
+
+import hashlib
+import json
+import struct
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from configs import base
+from flairhub_jax import __main__, checkpoint, configuration, mesh
+from flairhub_jax.commands import train as train_command
+from flairhub_jax.data import records
+from flairhub_jax.errors import InputError
+from flairhub_jax.models import build, initialise
+from flairhub_jax.training import loop
+from tests.weights import reference_files, timm_files
+from tests.weights.reference_files import COVER, CROPS
+
+SIDES = {"AERIAL_RGBI": 64}
+STEM = "encoders.AERIAL_RGBI.seg_model.model.stem_0.weight"
+HEAD = f"main_decoders.{COVER}.seg_model.segmentation_head.0.weight"
+
+
+def call(capsys, *argv, code=0):
+  """What a command prints, or complains."""
+  assert __main__.main([str(word) for word in argv]) == code
+  told = capsys.readouterr()
+  assert "Traceback" not in told.err
+  return told.err if code else told.out
+
+
+def bring_in(capsys, weights, configs, out, *more, code=0):
+  return call(
+    capsys,
+    "import-weights",
+    *("--weights", weights, "--configs", configs, "--out", out),
+    *more,
+    code=code,
+  )
+
+
+def left_over(folder, *expected):
+  """Whether a folder holds nothing else, hidden or not."""
+  return {path.name for path in folder.iterdir()} == set(expected)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+  """A checkpoint of one image, with its folder of YAML."""
+  folder = tmp_path_factory.mktemp("released")
+  return reference_files.write(folder, reference_files.network(), SIDES)
+
+
+@pytest.fixture(scope="module")
+def run(released, tmp_path_factory):
+  """The same, imported."""
+  out = tmp_path_factory.mktemp("runs") / "imported"
+  weights, configs = released
+  argv = ["--weights", weights, "--configs", configs, "--out", out]
+  assert __main__.main(["import-weights", *map(str, argv)]) == 0
+  return out
+
+
+def test_an_import_is_a_run_directory(released, run):
+  assert left_over(run, "config.json", "checkpoints", "log.txt", "origin.json")
+  assert left_over(run.parent, "imported")
+  origin = json.loads((run / "origin.json").read_text())
+  digest = hashlib.sha256(released[0].read_bytes()).hexdigest()
+  assert origin["weights"] == "weights.safetensors"
+  assert origin["sha256"] == digest
+  tensors = safetensors.numpy.load_file(released[0])
+  assert origin["parameters"] == sum(
+    tensor.size
+    for key, tensor in tensors.items()
+    if key.startswith("model.")
+    and not key.endswith(("running_mean", "running_var", "tracked"))
+  )
+  assert digest in (run / "log.txt").read_text()
+  assert configuration.load_json(run / "config.json").data.path == ""
+
+
+def test_the_summary_says_what_came_in_and_what_next(
+  capsys, released, tmp_path
+):
+  told = bring_in(capsys, *released, tmp_path / "run")
+  for text in (
+    "M parameters",
+    "AERIAL_RGBI",
+    "convnextv2_atto",
+    "evaluate --run",
+    "predict  --run",
+    "init_from",
+  ):
+    assert text in told
+
+
+NETWORKS = {
+  "several sensors and tasks": (
+    reference_files.network(
+      "resnet18-unet",
+      ("AERIAL_RGBI", "DEM_ELEV", "SENTINEL2_TS"),
+      (COVER, CROPS),
+      ("DEM_ELEV", "SENTINEL2_TS"),
+      models__multitemp_model__encoder_widths=[16, 16],
+      models__multitemp_model__decoder_widths=[16, 16],
+      models__multitemp_model__n_head=4,
+      models__multitemp_model__d_model=16,
+    ),
+    {"AERIAL_RGBI": 64, "DEM_ELEV": 64},
+  ),
+  "series": (
+    reference_files.network(
+      active=("SENTINEL1-ASC_TS", "SENTINEL1-DESC_TS"), tasks=(CROPS,)
+    ),
+    {},
+  ),
+  "small patches": (
+    reference_files.network("swin_tiny_patch4_window7_224-upernet"),
+    {"AERIAL_RGBI": 64},
+  ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_there_and_back_bit_for_bit(capsys, tmp_path, name):
+  document, sides = NETWORKS[name]
+  weights, configs = reference_files.write(tmp_path / "in", document, sides)
+  bring_in(capsys, weights, configs, tmp_path / "run")
+  out = tmp_path / "out.safetensors"
+  told = call(
+    capsys,
+    "export-weights",
+    *("--run", tmp_path / "run", "--out", out, "--configs", tmp_path / "yaml"),
+  )
+  assert "out.safetensors" in told and "config_models.yaml" in told
+  before = safetensors.numpy.load_file(weights)
+  after = safetensors.numpy.load_file(out)
+  assert before.keys() == after.keys()
+  counters = [key for key in before if key.endswith("num_batches_tracked")]
+  assert counters and all(before[key] > 0 for key in counters)
+  for key, tensor in before.items():
+    assert after[key].dtype == tensor.dtype and after[key].shape == tensor.shape
+    assert after[key].tobytes() == tensor.tobytes(), key
+  # What was exported comes in again, as the same network.
+  bring_in(capsys, out, tmp_path / "yaml", tmp_path / "again")
+  configs = [
+    configuration.load_json(tmp_path / run / "config.json")
+    for run in ("run", "again")
+  ]
+  for config in configs:
+    with config.unlocked():
+      for row in set(config.inputs) - set(config.data.modalities):
+        del config.inputs[row]
+  assert not configuration.differences(*configs)
+
+
+def test_the_prefix_may_be_absent(capsys, run, tmp_path):
+  weights, configs = reference_files.write(
+    tmp_path / "in", reference_files.network(), SIDES, prefix=""
+  )
+  bring_in(capsys, weights, configs, tmp_path / "run")
+  outs = []
+  for i, source in enumerate((run, tmp_path / "run")):
+    outs.append(tmp_path / f"{i}.safetensors")
+    call(
+      capsys,
+      "export-weights",
+      *("--run", source, "--out", outs[-1], "--configs", tmp_path / f"{i}"),
+    )
+  first, second = (safetensors.numpy.load_file(out) for out in outs)
+  assert first.keys() == second.keys()
+  assert all((first[key] == second[key]).all() for key in first)
+
+
+def test_all_that_does_not_fit_is_told_and_nothing_written(capsys, tmp_path):
+  def spoil(tensors):
+    del tensors[f"model.{HEAD}"]
+    tensors[f"model.{STEM}"] = tensors[f"model.{STEM}"][:, :2].copy()
+    tensors["model.surplus"] = np.zeros(3, np.float32)
+
+  weights, configs = reference_files.write(
+    tmp_path / "in", reference_files.network(), SIDES, edit=spoil
+  )
+  told = bring_in(capsys, weights, configs, tmp_path / "run", code=2)
+  for key in (HEAD, STEM, "surplus"):
+    assert sum(key in line for line in told.splitlines()) == 1
+  assert len(told.splitlines()) == 3
+  assert left_over(tmp_path, "in")
+
+
+def test_allowed_exceptions_are_named_in_the_log(capsys, tmp_path):
+  def spoil(tensors):
+    key = f"model.{HEAD}"
+    tensors[key] = tensors[key][:7].copy()
+
+  weights, configs = reference_files.write(
+    tmp_path / "in", reference_files.network(), SIDES, edit=spoil
+  )
+  bring_in(capsys, weights, configs, tmp_path / "run", code=2)
+  out = tmp_path / "run"
+  bring_in(capsys, weights, configs, out, "--allow", "segmentation_head")
+  log = (out / "log.txt").read_text()
+  assert HEAD in log and "(7, 16, 3, 3)" in log
+  assert "--allow" in bring_in(
+    capsys, weights, configs, tmp_path / "b", "--allow", "(", code=2
+  )
+
+
+def test_tables_that_fit_no_size_are_resized_and_told(capsys, tmp_path):
+  key = (
+    "model.encoders.AERIAL_RGBI.seg_model.model.layers_1.blocks.0.attn"
+    ".relative_position_bias_table"
+  )
+
+  def widen(tensors):
+    tensors[key] = np.ones((529, tensors[key].shape[1]), np.float32)
+
+  weights, configs = reference_files.write(
+    tmp_path / "in", NETWORKS["small patches"][0], SIDES, edit=widen
+  )
+  bring_in(capsys, weights, configs, tmp_path / "run")
+  log = (tmp_path / "run" / "log.txt").read_text()
+  assert "layers_1.blocks.0" in log and "(529, 6) to (169, 6)" in log
+  config = configuration.load_json(tmp_path / "run" / "config.json")
+  assert config.inputs.AERIAL_RGBI.pixels == 512
+
+
+def hostile(path):
+  """A header that claims more than the file has."""
+  path.write_bytes(struct.pack("<Q", 1 << 40) + b"{}" + bytes(100))
+
+
+def not_finite(path):
+  tensors = reference_files.tensors_of(reference_files.network(), SIDES)
+  tensors[f"model.{HEAD}"][0, 0, 0, 0] = np.nan
+  safetensors.numpy.save_file(tensors, path)
+
+
+def truncated(path):
+  tensors = reference_files.tensors_of(reference_files.network(), SIDES)
+  path.write_bytes(safetensors.numpy.save(tensors)[:-1000])
+
+
+def a_pickle(path):
+  path.write_bytes(b"PK\x03\x04" + bytes(100))
+
+
+@pytest.mark.parametrize("write", [hostile, not_finite, truncated, a_pickle])
+def test_files_that_cannot_be(capsys, released, tmp_path, write):
+  weights = tmp_path / "x.safetensors"
+  write(weights)
+  told = bring_in(capsys, weights, released[1], tmp_path / "run", code=2)
+  assert len(told.splitlines()) == 1 and str(weights) in told
+  assert left_over(tmp_path, "x.safetensors")
+
+
+@pytest.mark.parametrize(
+  ("changes", "told"),
+  [
+    (dict(modalities__inputs={"LIDAR": True}), "LIDAR"),
+    (dict(labels=[CROPS], labels_configs={CROPS: {"value_name": {}}}), "23"),
+    (dict(models__monotemp_model__arch="vit-unet"), "vit"),
+  ],
+)
+def test_yaml_that_cannot_be(capsys, released, tmp_path, changes, told):
+  configs = tmp_path / "configs"
+  configs.mkdir()
+  reference_files.write_yaml(configs, reference_files.network() | {})
+  reference_files.write_yaml(configs, reference_files.document(**changes))
+  line = bring_in(capsys, released[0], configs, tmp_path / "run", code=2)
+  assert told in line and len(line.splitlines()) == 1
+  assert left_over(tmp_path, "configs")
+
+
+def test_a_network_that_cannot_be_built(capsys, tmp_path):
+  document, sides = NETWORKS["series"]
+  weights, configs = reference_files.write(tmp_path / "in", document, sides)
+  document = json.loads(json.dumps(document))
+  document["models"]["multitemp_model"]["d_model"] = 30  # 16 heads
+  reference_files.write_yaml(configs, document)
+  line = bring_in(capsys, weights, configs, tmp_path / "run", code=2)
+  assert len(line.splitlines()) == 1
+  assert left_over(tmp_path, "in")
+
+
+def test_classes_of_another_head(capsys, tmp_path):
+  weights, configs = reference_files.write(
+    tmp_path / "in", reference_files.network(), SIDES
+  )
+  reference_files.write_yaml(configs, reference_files.network(tasks=(CROPS,)))
+  told = bring_in(capsys, weights, configs, tmp_path / "run", code=2)
+  assert CROPS in told and COVER in told
+  assert left_over(tmp_path, "in")
+
+
+def test_folders_that_hold_something_are_left_alone(capsys, released, tmp_path):
+  out = tmp_path / "run"
+  out.mkdir()
+  bring_in(capsys, *released, out)  # an empty one is taken
+  assert "other files" in bring_in(capsys, *released, out, code=2)
+  file = tmp_path / "file"
+  file.touch()
+  bring_in(capsys, *released, file, code=2)
+  bring_in(capsys, *released, file / "run", code=2)
+  assert left_over(tmp_path, "run", "file")
+
+
+def test_nothing_is_replaced_by_an_export(capsys, run, tmp_path):
+  out, configs = tmp_path / "x.safetensors", tmp_path / "yaml"
+  argv = ("export-weights", "--run", run, "--configs", configs, "--out")
+  assert ".safetensors" in call(capsys, *argv, tmp_path / "x.ckpt", code=2)
+  call(capsys, *argv, out)
+  before = out.read_bytes()
+  assert "not replaced" in call(capsys, *argv, out, code=2)
+  assert "not replaced" in call(
+    capsys, *argv, tmp_path / "y.safetensors", code=2
+  )
+  assert out.read_bytes() == before and left_over(tmp_path, out.name, "yaml")
+  call(
+    capsys,
+    *("export-weights", "--run", tmp_path, "--configs", tmp_path / "z"),
+    *("--out", tmp_path / "z.safetensors"),
+    code=2,
+  )
+
+
+@pytest.mark.slow
+def test_an_import_is_evaluated_and_predicted(capsys, run, converted, tmp_path):
+  assert "--data" in call(capsys, "evaluate", "--run", run, code=2)
+  told = call(capsys, "evaluate", "--run", run, "--data", converted)
+  assert "scores.json" in told
+  call(
+    capsys,
+    *("predict", "--run", run, "--data", converted),
+    *("--out", tmp_path / "maps"),
+  )
+  assert list((tmp_path / "maps" / COVER).glob("*.tif"))
+
+
+def train(capsys, converted, workdir, *overrides, code=0):
+  return call(
+    capsys,
+    "train",
+    "--config=configs/base.py",
+    f"--workdir={workdir}",
+    f"--config.data.path={converted}",
+    "--config.data.batch_size=2",
+    "--config.model.encoder=convnextv2_atto",
+    "--config.model.decoder=unet",
+    "--config.train.num_steps=1",
+    "--config.optim.learning_rate=1e-30",
+    *overrides,
+    code=code,
+  )
+
+
+def first_layer(run):
+  """The image encoder's stem and the head of a run's best checkpoint."""
+  shape = reference_files.shapes_of(
+    configuration.load_json(run / "config.json").unlock(), SIDES
+  )
+  variables, _ = checkpoint.restore_variables(
+    run / "checkpoints", shape, mesh.replicated(mesh.build_mesh())
+  )
+  params = jax.device_get(variables["params"])
+  return (
+    params["encoder_AERIAL_RGBI"]["stem"]["kernel"],
+    params[f"decoder_{COVER}"]["head_conv"]["kernel"],
+  )
+
+
+@pytest.mark.slow
+def test_training_starts_from_a_run(
+  capsys, run, converted, tmp_path, monkeypatch, pytestconfig
+):
+  monkeypatch.chdir(pytestconfig.rootpath)
+  start = f"--config.train.init_from={run}"
+  # In the imported folder itself there is nothing to continue.
+  assert "init_from" in train(capsys, converted, run, code=2)
+  other = train(
+    capsys,
+    converted,
+    tmp_path / "other",
+    start,
+    "--config.model.decoder=upernet",
+    code=2,
+  )
+  assert len(other.splitlines()) > 5 and "decoder_" in other
+  assert "config.json" in train(
+    capsys,
+    converted,
+    tmp_path / "other",
+    f"--config.train.init_from={tmp_path}",
+    code=2,
+  )
+  assert not (tmp_path / "other").exists()
+  train(capsys, converted, tmp_path / "run", start)
+  # A step of no size leaves them as they were imported.
+  for found, expected in zip(
+    first_layer(tmp_path / "run"), first_layer(run), strict=True
+  ):
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+  """An ImageNet encoder of timm, imported."""
+  folder = tmp_path_factory.mktemp("timm")
+  tensors = timm_files.draw(timm_files.atto())
+  safetensors.numpy.save_file(tensors, folder / "timm.safetensors")
+  argv = ["--weights", folder / "timm.safetensors"]
+  argv += ["--encoder", "convnextv2_atto", "--out", folder / "ours.safetensors"]
+  assert __main__.main(["import-encoder", *map(str, argv)]) == 0
+  return folder / "ours.safetensors", tensors
+
+
+def initial(converted, workdir, **changes):
+  """What a run on the simulated data would start from."""
+  dataset = records.load_dataset(converted)
+  config = base.get_config()
+  config.model.encoder, config.model.decoder = "convnextv2_atto", "unet"
+  config.data.batch_size = 2
+  for path, value in changes.items():
+    section, name = path.split("__")
+    config[section][name] = str(value) if name != "modalities" else value
+  model = build.build_segmenter(config, output_size=dataset.output_size)
+  config = loop.resolve(config, dataset)
+  assert config.inputs.AERIAL_RGBI.pixels == 64
+  return train_command.initial_variables(config, dataset, model, workdir)
+
+
+def test_image_encoders_start_from_a_file(encoder, converted, run, tmp_path):
+  path, tensors = encoder
+  active = ("AERIAL_RGBI", "SENTINEL2_TS")
+  start = {"model__encoder_weights": path, "data__modalities": active}
+  variables = initial(converted, tmp_path / "run", **start)
+  params = variables["params"]
+  np.testing.assert_array_equal(
+    params["encoder_AERIAL_RGBI"]["stem"]["kernel"],
+    tensors["stem.0.weight"].transpose(2, 3, 1, 0).reshape(48, 40),
+  )
+  # All else is drawn by the seed, as without the file.
+  dataset = records.load_dataset(converted)
+  config = base.get_config()
+  config.model.encoder, config.model.decoder = "convnextv2_atto", "unet"
+  config.data.modalities = active
+  config.inputs.AERIAL_RGBI.pixels = 64
+  model = build.build_segmenter(config, output_size=dataset.output_size)
+  drawn = initialise.init_variables(
+    model, build.input_shapes(config), seed=config.seed
+  )["params"]
+  assert drawn.keys() == params.keys()
+  for name in drawn.keys() - {"encoder_AERIAL_RGBI"}:
+    jax.tree.map(np.testing.assert_array_equal, params[name], drawn[name])
+  # A run that has a checkpoint needs the file no more; one without does.
+  gone = {"model__encoder_weights": tmp_path / "gone"}
+  assert initial(converted, run, **gone) is None
+  with pytest.raises(InputError, match="gone"):
+    initial(converted, tmp_path / "run", **gone)
+  assert initial(converted, tmp_path / "run") is None
+
+
+def test_encoder_files_that_do_not_start_a_run(
+  encoder, converted, run, tmp_path
+):
+  path, _ = encoder
+  for told, changes in (
+    ("resnet18", {"model__encoder": "resnet18"}),
+    ("init_from", {"train__init_from": run}),
+    (
+      "import-encoder",
+      {"model__encoder_weights": path.parent / "timm.safetensors"},
+    ),
+  ):
+    with pytest.raises(InputError, match=told):
+      initial(
+        converted,
+        tmp_path / "run",
+        **({"model__encoder_weights": path} | changes),
+      )
+
+
+def test_encoders_that_cannot_be(capsys, encoder, released, tmp_path):
+  path, _ = encoder
+  source = path.parent / "timm.safetensors"
+  out = tmp_path / "x.safetensors"
+
+  def refusal(weights, name, out=out):
+    return call(
+      capsys,
+      *("import-encoder", "--weights", weights),
+      *("--encoder", name, "--out", out),
+      code=2,
+    )
+
+  assert "vit" in refusal(source, "vit")
+  assert "swin_nano" in refusal(source, "swin_nano")
+  assert "stages_0" in refusal(source, "convnextv2_femto")
+  assert "expected no such key" in refusal(released[0], "convnextv2_atto")
+  assert "not replaced" in refusal(source, "convnextv2_atto", source)
+  a_pickle(tmp_path / "x.pth")
+  assert "weights_only" in refusal(tmp_path / "x.pth", "resnet18")
+  assert left_over(tmp_path, "x.pth")
