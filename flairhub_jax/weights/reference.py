@@ -136,7 +136,7 @@ def fit_reference(
   if problems:
     raise errors.InputErrors(problems)
   if drawn:
-    own = jax.tree.leaves({name: start()[name] for name in variables_shape})
+    own = jax.tree.leaves(dict(start()))
     for index in drawn:
       values[index] = np.asarray(own[index])
   return Fitted(jax.tree_util.tree_unflatten(tree, values), tuple(notes))

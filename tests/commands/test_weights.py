@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from configs import base
 from flairhub_jax import __main__, checkpoint, configuration, mesh
+from flairhub_jax.commands import import_weights
 from flairhub_jax.commands import train as train_command
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
@@ -306,6 +307,20 @@ def test_folders_that_hold_something_are_left_alone(capsys, released, tmp_path):
   bring_in(capsys, *released, file, code=2)
   bring_in(capsys, *released, file / "run", code=2)
   assert left_over(tmp_path, "run", "file")
+
+
+def test_an_import_that_breaks_off_leaves_nothing(
+  capsys, released, tmp_path, monkeypatch
+):
+  write_run = import_weights.write_run
+
+  def break_off(*args):
+    write_run(*args)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(import_weights, "write_run", break_off)
+  bring_in(capsys, *released, tmp_path / "run", code=130)
+  assert left_over(tmp_path)
 
 
 def test_nothing_is_replaced_by_an_export(capsys, run, tmp_path):
