@@ -1,6 +1,5 @@
 """What several tests share."""
 
-import importlib.util
 import os
 import pathlib
 
@@ -24,11 +23,9 @@ def shared() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def det(shared):
   """The rule for the weights, inputs and samples of the reference numbers."""
-  path = shared / "parity" / "det.py"
-  spec = importlib.util.spec_from_file_location("det", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  from tests.models import parity
+
+  return parity.load_det(shared)
 
 
 @pytest.fixture(scope="session")

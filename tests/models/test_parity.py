@@ -1,11 +1,13 @@
 """Whole networks against the reference's numbers (../shared/parity)."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flairhub_jax.weights import reference
+from tests.models import parity
 
 # Share of the logits' standard deviation; measured 3e-6 to 7e-6. A wrong GELU
 # gives 6e-4, a wrong epsilon 5e-4.
@@ -39,21 +41,16 @@ TRAIN_CASES = {
 }
 
 
-def flat_outputs(outputs):
-  """The network's outputs under the fixtures' names, channels second."""
-  flat = {f"logits/{task}": x for task, x in outputs["logits"].items()}
-  for modality, tasks in outputs["aux"].items():
-    flat |= {f"aux/aux_{modality}_{task}": x for task, x in tasks.items()}
-  return {key: np.moveaxis(np.asarray(x), -1, 1) for key, x in flat.items()}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVAL_CASES)
-def test_logits_equal_the_references(name, load_case):
-  case = load_case(name)
+def test_logits_equal_the_references(name, shared):
+  case = parity.load_case(shared, name)
   segmenter, variables, batch = case.network()
-  forward = jax.jit(segmenter.apply, compiler_options=OPTIONS)
-  found = flat_outputs(forward(variables, batch))
+  forward = functools.partial(parity.forward, segmenter)
+  outputs, between = jax.jit(forward, compiler_options=OPTIONS)(
+    variables, batch
+  )
+  found = parity.flat_outputs(outputs)
   expected = [k for k in case.numbers if k.split("/")[0] in ("logits", "aux")]
   assert sorted(found) == sorted(expected)
   for key, x in found.items():
@@ -67,18 +64,24 @@ def test_logits_equal_the_references(name, load_case):
     if key.startswith("logits/"):
       classes = case.numbers[key.replace("logits", "argmax")]
       assert (x.argmax(1)[:, ::4, ::4] == classes).mean() > 0.9999
+  assert_blocks_close(case, parity.flat_blocks(between))
 
 
-def weighted_loss(outputs, labels, weights):
-  """Sum over tasks of the class-weighted mean cross-entropy."""
-  total = 0.0
-  for task, logits in outputs["logits"].items():
-    label = jnp.asarray(labels[task])
-    weight = jnp.asarray(weights[task])[label]
-    chosen = jnp.take_along_axis(logits, label[..., None], axis=-1)[..., 0]
-    loss = jax.nn.logsumexp(logits, axis=-1) - chosen
-    total = total + (weight * loss).sum() / weight.sum()
-  return total
+def assert_blocks_close(case, blocks):
+  """Every map between that the fixture has a sample of."""
+  prefixes = ("feat", "attn", "utae_logits", "fused", "decoder")
+  names = {k for k in case.numbers if k.split("/")[0] in prefixes}
+  # What goes in, and the mean of logits, are no modules of ours.
+  names -= {f"feat/{m}/0" for m in case.settings["modalities"]} - blocks.keys()
+  assert names - blocks.keys() <= {"fused/0"}
+  for key in sorted(names & blocks.keys()):
+    found = case.det.sample(blocks[key], case.numbers[key].size)
+    # A group of U-TAE's closing norm that is nearly all zero magnifies
+    # rounding, so that this is three times what the logits keep to.
+    bound = 1e-4 * case.numbers[key].std()
+    np.testing.assert_allclose(
+      found, case.numbers[key], rtol=0, atol=bound, err_msg=key
+    )
 
 
 def assert_gradients_close(case, gradients, keys, norms, noise):
@@ -102,8 +105,8 @@ def assert_gradients_close(case, gradients, keys, norms, noise):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAIN_CASES)
-def test_a_training_step_equals_the_references(name, load_case):
-  case = load_case(name)
+def test_a_training_step_equals_the_references(name, shared):
+  case = parity.load_case(shared, name)
   utae = dict(attention_dropout=0.0, mlp_dropout=0.0)
   segmenter, variables, batch = case.network(drop_path_rate=0.0, utae=utae)
   labels = {task: case.array(task) for task in case.settings["labels"]}
@@ -116,7 +119,7 @@ def test_a_training_step_equals_the_references(name, load_case):
       rngs={"dropout": jax.random.key(0)},
       mutable=["batch_stats"],
     )
-    loss = weighted_loss(outputs, labels, case.settings["class_weights"])
+    loss = parity.weighted_loss(outputs, labels, case.settings["class_weights"])
     return loss, updates["batch_stats"]
 
   step = jax.jit(
