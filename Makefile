@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 DIR := quickstart
+# Tests at a time; compiling a network keeps one core busy.
+JOBS ?= 2
 
 .PHONY: quickstart test lint clean
 
@@ -18,7 +20,7 @@ quickstart: .venv/installed
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

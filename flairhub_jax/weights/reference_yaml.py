@@ -18,6 +18,7 @@ from flairhub_jax.errors import InputError
 
 # The published files have a few kilobytes.
 _LARGEST = 200_000
+_DEEPEST = 20
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -54,10 +55,7 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
     if size > _LARGEST:
       raise InputError(file, f"at most {_LARGEST} bytes of YAML", size)
     text = file.read_bytes()
-    # A few aliases of aliases unfold to more than any memory holds.
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-      if isinstance(event, yaml.AliasEvent):
-        raise InputError(file, "YAML without aliases", f"*{event.anchor}")
+    _refuse_bombs(file, text)
     content = yaml.safe_load(text)
   except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
     if isinstance(error, InputError):
@@ -69,6 +67,19 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
   if not isinstance(content, dict):
     raise InputError(file, "a mapping", type(content).__name__)
   return {str(key): value for key, value in content.items()}
+
+
+def _refuse_bombs(file: pathlib.Path, text: bytes) -> None:
+  """Small texts that take all time or memory to read."""
+  depth = 0
+  for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    if isinstance(event, yaml.AliasEvent):
+      # A few aliases of aliases unfold to more than any memory holds.
+      raise InputError(file, "YAML without aliases", f"*{event.anchor}")
+    depth += isinstance(event, yaml.CollectionStartEvent)
+    depth -= isinstance(event, yaml.CollectionEndEvent)
+    if depth > _DEEPEST:
+      raise InputError(file, f"at most {_DEEPEST} levels of YAML", "more")
 
 
 def write_documents(
