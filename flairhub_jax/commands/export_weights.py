@@ -3,8 +3,9 @@
 import argparse
 import pathlib
 
-from flairhub_jax import checkpoint, mesh, run_directory
+from flairhub_jax import mesh, run_directory
 from flairhub_jax.errors import InputError
+from flairhub_jax.inference import trained
 from flairhub_jax.models import build
 from flairhub_jax.weights import (
   files,
@@ -49,11 +50,7 @@ def run(args: argparse.Namespace) -> int:
       raise InputError(path, "no such file yet", "one, which is not replaced")
   side = build.output_side(config)
   segmenter = build.build_segmenter(config, output_size=(side, side))
-  variables, step = checkpoint.restore_variables(
-    directory.checkpoints,
-    build.variables_shape(segmenter, build.input_shapes(config)),
-    mesh.replicated(mesh.build_mesh()),
-  )
+  variables, step = trained.restore(args.run)
   tensors = reference.to_reference(variables, prefix=_PREFIX)
   tensors |= reference.class_weights(
     {t: config.labels[t].class_weights for t in config.data.tasks},
