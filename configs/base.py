@@ -100,7 +100,14 @@ def get_config() -> ml_collections.ConfigDict:
   utae.count_padding = False
 
   config.fusion = ml_collections.ConfigDict()
+  # Where modalities meet: "early" in one image; "mid_concat" (the reference),
+  # "mid_mean", "mid_gated", "mid_attention" in the encoders' maps; "late_mean",
+  # "late_gated" in the logits of decoders of their own.
   config.fusion.kind = "mid_concat"
+  # Probability that training leaves a modality out of a sample; never all.
+  config.fusion.modality_dropout = ml_collections.ConfigDict(
+    dict.fromkeys(modalities.MODALITIES, 0.0)
+  )
 
   # ---- per task: what counts ------------------------------------------------
   config.labels = ml_collections.ConfigDict()

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
   tensors = reference.to_reference(variables, prefix=_PREFIX)
   tensors |= reference.class_weights(
     {t: config.labels[t].class_weights for t in config.data.tasks},
-    segmenter.auxiliary,
+    segmenter.auxiliary_modalities,
   )
   try:
     out.parent.mkdir(parents=True, exist_ok=True)

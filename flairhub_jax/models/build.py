@@ -15,6 +15,7 @@ from flairhub_jax.models import (
   convnext,
   convolution,
   fusion,
+  late,
   resnet,
   swin,
   unet,
@@ -22,7 +23,7 @@ from flairhub_jax.models import (
   utae,
 )
 from flairhub_jax.models.normalise import Source
-from flairhub_jax.models.segmenter import Segmenter
+from flairhub_jax.models.segmenter import Segmenter, Strategy
 
 
 def _swin(width, depths, heads, window):
@@ -89,9 +90,21 @@ DECODERS: Mapping[str, Callable[..., nn.Module]] = {
   "unet": unet.UNet,
 }
 
-# Takes `dtype`.
-FUSIONS: Mapping[str, Callable[..., nn.Module]] = {
-  "mid_concat": fusion.MidConcat,
+# Modules of maps take `dtype`.
+FUSIONS: Mapping[str, Strategy] = {
+  "early": Strategy(is_early=True),
+  "mid_concat": Strategy(
+    fuse_maps=fusion.MidConcat,
+    mix_logits=late.MeanLogits,
+    has_unused_fusion=True,
+  ),
+  "mid_mean": Strategy(fuse_maps=fusion.MidMean, mix_logits=late.MeanLogits),
+  "mid_gated": Strategy(fuse_maps=fusion.MidGated, mix_logits=late.GatedLogits),
+  "mid_attention": Strategy(
+    fuse_maps=fusion.MidAttention, mix_logits=late.GatedLogits
+  ),
+  "late_mean": Strategy(mix_logits=late.MeanLogits),
+  "late_gated": Strategy(mix_logits=late.GatedLogits),
 }
 
 _NORMALISATIONS = ("custom", "scaling", "without")
@@ -125,11 +138,17 @@ def build_segmenter(
   )
   encoder = build_image_encoder(config.model, dtype=dtype)
   decoder = _lookup("config.model.decoder", config.model.decoder, DECODERS)
-  fusion_module = _lookup("config.fusion.kind", config.fusion.kind, FUSIONS)
-  has_image = not all(source.is_series for source in sources)
+  strategy = _lookup("config.fusion.kind", config.fusion.kind, FUSIONS)
+  if strategy.fuse_maps is not None:
+    strategy = dataclasses.replace(
+      strategy, fuse_maps=functools.partial(strategy.fuse_maps, dtype=dtype)
+    )
+  joins_maps = strategy.fuse_maps is not None and not all(
+    source.is_series for source in sources
+  )
   series_encoder = _series_encoder(
     config.model.utae,
-    levels=encoder().num_maps if has_image else None,
+    levels=encoder().num_maps if joins_maps else None,
     num_classes=sum(number for _, number in tasks),
   )
   if count_padding is None:
@@ -139,18 +158,29 @@ def build_segmenter(
     sources=sources,
     tasks=tasks,
     # One list serves a study of many subsets: only what is read counts.
-    auxiliary=tuple(m for m in active if m in auxiliary),
+    auxiliary_modalities=tuple(m for m in active if m in auxiliary),
     output_size=tuple(output_size),
     image_encoder=encoder,
     series_encoder=functools.partial(
       series_encoder, count_padding=count_padding, dtype=dtype
     ),
-    fusion=functools.partial(fusion_module, dtype=dtype),
-    decoder=functools.partial(
+    strategy=strategy,
+    modality_dropout=_dropout(config.fusion.modality_dropout, active),
+    image_decoder=functools.partial(
       decoder, output_size=tuple(output_size), dtype=dtype
     ),
     dtype=dtype,
   )
+
+
+def _dropout(rates, active):
+  """Probability that training leaves each modality out, in their order."""
+  for modality, rate in rates.items():
+    if not 0.0 <= rate < 1.0:
+      raise InputError(
+        f"config.fusion.modality_dropout.{modality}", "0 <= rate < 1", rate
+      )
+  return tuple((modality, float(rates[modality])) for modality in active)
 
 
 def build_image_encoder(

@@ -1,16 +1,14 @@
 """What a network consists of: parameters, operations, memory."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from flairhub_jax.models import build
+from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.models import build, layers, utae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,31 +81,35 @@ def summarise(config: Any, *, num_dates: int) -> Summary:
   batch = build.input_shapes(config, num_dates=num_dates)
   variables = build.variables_shape(segmenter, batch)
   params = variables["params"]
-  maps, parts = {}, []
-  for source in segmenter.sources:
-    modality = source.modality
-    name = f"encoder_{modality}"
-    x = batch["inputs"][modality]
-    x = jax.ShapeDtypeStruct((*x.shape[:-1], len(source.bands)), jnp.float32)
-    if source.is_series:
-      module = segmenter.series_encoder()
-      inputs = x, batch["dates"][modality], batch["valid"][modality], False
-    else:
-      module, inputs = segmenter.image_encoder(), (x, False)
-    output, flops = _trace(module, _below(variables, name), *inputs)
-    maps[modality] = output[1] if source.is_series else output
-    architecture = "utae" if source.is_series else config.model.encoder
+  calls = _calls(segmenter, variables, batch)
+  parts = []
+  for name in sorted(params, key=_order):
+    prefix, _, owner = name.partition("_")
+    module, inputs = calls[name]
+    flops = 0.0
+    if not _is_idle(segmenter, name):
+      below = {
+        key: tree[name] for key, tree in variables.items() if name in tree
+      }
+      flops = _flops(module, below, inputs)
+    architecture = {
+      "encoder": config.model.encoder,
+      "decoder": config.model.decoder,
+      "auxiliary": config.model.decoder,
+    }.get(prefix, config.fusion.kind)
+    if isinstance(module, utae.UTAE):
+      architecture = "utae"
+    elif isinstance(module, layers.Dense):
+      architecture = "1x1"
     parts.append(
-      Part(modality, architecture, "encoder", _count(params[name]), flops)
+      Part(
+        name=owner.replace("__", " "),
+        architecture=architecture,
+        role=_ROLES[prefix],
+        num_parameters=_count(params[name]),
+        flops=flops,
+      )
     )
-  has_image = not all(source.is_series for source in segmenter.sources)
-  flops = 0.0
-  if has_image and len(maps) > 1:
-    _, flops = _trace(segmenter.fusion(), _below(variables, "fusion"), maps, {})
-  parts.append(
-    Part("", config.fusion.kind, "fusion", _count(params["fusion"]), flops)
-  )
-  parts += _decoders(segmenter, config, variables, maps, has_image)
   return Summary(
     parts=tuple(parts),
     num_dates=num_dates,
@@ -116,50 +118,72 @@ def summarise(config: Any, *, num_dates: int) -> Summary:
   )
 
 
-def _decoders(segmenter, config, variables, maps, has_image):
-  """Auxiliary decoders, then those of the tasks."""
-  first = segmenter.sources[0].modality
-  rows = [
-    (f"auxiliary_{modality}__{task}", f"{modality} {task}", modality, classes)
-    for modality in segmenter.auxiliary
-    for task, classes in segmenter.tasks
-  ]
-  rows += [
-    (f"decoder_{task}", task, first, classes)
-    for task, classes in segmenter.tasks
-  ]
-  series = [s.modality for s in segmenter.sources if s.is_series]
-  parts = []
-  for name, title, modality, classes in rows:
-    tree, flops, architecture = variables["params"][name], 0.0, "1x1"
-    if has_image and modality not in series:
-      architecture = config.model.decoder
-      decoder = segmenter.decoder(num_classes=classes)
-      _, flops = _trace(decoder, _below(variables, name), maps[modality], False)
-    is_main = name.startswith("decoder_")
-    role = "decoder" if is_main else "auxiliary decoder"
-    parts.append(Part(title, architecture, role, _count(tree), flops))
-  return parts
+_ROLES = {
+  "stack": "fusion",
+  "encoder": "encoder",
+  "fusion": "fusion",
+  "auxiliary": "auxiliary decoder",
+  "decoder": "decoder",
+  "mix": "fusion",
+}
 
 
-def _below(variables, name):
-  """The part of each collection that belongs to a module."""
-  return {key: tree[name] for key, tree in variables.items() if name in tree}
+def _order(name):
+  """Encoders as in the table of modalities, then what follows them."""
+  prefix, _, owner = name.partition("_")
+  places = list(MODALITIES)
+  first = owner.partition("__")[0]
+  place = places.index(first) if first in places else len(places)
+  return list(_ROLES).index(prefix), place, name
 
 
-def _trace(module: nn.Module, variables: Mapping[str, Any], *inputs: Any):
-  """Shapes of a module's outputs, and its operations."""
-  arrays = [x for x in inputs if not isinstance(x, bool)]
-  flags = [x for x in inputs if isinstance(x, bool)]
-  forward = functools.partial(_forward, module, flags)
-  lowered = jax.jit(forward).lower(variables, *arrays)
-  # XLA counts on each of its platforms; some give one analysis per device.
-  costs = lowered.cost_analysis() or {}
-  return lowered.out_info, float(costs.get("flops", 0.0))
+def _is_idle(segmenter, name):
+  """Whether a part only exists because the reference's files have it."""
+  alone = len(segmenter.sources) == 1
+  series_only = all(source.is_series for source in segmenter.sources)
+  if name == "fusion":
+    return alone or series_only
+  is_head = name.startswith("decoder") and series_only
+  return is_head and len(segmenter.tasks) == 1
 
 
-def _forward(module, flags, variables, *arrays):
-  return module.apply(variables, *arrays, *flags)
+def _calls(segmenter, variables, batch):
+  """Each part of a network with the shapes of what it is called with."""
+  calls: dict[str, tuple[nn.Module, Any]] = {}
+
+  def record(method, args, kwargs, context):
+    path = context.module.path
+    if len(path) == 1 and context.method_name == "__call__":
+      shapes = jax.tree.map(
+        lambda x: (
+          jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x
+        ),
+        args,
+      )
+      calls.setdefault(path[0], (context.module.clone(parent=None), shapes))
+    return method(*args, **kwargs)
+
+  with nn.intercept_methods(record):
+    jax.eval_shape(segmenter.apply, variables, batch)
+  return calls
+
+
+def _flops(module: nn.Module, variables: Any, inputs: Any) -> float:
+  """Operations of one part, as XLA counts them."""
+  leaves, tree = jax.tree.flatten(inputs)
+  is_array = [isinstance(x, jax.ShapeDtypeStruct) for x in leaves]
+  arrays = [x for x, kept in zip(leaves, is_array, strict=True) if kept]
+
+  def forward(variables, arrays):
+    rest = iter(arrays)
+    filled = [
+      next(rest) if kept else x
+      for x, kept in zip(leaves, is_array, strict=True)
+    ]
+    return module.apply(variables, *jax.tree.unflatten(tree, filled))
+
+  costs = jax.jit(forward).lower(variables, arrays).cost_analysis()
+  return float((costs or {}).get("flops", 0.0))
 
 
 def _count(tree):
