@@ -127,7 +127,7 @@ class MidGated(nn.Module):
       ]
       mask = presence(maps, present, level[0].shape[0])
       weights = masked_softmax(jnp.stack(gates).astype(jnp.float32), mask)
-      self.sow(USAGE, f"level_{i}", weights[..., 0])
+      tell_usage(self, i, weights[..., 0])
       fused.append((weights.astype(self.dtype) * tokens).sum(0))
     return fused
 
@@ -171,7 +171,7 @@ class MidAttention(nn.Module):
     keys = keys.reshape(*keys.shape[:-1], *split)
     scores = (keys * query).sum(-1) * _KEY_WIDTH**-0.5
     weights = masked_softmax(scores.astype(jnp.float32), mask)
-    self.sow(USAGE, f"level_{i}", weights.mean(-1))
+    tell_usage(self, i, weights.mean(-1))
     values = dense(width, "value")(tokens)
     values = values.reshape(*values.shape[:-1], _HEADS, -1)
     mixed = (weights.astype(self.dtype)[..., None] * values).sum(0)
@@ -189,6 +189,14 @@ def _project(maps, level, i, dtype):
       x = layers.resize(x, size)
     projected.append(layers.resize(dense(x), size))
   return jnp.stack(projected)
+
+
+def tell_usage(
+  module: nn.Module, level: int, weights: Float[Array, "n b h w"]
+) -> None:
+  """Leaves the weights of a level to callers with `mutable=["usage"]`."""
+  if not module.is_initializing():
+    module.sow(USAGE, f"level_{level}", weights)
 
 
 def presence(

@@ -44,5 +44,5 @@ class GatedLogits(nn.Module):
     stacked = jnp.stack(list(logits.values()))
     mask = fusion.presence(logits, present, stacked.shape[1])
     weights = fusion.masked_softmax(jnp.stack(gates), mask)
-    self.sow(fusion.USAGE, "level_0", weights[..., 0])
+    fusion.tell_usage(self, 0, weights[..., 0])
     return (weights * stacked).sum(0)
