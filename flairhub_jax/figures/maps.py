@@ -4,17 +4,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, Num, UInt8
-
-matplotlib.use("Agg")
-
 from matplotlib import patches as shapes
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 
-from flairhub_jax import atomic, labels
+from flairhub_jax import labels
+from flairhub_jax.figures import canvas
 
 
 def composite(
@@ -38,12 +35,6 @@ def composite(
 
 def _colour(task: labels.LabelTask, classes: np.ndarray) -> np.ndarray:
   return task.palette[np.minimum(classes, task.num_classes - 1)]
-
-
-def _save(figure: Any, path: str | os.PathLike) -> None:
-  with atomic.write_aside(path) as aside:
-    figure.savefig(aside, dpi=110, bbox_inches="tight")
-  plt.close(figure)
 
 
 def draw_patches(
@@ -87,7 +78,7 @@ def draw_patches(
     axis.set_title(title, fontsize=9)
   figure.subplots_adjust(wspace=0.04, hspace=0.04)
   _draw_legends(figure, rows, tasks)
-  _save(figure, path)
+  canvas.save(figure, path)
 
 
 def _draw_legends(
@@ -145,7 +136,7 @@ def draw_confusion(
   _annotate(axis, shares)
   bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
   bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(decimals=0))
-  _save(figure, path)
+  canvas.save(figure, path)
 
 
 def _annotate(axis: Any, shares: Float[np.ndarray, "k k"]) -> None:

@@ -1,0 +1,25 @@
+"""Pictures: class maps, confusion matrices, runs side by side."""
+
+from flairhub_jax.figures.comparison import (
+  Point,
+  SubsetRow,
+  draw_class_heat_map,
+  draw_curves,
+  draw_points,
+  draw_scores,
+  draw_subsets,
+)
+from flairhub_jax.figures.maps import composite, draw_confusion, draw_patches
+
+__all__ = [
+  "Point",
+  "SubsetRow",
+  "composite",
+  "draw_class_heat_map",
+  "draw_confusion",
+  "draw_curves",
+  "draw_patches",
+  "draw_points",
+  "draw_scores",
+  "draw_subsets",
+]

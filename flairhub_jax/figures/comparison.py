@@ -1,0 +1,362 @@
+"""Configurations side by side: scores, classes, curves, costs, subsets."""
+
+import dataclasses
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import pyplot as plt
+
+from flairhub_jax import labels
+from flairhub_jax.figures import canvas
+
+_PUBLISHED = dict(marker="D", color="black", markerfacecolor="none", ls="none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+  """One configuration's score.
+
+  Attributes:
+    name: of the configuration.
+    score: percent.
+    half_width: of the interval around it, None without one.
+    x: what it costs, where the picture has such an axis.
+    values: scores of the single runs.
+    published: score of the experiment of the same inputs, if there is one.
+    published_x: what that cost.
+  """
+
+  name: str
+  score: float
+  half_width: float | None
+  x: float = 0.0
+  values: Sequence[float] = ()
+  published: float | None = None
+  published_x: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SubsetRow:
+  """Scores with some of the modalities only.
+
+  Attributes:
+    modalities: those that were there.
+    scores: (percent, half width or None) by name of configuration.
+  """
+
+  modalities: Sequence[str]
+  scores: Mapping[str, tuple[float, float | None]]
+
+
+def _colours(names: Sequence[str]) -> dict[str, Any]:
+  """A colour per configuration, the same in every picture of a report."""
+  if len(names) <= 10:
+    table = plt.get_cmap("tab10").colors
+  else:
+    table = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(names)))
+  return dict(zip(names, table, strict=False))
+
+
+def _wrap(name: str, width: int = 34) -> str:
+  """Breaks a long name after its commas, plus signs and spaces."""
+  spaced = name.replace("+", "+\u200b").replace("\u200b", " ")
+  lines = textwrap.wrap(spaced, width, break_long_words=False)
+  return "\n".join(lines).replace("+ ", "+")
+
+
+def draw_scores(
+  path: str | os.PathLike, title: str, points: Sequence[Point]
+) -> None:
+  """Draws each configuration's mIoU: mean, interval, runs, published score."""
+  figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.42 * len(points)))
+  colours = _colours([point.name for point in points])
+  for row, point in enumerate(points):
+    axis.errorbar(
+      point.score,
+      row,
+      xerr=point.half_width,
+      fmt="o",
+      capsize=4,
+      color=colours[point.name],
+      zorder=3,
+    )
+    axis.plot(point.values, [row] * len(point.values), "|", ms=11, color="0.45")
+    if point.published is not None:
+      axis.plot(point.published, row, **_PUBLISHED)
+  axis.set_yticks(range(len(points)), [_wrap(p.name) for p in points])
+  axis.tick_params(axis="y", labelsize=8)
+  axis.set_ylim(len(points) - 0.4, -0.6)
+  axis.set_xlabel("mIoU (%)")
+  axis.grid(axis="x", color="0.9")
+  axis.set_title(title, fontsize=10)
+  _explain_marks(axis, points)
+  canvas.save(figure, path)
+
+
+def _explain_marks(axis: Any, points: Sequence[Point]) -> None:
+  """A legend of the kinds of marks that occur."""
+  handles = [axis.plot([], [], "o", color="0.3", label="mean")[0]]
+  if any(point.half_width is not None for point in points):
+    handles.append(
+      axis.errorbar([], [], xerr=[], color="0.3", capsize=4, label="95 %")
+    )
+  if any(point.values for point in points):
+    handles += axis.plot([], [], "|", ms=11, color="0.45", label="one run")
+  if any(point.published is not None for point in points):
+    handles += axis.plot([], [], label="published", **_PUBLISHED)
+  axis.legend(
+    handles=handles,
+    loc="upper left",
+    bbox_to_anchor=(1.01, 1.0),
+    fontsize=8,
+    frameon=False,
+  )
+
+
+def draw_points(
+  path: str | os.PathLike, title: str, x_label: str, points: Sequence[Point]
+) -> None:
+  """Draws scores against what they cost, on a logarithmic axis."""
+  figure, axis = plt.subplots(figsize=(6.4, 4.4))
+  colours = _colours([point.name for point in points])
+  for point in points:
+    axis.errorbar(
+      point.x,
+      point.score,
+      yerr=point.half_width,
+      fmt="o",
+      capsize=4,
+      color=colours[point.name],
+      label=_wrap(point.name),
+    )
+  published = {
+    (point.published_x, point.published)
+    for point in points
+    if point.published is not None and point.published_x is not None
+  }
+  if published:
+    axis.plot(*zip(*sorted(published), strict=True), **_PUBLISHED)
+    axis.plot([], [], label="published", **_PUBLISHED)
+  axis.set_xscale("log")
+  costs = [point.x for point in points] + [x for x, _ in published]
+  if max(costs) < 10 * min(costs):  # a whole decade keeps the ticks legible
+    middle = np.sqrt(max(costs) * min(costs))
+    axis.set_xlim(middle / 4, middle * 4)
+  axis.set_xlabel(x_label)
+  axis.set_ylabel("mIoU (%)")
+  axis.grid(color="0.9", which="both")
+  axis.set_axisbelow(True)
+  axis.set_title(title, fontsize=10)
+  axis.legend(
+    loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False
+  )
+  canvas.save(figure, path)
+
+
+def draw_class_heat_map(
+  path: str | os.PathLike,
+  title: str,
+  task: str,
+  iou: Mapping[str, Mapping[str, float]],
+) -> None:
+  """Draws IoU by configuration (rows) and class (columns, official colours).
+
+  Args:
+    path: PNG to write.
+    title: what is shown.
+    task: id of the label task; gives order and colours of the classes.
+    iou: percent, by configuration and class; a class that does not occur is
+      missing and stays white.
+  """
+  shown = set().union(*iou.values())
+  classes = [c for c in labels.TASKS[task].classes if c.name in shown]
+  table = np.array(
+    [[row.get(c.name, np.nan) for c in classes] for row in iou.values()]
+  )
+  figure, axis = plt.subplots(
+    figsize=(2.2 + 0.46 * len(classes), 1.9 + 0.36 * len(iou))
+  )
+  image = axis.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+  axis.set_yticks(range(len(iou)), [_wrap(name) for name in iou], fontsize=7)
+  axis.set_xticks(
+    range(len(classes)),
+    [c.name for c in classes],
+    rotation=45,
+    ha="right",
+    rotation_mode="anchor",
+    fontsize=7,
+  )
+  axis.tick_params(axis="x", length=0, pad=12)
+  for column, c in enumerate(classes):
+    axis.plot(
+      column,
+      -0.09 * 3 / len(iou) if len(iou) > 3 else -0.09,
+      "s",
+      transform=axis.get_xaxis_transform(),
+      clip_on=False,
+      color=c.colour,
+      markeredgecolor="0.5",
+      ms=8,
+    )
+  _write_values(axis, table)
+  axis.set_title(title, fontsize=10)
+  figure.colorbar(image, ax=axis, fraction=0.03, pad=0.02, label="IoU (%)")
+  canvas.save(figure, path)
+
+
+def _write_values(axis: Any, table: Float[np.ndarray, "r c"]) -> None:
+  for row, column in np.argwhere(np.isfinite(table)):
+    value = table[row, column]
+    axis.text(
+      column,
+      row,
+      f"{value:.0f}",
+      ha="center",
+      va="center",
+      fontsize=7,
+      color="black" if value > 60 else "white",
+    )
+
+
+def draw_curves(
+  path: str | os.PathLike,
+  title: str,
+  panels: Mapping[str, Mapping[str, Sequence[Sequence[tuple[int, float]]]]],
+) -> None:
+  """Draws learning curves: single runs thin, their mean thick.
+
+  Args:
+    path: PNG to write.
+    title: what is shown.
+    panels: by label of the vertical axis and configuration, for each run the
+      (step, value) pairs.
+  """
+  figure, axes = plt.subplots(
+    1, len(panels), figsize=(5.2 * len(panels), 3.8), squeeze=False
+  )
+  colours = _colours(list(next(iter(panels.values()))))
+  for axis, (label, curves) in zip(axes[0], panels.items(), strict=True):
+    for name, runs in curves.items():
+      for run in runs:
+        axis.plot(
+          *zip(*run, strict=True), color=colours[name], lw=0.6, alpha=0.5
+        )
+      mean = _mean_curve(runs)
+      if mean:
+        axis.plot(
+          *zip(*mean, strict=True), color=colours[name], label=_wrap(name)
+        )
+    axis.set_xlabel("step")
+    axis.set_ylabel(label)
+    axis.grid(color="0.9")
+  handles = [
+    axes[0][0].plot([], [], color=colours[name], label=_wrap(name))[0]
+    for name in next(iter(panels.values()))
+  ]
+  axes[0][-1].legend(
+    handles=handles,
+    loc="upper left",
+    bbox_to_anchor=(1.01, 1.0),
+    fontsize=8,
+    frameon=False,
+  )
+  figure.suptitle(title, fontsize=10)
+  figure.tight_layout()
+  canvas.save(figure, path)
+
+
+def _mean_curve(
+  runs: Sequence[Sequence[tuple[int, float]]],
+) -> list[tuple[int, float]]:
+  """The mean at the steps that all runs have."""
+  tables = [dict(run) for run in runs if run]
+  if not tables:
+    return []
+  steps = sorted(set.intersection(*(set(table) for table in tables)))
+  return [
+    (step, float(np.mean([table[step] for table in tables]))) for step in steps
+  ]
+
+
+def draw_subsets(
+  path: str | os.PathLike,
+  title: str,
+  modalities: Sequence[str],
+  rows: Sequence[SubsetRow],
+) -> None:
+  """Draws scores by subset: dots say which modalities were there.
+
+  Args:
+    path: PNG to write.
+    title: what is shown.
+    modalities: columns of dots.
+    rows: from top to bottom.
+  """
+  names = list(dict.fromkeys(name for row in rows for name in row.scores))
+  colours = _colours(names)
+  step = 0.26 + 0.09 * (len(names) - 1)
+  figure, (dots, bars) = plt.subplots(
+    1,
+    2,
+    sharey=True,
+    figsize=(4.6 + 0.4 * len(modalities), 1.6 + step * len(rows)),
+    width_ratios=(0.4 * len(modalities), 4.6),
+  )
+  _draw_dots(dots, modalities, rows)
+  thickness = 0.8 / len(names)
+  for number, name in enumerate(names):
+    shown = [
+      (i, *r.scores[name]) for i, r in enumerate(rows) if name in r.scores
+    ]
+    places = [
+      i + (number - (len(names) - 1) / 2) * thickness for i, *_ in shown
+    ]
+    bars.barh(
+      places,
+      [score for _, score, _ in shown],
+      thickness,
+      xerr=[half or 0.0 for *_, half in shown],
+      color=colours[name],
+      error_kw=dict(lw=0.8, capsize=1.5),
+      label=_wrap(name),
+    )
+  bars.set_xlim(left=0)
+  bars.set_xlabel("mIoU (%)")
+  bars.grid(axis="x", color="0.9")
+  bars.set_axisbelow(True)
+  bars.tick_params(axis="y", left=False)
+  bars.set_title(title, fontsize=10)
+  if len(names) > 1:
+    bars.legend(
+      loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False
+    )
+  figure.subplots_adjust(wspace=0.03)
+  canvas.save(figure, path)
+
+
+def _draw_dots(
+  axis: Any, modalities: Sequence[str], rows: Sequence[SubsetRow]
+) -> None:
+  """Filled where a modality was there, and joined by a line."""
+  for number, row in enumerate(rows):
+    there = [i for i, name in enumerate(modalities) if name in row.modalities]
+    axis.plot(range(len(modalities)), [number] * len(modalities), "o", c="0.87")
+    axis.plot(there, [number] * len(there), "o-", c="0.15", lw=1.5)
+  axis.set_xlim(-0.6, len(modalities) - 0.4)
+  axis.set_ylim(len(rows) - 0.4, -0.6)
+  axis.set_yticks([])
+  axis.set_xticks(
+    range(len(modalities)),
+    modalities,
+    rotation=45,
+    ha="right",
+    rotation_mode="anchor",
+    fontsize=7,
+  )
+  axis.tick_params(axis="x", length=0)
+  for side in axis.spines.values():
+    side.set_visible(False)

@@ -1,0 +1,180 @@
+"""Runs that differ in nothing but their seed, and what to call them."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flairhub_jax.errors import InputError
+from flairhub_jax.studies import runs
+
+# Fields that a run of one task may have otherwise than the run of several
+# tasks it is compared with.
+_FIELDS_OF_TASKS = ("data.tasks", "train.best_metric", "labels.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configuration:
+  """The finished runs of one configuration.
+
+  Attributes:
+    name: short, unlike those of the others in the report.
+    fields: what makes it this configuration, by dotted name.
+    runs: finished ones, by seed.
+  """
+
+  name: str
+  fields: Mapping[str, Any]
+  runs: Mapping[int, runs.Run]
+
+  @property
+  def config(self) -> Any:
+    """The whole configuration of one of its runs."""
+    return next(iter(self.runs.values())).config
+
+  @property
+  def tasks(self) -> tuple[str, ...]:
+    """Ids of its label tasks."""
+    return tuple(self.config.data.tasks)
+
+  def score(self, task: str, name: str) -> dict[int, float]:
+    """One score of `metrics.AVERAGES` on a task by seed, in percent."""
+    return {
+      seed: run.scores["tasks"][task][name] for seed, run in self.runs.items()
+    }
+
+  def classes(self, task: str) -> dict[str, dict[int, float]]:
+    """IoU by class that occurs and seed, in percent."""
+    result = {}
+    for seed, run in self.runs.items():
+      for name, row in run.scores["tasks"][task]["classes"].items():
+        if row["pixels"]:
+          result.setdefault(name, {})[seed] = row["iou"]
+    return result
+
+
+def group(
+  found: Sequence[runs.Run], baseline: str | None = None
+) -> list[Configuration]:
+  """Groups the finished runs by configuration.
+
+  Args:
+    found: runs in any state.
+    baseline: name of the configuration to come first; None: the order of the
+      runs.
+
+  Raises:
+    InputError: no run is finished, or none is called `baseline`.
+  """
+  members = {}
+  for run in found:
+    if run.is_finished:
+      fields = runs.relevant_fields(run.config)
+      key = json.dumps(fields, sort_keys=True)
+      members.setdefault(key, (fields, []))[1].append(run)
+  if not members:
+    raise InputError(
+      "--runs",
+      "at least one finished run with scores",
+      "; ".join(f"{run.folder.name} {run.state}" for run in found),
+    )
+  names = _names([group for group in members.values()])
+  result = [
+    Configuration(
+      name=name,
+      fields=fields,
+      runs={run.seed: run for run in sorted(group, key=lambda run: run.seed)},
+    )
+    for name, (fields, group) in zip(names, members.values(), strict=True)
+  ]
+  if baseline is not None and baseline not in names:
+    raise InputError("--baseline", f"one of {', '.join(names)}", baseline)
+  # Sorting keeps the order of the others.
+  return sorted(result, key=lambda row: row.name != (baseline or names[0]))
+
+
+def _names(groups: Sequence[tuple[Mapping[str, Any], list[runs.Run]]]):
+  """Names of folders where each configuration has its own, else its fields."""
+  parents = [{run.folder.parent for run in group} for _, group in groups]
+  names = [next(iter(folders)).name for folders in parents]
+  if len(set(names)) == len(names) and all(len(f) == 1 for f in parents):
+    if len(names) > 1 or len(groups[0][1]) > 1:
+      return names
+  if len(groups) == 1:
+    return [groups[0][1][0].folder.name]
+  fields = [fields for fields, _ in groups]
+  chosen = _distinguishing(fields)
+  return [", ".join(_spell(chosen, row)) for row in fields]
+
+
+def differing_fields(fields: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Names of fields that are not the same everywhere, in order."""
+  names = dict.fromkeys(name for row in fields for name in row)
+  return [
+    name
+    for name in names
+    if any(row.get(name) != fields[0].get(name) for row in fields)
+  ]
+
+
+def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The first differing fields that together tell all configurations apart.
+
+  Fields that only some have come last: they follow from others.
+  """
+  differing = differing_fields(fields)
+  differing.sort(key=lambda name: not all(name in row for row in fields))
+  chosen, parts = [], 1
+  for name in differing:
+    tried = {
+      json.dumps([row.get(field) for field in (*chosen, name)])
+      for row in fields
+    }
+    if len(tried) > parts:
+      chosen.append(name)
+      parts = len(tried)
+  return chosen
+
+
+def _spell(names: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
+  """`name=value` each; brothers of one value share `parent=value`."""
+  brothers = {}
+  for name in names:
+    brothers.setdefault(name.rpartition(".")[0], []).append(name)
+  words = []
+  for parent, members in brothers.items():
+    values = [spell_value(fields.get(name)) for name in members]
+    if len(members) > 1 and len(set(values)) == 1:
+      words.append(f"{parent}={values[0]}")
+    else:
+      words += [
+        f"{name}={value}" for name, value in zip(members, values, strict=True)
+      ]
+  return words
+
+
+def spell_value(value: Any) -> str:
+  """Writes a value of a field in a line; lists joined by +."""
+  if isinstance(value, list):
+    return "+".join(map(str, value)) or "none"
+  return "none" if value in (None, "") else str(value)
+
+
+def single_task_of(
+  multiple: Configuration, task: str, among: Sequence[Configuration]
+) -> Configuration | None:
+  """Finds the configuration that trains on `task` alone, all else equal."""
+  for candidate in among:
+    if candidate.tasks == (task,) and _apart_from_tasks(
+      candidate
+    ) == _apart_from_tasks(multiple):
+      return candidate
+  return None
+
+
+def _apart_from_tasks(row: Configuration) -> dict[str, Any]:
+  return {
+    name: value
+    for name, value in row.fields.items()
+    if not name.startswith(_FIELDS_OF_TASKS)
+  }

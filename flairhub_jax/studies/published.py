@@ -1,0 +1,94 @@
+"""The scores IGN published, for the report's column beside reproduced ones.
+
+Source: README of the reference (github.com/IGNF/FLAIR-HUB) and arXiv
+2506.07080: test split of FLAIR-HUB, Swin-B 384 with UPerNet, or U-TAE where
+there are Sentinel series only.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+SOURCE = (
+  "IGN, README of FLAIR-HUB (arXiv 2506.07080): full test split, one run each, "
+  "Swin-B 384 with UPerNet, or U-TAE where there are Sentinel series only"
+)
+
+_LAND_COVER, _CROPS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
+_AERIAL, _HISTORICAL = ("AERIAL_RGBI",), ("AERIAL-RLT_PAN",)
+_DEM, _SPOT, _S2 = ("DEM_ELEV",), ("SPOT_RGBI",), ("SENTINEL2_TS",)
+_S1 = ("SENTINEL1-ASC_TS", "SENTINEL1-DESC_TS")
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedScore:
+  """One published experiment.
+
+  Attributes:
+    task: id of the label task.
+    modalities: ids of the inputs.
+    parameters: millions, without the layers of fusion.
+    overall_accuracy: percent.
+    miou: percent.
+  """
+
+  task: str
+  modalities: tuple[str, ...]
+  parameters: float
+  overall_accuracy: float
+  miou: float
+
+
+def _land_cover(modalities, parameters, overall_accuracy, miou):
+  return PublishedScore(
+    _LAND_COVER, modalities, parameters, overall_accuracy, miou
+  )
+
+
+def _crops(modalities, parameters, overall_accuracy, miou):
+  return PublishedScore(_CROPS, modalities, parameters, overall_accuracy, miou)
+
+
+_ALL = _AERIAL + _HISTORICAL + _DEM + _SPOT + _S2 + _S1
+
+SCORES: Mapping[str, PublishedScore] = {
+  "LC-A": _land_cover(_AERIAL, 89.4, 77.5, 64.1),
+  "LC-B": _land_cover(_AERIAL + _DEM, 181.4, 78.1, 65.1),
+  "LC-C": _land_cover(_AERIAL + _DEM + _SPOT, 270.6, 78.2, 65.2),
+  "LC-D": _land_cover(_AERIAL + _S2, 93.9, 77.6, 64.7),
+  "LC-E": _land_cover(_AERIAL + _S1, 95.8, 77.7, 64.5),
+  "LC-F": _land_cover(_AERIAL + _S2 + _S1, 97.7, 77.7, 64.9),
+  "LC-G": _land_cover(_S2, 0.9, 57.8, 34.2),
+  "LC-H": _land_cover(_S1, 1.8, 54.5, 28.2),
+  "LC-I": _land_cover(_SPOT, 89.2, 64.1, 43.5),
+  "LC-J": _land_cover(_DEM, 89.4, 67.4, 51.2),
+  "LC-K": _land_cover(_AERIAL + _HISTORICAL, 181.4, 77.6, 64.3),
+  "LC-L": _land_cover(_AERIAL + _DEM + _SPOT + _S2 + _S1, 276.4, 78.2, 65.8),
+  "LC-ALL": _land_cover(_ALL, 365.8, 78.2, 65.6),
+  "LPIS-A": _crops(_AERIAL, 89.4, 86.6, 24.4),
+  "LPIS-B": _crops(_AERIAL + _SPOT, 181.2, 87.1, 26.1),
+  "LPIS-C": _crops(_AERIAL + _S2, 93.9, 87.5, 29.8),
+  "LPIS-D": _crops(_AERIAL + _S2 + _S1, 97.7, 88.0, 36.1),
+  "LPIS-E": _crops(_AERIAL + _SPOT + _S2, 183.1, 87.6, 30.3),
+  "LPIS-F": _crops(_S2, 0.9, 85.3, 23.8),
+  "LPIS-G": _crops(_S1, 1.8, 84.5, 18.1),
+  "LPIS-H": _crops(_S2 + _S1, 2.8, 84.9, 23.8),
+  "LPIS-I": _crops(_SPOT + _S2 + _S1, 97.5, 87.2, 39.2),
+  "LPIS-J": _crops(_AERIAL + _SPOT + _S2 + _S1, 186.9, 88.0, 35.4),
+  "LPIS-K": _crops(_SPOT, 89.2, 84.5, 15.1),
+}
+
+
+def find(
+  modalities: Sequence[str], tasks: Sequence[str]
+) -> tuple[str, PublishedScore] | None:
+  """Finds the experiment of these inputs and of this one task.
+
+  Returns:
+    Its id and its scores; None where none was published.
+  """
+  for name, score in SCORES.items():
+    if set(score.modalities) == set(modalities) and tuple(tasks) == (
+      score.task,
+    ):
+      return name, score
+  return None

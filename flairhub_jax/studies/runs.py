@@ -1,0 +1,239 @@
+"""Run directories as they are: what was trained, how far, what it scored."""
+
+import dataclasses
+import glob
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flairhub_jax import configuration, run_directory
+from flairhub_jax.errors import InputError
+from flairhub_jax.modalities import MODALITIES
+
+FINISHED = "finished"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """One run directory.
+
+  Attributes:
+    folder: where it lies.
+    config: its resolved configuration.
+    records: lines of `metrics.jsonl`.
+    scores: of `results/<split>/scores.json`; None before `evaluate`.
+    subsets: of `results/<split>/subsets.json`, where that was asked for.
+    state: `FINISHED`, or in words what it lacks to be averaged.
+  """
+
+  folder: pathlib.Path
+  config: Any
+  records: Sequence[Mapping[str, Any]]
+  scores: Mapping[str, Any] | None
+  subsets: Mapping[str, Any] | None
+  state: str
+
+  @property
+  def seed(self) -> int:
+    """What its randomness started from."""
+    return self.config.seed
+
+  @property
+  def is_finished(self) -> bool:
+    """Whether its scores may be averaged."""
+    return self.state == FINISHED
+
+
+def find_runs(patterns: Sequence[str], split: str) -> list[Run]:
+  """Reads all run directories that the patterns match, or that lie below.
+
+  Args:
+    patterns: globs; folders of `<configuration>/<seed>` are entered.
+    split: whose results are read.
+
+  Returns:
+    The runs in order of their folders, numbers within names as numbers.
+
+  Raises:
+    InputError: there is no run, a file of one cannot be read, or they do not
+      belong to one data set.
+  """
+  matches = {
+    pathlib.Path(match).absolute()
+    for pattern in patterns
+    for match in glob.glob(pattern)
+  }
+  folders = set()
+  for match in matches:
+    if (match / "config.json").is_file():
+      folders.add(match)
+    elif match.is_dir():
+      folders |= {path.parent for path in match.glob("*/config.json")}
+  if not folders:
+    raise InputError(
+      "--runs", "a pattern that matches run directories", " ".join(patterns)
+    )
+  runs = [read_run(folder, split) for folder in sorted(folders, key=_natural)]
+  _check_data(runs)
+  return _without_repetitions(runs)
+
+
+def _natural(path: pathlib.Path) -> list[Any]:
+  return [
+    [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    for parts in (re.split(r"(\d+)", name) for name in path.parts)
+  ]
+
+
+def read_run(folder: pathlib.Path, split: str) -> Run:
+  """Reads what a run has left so far.
+
+  Raises:
+    InputError: a file is none that training or evaluation writes.
+  """
+  run, config = run_directory.open_run(folder)
+  records = run_directory.read_records(run.metrics)
+  scores = _read_results(run.results(split) / "scores.json", "tasks")
+  subsets = _read_results(run.results(split) / "subsets.json", "subsets")
+  state = _state(config, records, scores, split, is_own=not run.origin.exists())
+  return Run(
+    folder=run.path,
+    config=config,
+    records=records,
+    scores=scores,
+    subsets=subsets,
+    state=state,
+  )
+
+
+def _read_results(path: pathlib.Path, field: str) -> dict[str, Any] | None:
+  if not path.exists():
+    return None
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except ValueError as error:
+    raise InputError(path, "results of `evaluate` in JSON", error) from error
+  if not isinstance(content, dict) or not content.get(field):
+    raise InputError(path, f"results of `evaluate` with {field!r}", "none")
+  return content
+
+
+def _state(config, records, scores, split, *, is_own: bool) -> str:
+  """What a run lacks; imported weights were trained elsewhere."""
+  if is_own:
+    steps = [r["step"] for r in records if r["kind"] == "train"]
+    last, num_steps = max(steps, default=0), config.train.num_steps
+    if last < num_steps:
+      return f"unfinished: step {last} of {num_steps}"
+  if scores is None:
+    return f"not evaluated on {split}"
+  validations = {
+    r["step"]: r[config.train.best_metric]
+    for r in records
+    if r["kind"] == "valid"
+  }
+  step = scores["step"]
+  best = max(validations, key=validations.get, default=step)
+  if step in validations and validations[step] < validations[best]:
+    return f"evaluated at step {step}, before its best step {best}"
+  return FINISHED
+
+
+def _check_data(runs: Sequence[Run]) -> None:
+  """Refuses runs whose scores are not of one data set.
+
+  What a run was trained on and what it was evaluated on are compared each by
+  itself: weights from elsewhere name no training data.
+  """
+  of_training = [(run, run.config.data.fingerprint) for run in runs]
+  of_scores = [
+    (run, results["data"])
+    for run in runs
+    for results in (run.scores, run.subsets)
+    if results is not None
+  ]
+  for expected, pairs in (
+    ("training on the data of", of_training),
+    ("scores on the data of", of_scores),
+  ):
+    pairs = [(run, data) for run, data in pairs if data]
+    for run, data in pairs[1:]:
+      first, first_data = pairs[0]
+      if data != first_data:
+        raise InputError(
+          run.folder,
+          f"{expected} {first.folder} ({first_data[:12]})",
+          f"others ({data[:12]})",
+        )
+
+
+def _without_repetitions(runs: Sequence[Run]) -> list[Run]:
+  """Marks all but the first finished run of a configuration and seed.
+
+  They give the same numbers; averaged, they would feign certainty.
+  """
+  seen, result = {}, []
+  for run in runs:
+    if run.is_finished:
+      key = json.dumps([run.seed, relevant_fields(run.config)])
+      first = seen.setdefault(key, run)
+      if first is not run:
+        state = f"repeats {first.folder.parent.name}/{first.folder.name}"
+        run = dataclasses.replace(run, state=state)
+    result.append(run)
+  return result
+
+
+# Where data lie, how fast they are read and how often a run reports does not
+# change what is learned; the number of steps follows from that of epochs.
+_FREE_FIELDS = (
+  "seed",
+  "data.path",
+  "data.fingerprint",
+  "data.num_workers",
+  "train.log_every",
+  "train.save_every",
+  "train.num_epochs",
+)
+
+
+def relevant_fields(config: Any) -> dict[str, Any]:
+  """Returns what makes two runs runs of one configuration, by dotted name.
+
+  Left out: the seed, what changes nothing, and the fields of modalities,
+  tasks and parts of the network that the run does not have.
+  """
+  flat = _flatten(json.loads(configuration.to_json(config)))
+  modalities, tasks = config.data.modalities, config.data.tasks
+  has_series = any(MODALITIES[name].is_series for name in modalities)
+  result = {}
+  for name, value in flat.items():
+    words = name.split(".")
+    if name in _FREE_FIELDS:
+      continue
+    if words[0] == "inputs" and words[1] not in modalities:
+      continue
+    if words[0] == "labels" and words[1] not in tasks:
+      continue
+    if words[0] == "fusion":
+      if len(modalities) == 1:
+        continue
+      if words[-1] in MODALITIES and words[-1] not in modalities:
+        continue
+    if words[:2] == ["model", "utae"] and not has_series:
+      continue
+    if name == "auxiliary_weight" and not config.model.auxiliary:
+      continue
+    result[name] = value
+  return result
+
+
+def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+  if not isinstance(node, dict) or not node:
+    return {prefix: node}
+  flat = {}
+  for key, value in node.items():
+    flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+  return flat
