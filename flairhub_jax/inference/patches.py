@@ -136,11 +136,14 @@ class SplitRunner:
     patches: Sequence[int] | None = None,
     start_batch: int = 0,
     verb: str = "evaluate",
+    step: PredictStep | None = None,
   ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields (host batch, device results) in order, with a progress bar.
 
     The device works on a batch while the caller handles the one before.
+    `step`: another one than `make_predict_step`'s.
     """
+    step = step or self._step
     patches = range(len(self._reader)) if patches is None else patches
     batches = pipeline.evaluation_batches(
       self._reader,
@@ -161,7 +164,7 @@ class SplitRunner:
     before = None
     with progress, contextlib.closing(batches):
       for batch in batches:
-        results = self._step(variables, mesh.place_batch(batch, self._devices))
+        results = step(variables, mesh.place_batch(batch, self._devices))
         if before is not None:
           yield before
           progress.update()
@@ -171,19 +174,24 @@ class SplitRunner:
         progress.update()
 
   def confusion(
-    self, variables: Any, memory: PartialConfusion | None = None
+    self,
+    variables: Any,
+    memory: PartialConfusion | None = None,
+    *,
+    step: PredictStep | None = None,
   ) -> dict[str, np.ndarray]:
     """Sums the confusion matrices over the split.
 
     Args:
       variables: weights of the network.
       memory: where a long evaluation is kept while it runs, to continue it.
+      step: see `run`.
 
     Returns:
-      Int64 [k k] by task.
+      Int64 [k k] by task, or by whatever `step` names them.
     """
     done, total = memory.load() if memory else (0, {})
-    for _, results in self.run(variables, start_batch=done):
+    for _, results in self.run(variables, start_batch=done, step=step):
       for task, matrix in results["confusion"].items():
         total[task] = total.get(task, 0) + np.asarray(matrix, np.int64)
       done += 1

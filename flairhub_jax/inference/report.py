@@ -92,6 +92,26 @@ def write_results(
   return scores
 
 
+def write_subsets(
+  folder: pathlib.Path,
+  confusion: Mapping[tuple[str, ...], Mapping[str, np.ndarray]],
+  scored: Mapping[str, np.ndarray],
+  origin: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+  """Writes subsets.json: scores by subset of modalities; returns its rows."""
+  rows = []
+  for subset, matrices in confusion.items():
+    scores = scores_as_json(matrices, scored)
+    for values in scores.values():
+      # The whole set's are in scores.json; of others the scores say enough.
+      del values["confusion"], values["majority"]
+    rows.append({"modalities": list(subset), "tasks": scores})
+  text = json.dumps({**origin, "subsets": rows}, indent=1) + "\n"
+  folder.mkdir(parents=True, exist_ok=True)
+  atomic.write_text(folder / "subsets.json", text)
+  return rows
+
+
 def draw_maps(
   path: pathlib.Path,
   dataset: records.Dataset,

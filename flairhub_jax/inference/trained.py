@@ -22,6 +22,7 @@ class TrainedNetwork:
     run: the run directory.
     config: its configuration.
     dataset: the data at hand, which need not be those it was trained on.
+    model: the network.
     runner: the network over one split.
     variables: weights of the best checkpoint.
     origin: run, step, data and split, to be kept with what comes out.
@@ -30,6 +31,7 @@ class TrainedNetwork:
   run: run_directory.RunDirectory
   config: Any
   dataset: records.Dataset
+  model: Any
   runner: patches.SplitRunner
   variables: Any
   origin: dict[str, Any]
@@ -80,7 +82,7 @@ def load(
     "data": dataset.fingerprint,
     "split": split,
   }
-  return TrainedNetwork(run, config, dataset, runner, variables, origin)
+  return TrainedNetwork(run, config, dataset, model, runner, variables, origin)
 
 
 def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:

@@ -1,0 +1,77 @@
+"""One network on every subset of its modalities."""
+
+import jax
+import numpy as np
+import pytest
+
+from flairhub_jax.data import pipeline, records
+from flairhub_jax.inference import patches, subsets
+from flairhub_jax.models import build, initialise
+from tests import tiny
+
+
+def test_subsets_are_listed_largest_first():
+  assert subsets.subsets_of(("a", "b", "c")) == (
+    ("a", "b", "c"),
+    ("a", "b"),
+    ("a", "c"),
+    ("b", "c"),
+    ("a",),
+    ("b",),
+    ("c",),
+  )
+
+
+@pytest.fixture(scope="module")
+def scored(converted):
+  """A drawn network over the test split, with and without what it reads."""
+  config = tiny.get_config()
+  config.data.path = str(converted)
+  config.fusion.kind = "mid_mean"
+  dataset = records.load_dataset(converted)
+  model = build.build_segmenter(config, output_size=dataset.output_size)
+  runner = patches.SplitRunner(model, dataset, "test", config)
+  variables = initialise.init_variables(model, runner.example_batch(), seed=3)
+  found = subsets.confusion_by_subset(runner, model, variables)
+  return config, dataset, model, runner, variables, found
+
+
+def test_the_whole_set_scores_as_without_subsets(scored):
+  *_, runner, variables, found = scored
+  expected = runner.confusion(variables)
+  whole = found["AERIAL_RGBI", "SENTINEL2_TS"]
+  assert whole.keys() == expected.keys()
+  for task, matrix in expected.items():
+    np.testing.assert_array_equal(whole[task], matrix)
+
+
+def test_a_subset_scores_as_data_that_lack_the_rest(scored):
+  config, dataset, model, _, variables, found = scored
+  reading = pipeline.build_reading(config)
+  reader = pipeline.PatchReader(dataset, "test", reading)
+  batch = pipeline.example_batch(reader, reading)
+  forward = jax.jit(model.apply)
+  total = {task: 0 for task in config.data.tasks}
+  for index in range(len(reader)):
+    (batch,) = pipeline.evaluation_batches(
+      reader, reading, batch_size=1, patches=[index]
+    )
+    batch["present"]["AERIAL_RGBI"] = np.array([False])
+    batch["inputs"]["AERIAL_RGBI"] = np.zeros_like(
+      batch["inputs"]["AERIAL_RGBI"]
+    )
+    logits = forward(variables, batch)["logits"]
+    for task, truth in batch["labels"].items():
+      classes = np.asarray(logits[task]).argmax(-1)
+      number = logits[task].shape[-1]
+      pairs = truth.astype(int)[truth < number] * number
+      pairs += classes[truth < number]
+      counts = np.bincount(pairs.ravel(), minlength=number**2)
+      total[task] = total[task] + counts.reshape(number, number)
+  for task, matrix in total.items():
+    assert matrix.sum() > 0
+    alone = found[("SENTINEL2_TS",)][task]
+    # One pixel in a thousand may tie.
+    assert np.abs(alone - matrix).sum() <= 2e-3 * matrix.sum()
+    whole = found["AERIAL_RGBI", "SENTINEL2_TS"][task]
+    assert np.abs(whole - matrix).sum() > 0.05 * matrix.sum()
