@@ -3,7 +3,8 @@
 import argparse
 
 from flairhub_jax import mesh
-from flairhub_jax.inference import patches, report, subsets, trained
+from flairhub_jax.data import pipeline
+from flairhub_jax.inference import patches, report, subsets, trained, usage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,10 +41,16 @@ def run(args: argparse.Namespace) -> int:
     confusion = network.runner.confusion(network.variables, memory)
   scores = report.write_results(folder, confusion, scored, network.origin)
   num_patches = network.dataset.splits[args.split].num_patches
-  maps = network.runner.maps(
-    network.variables, report.chosen_patches(num_patches)
-  )
+  shown = report.chosen_patches(num_patches)
+  maps = network.runner.maps(network.variables, shown)
   report.draw_maps(folder / "maps.png", network.dataset, args.split, maps)
+  weights = usage.measure(
+    network.runner, network.model, network.variables, shown
+  )
+  if weights is not None:
+    table = pipeline.PatchTable(network.dataset, args.split)
+    titles = {index: table[index]["patch_id"] for index in shown}
+    usage.write(folder, weights, titles, network.origin)
   memory.remove()
   print(report.format_table(scores, f"{args.split}, {num_patches} patches"))
   if rows:

@@ -10,6 +10,7 @@ from flairhub_jax.figures.comparison import (
   draw_subsets,
 )
 from flairhub_jax.figures.maps import composite, draw_confusion, draw_patches
+from flairhub_jax.figures.usage import draw_usage, draw_weight_maps
 
 __all__ = [
   "Point",
@@ -22,4 +23,6 @@ __all__ = [
   "draw_points",
   "draw_scores",
   "draw_subsets",
+  "draw_usage",
+  "draw_weight_maps",
 ]

@@ -99,12 +99,16 @@ FUSIONS: Mapping[str, Strategy] = {
     has_unused_fusion=True,
   ),
   "mid_mean": Strategy(fuse_maps=fusion.MidMean, mix_logits=late.MeanLogits),
-  "mid_gated": Strategy(fuse_maps=fusion.MidGated, mix_logits=late.GatedLogits),
+  "mid_gated": Strategy(
+    fuse_maps=fusion.MidGated, mix_logits=late.GatedLogits, has_weights=True
+  ),
   "mid_attention": Strategy(
-    fuse_maps=fusion.MidAttention, mix_logits=late.GatedLogits
+    fuse_maps=fusion.MidAttention,
+    mix_logits=late.GatedLogits,
+    has_weights=True,
   ),
   "late_mean": Strategy(mix_logits=late.MeanLogits),
-  "late_gated": Strategy(mix_logits=late.GatedLogits),
+  "late_gated": Strategy(mix_logits=late.GatedLogits, has_weights=True),
 }
 
 _NORMALISATIONS = ("custom", "scaling", "without")

@@ -22,6 +22,8 @@ class Strategy:
       None: each modality has decoders of its own.
     mix_logits: makes the module that joins logits, where each modality, or
       each series of a network without images, has its own.
+    has_weights: whether it tells how much each modality counts
+      (`fusion.tell_usage`).
     has_unused_fusion: whether a network without images keeps the parameters
       that the reference's files have.
   """
@@ -29,6 +31,7 @@ class Strategy:
   is_early: bool = False
   fuse_maps: Callable[..., nn.Module] | None = None
   mix_logits: Callable[..., nn.Module] | None = None
+  has_weights: bool = False
   has_unused_fusion: bool = False
 
 

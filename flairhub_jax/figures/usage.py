@@ -1,0 +1,98 @@
+"""Pictures of the weights that a fusion gives each modality."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import pyplot as plt
+
+from flairhub_jax import labels
+from flairhub_jax.figures import canvas
+
+# One sequential scale for shares, the same in all pictures.
+_COLOURS = "viridis"
+
+
+def draw_usage(
+  path: str | os.PathLike,
+  usage: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
+  modalities: Sequence[str],
+) -> None:
+  """Draws mean weights: a column of tables per level, a row per task.
+
+  Args:
+    path: PNG to write.
+    usage: level -> task -> class -> modality -> mean weight.
+    modalities: order of the columns.
+  """
+  tasks = list(next(iter(usage.values())))
+  heights = [
+    max(len(by_task[task]) for by_task in usage.values()) for task in tasks
+  ]
+  figure, grid = plt.subplots(
+    len(tasks),
+    len(usage),
+    figsize=(2.2 + 2.3 * len(usage), 1.6 + 0.28 * sum(heights)),
+    height_ratios=[max(1, height) for height in heights],
+    squeeze=False,
+    layout="constrained",
+  )
+  for column, (level, by_task) in enumerate(usage.items()):
+    for axis, task in zip(grid[:, column], tasks, strict=True):
+      rows = by_task[task]
+      table = np.array([[row[m] for m in modalities] for row in rows.values()])
+      picture = axis.imshow(table, vmin=0, vmax=1, cmap=_COLOURS, aspect="auto")
+      for (i, j), value in np.ndenumerate(table):
+        shade = "black" if value > 0.6 else "white"
+        axis.text(
+          j,
+          i,
+          f"{value:.2f}",
+          ha="center",
+          va="center",
+          color=shade,
+          fontsize=7,
+        )
+      names = list(rows) if column == 0 else []
+      axis.set_yticks(range(len(rows)) if names else [], names, fontsize=8)
+      axis.set_xticks(
+        range(len(modalities)), modalities, rotation=60, ha="right", fontsize=7
+      )
+      axis.set_title(f"{labels.TASKS[task].short_name}\n{level}", fontsize=9)
+  figure.colorbar(picture, ax=grid, label="mean weight", shrink=0.6)
+  figure.suptitle("Weight of each modality by true class and level")
+  canvas.save(figure, path)
+
+
+def draw_weight_maps(
+  path: str | os.PathLike,
+  maps: Mapping[str, Mapping[str, Float[np.ndarray, "n h w"]]],
+  modalities: Sequence[str],
+) -> None:
+  """Draws the weights of the shallowest level, a row per patch.
+
+  Args:
+    path: PNG to write.
+    maps: title of a patch -> level -> weights.
+    modalities: order of the weights.
+  """
+  figure, grid = plt.subplots(
+    len(maps),
+    len(modalities),
+    figsize=(2.2 * len(modalities) + 1.2, 2.3 * len(maps) + 0.4),
+    squeeze=False,
+    layout="constrained",
+  )
+  for axes, (title, levels) in zip(grid, maps.items(), strict=True):
+    level = max(levels, key=lambda name: levels[name].shape[-1])
+    for axis, modality, weights in zip(
+      axes, modalities, levels[level], strict=True
+    ):
+      picture = axis.imshow(weights, vmin=0, vmax=1, cmap=_COLOURS)
+      axis.set_xticks([])
+      axis.set_yticks([])
+      axis.set_title(modality, fontsize=8)
+    axes[0].set_ylabel(f"{title}\n{level}", fontsize=7)
+  figure.colorbar(picture, ax=grid, label="weight", shrink=0.6)
+  canvas.save(figure, path)
