@@ -13,6 +13,7 @@ COMMANDS = {
   "simulate": "write a data set in the published layout",
   "convert": "turn GeoTIFFs into records",
   "train": "train a network, or continue an interrupted run",
+  "sweep": "train and evaluate many runs, here or on SLURM",
   "describe": "count parameters, operations and memory of a network",
   "evaluate": "score a run on a split",
   "predict": "write a georeferenced class map per patch",
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   args, rest = parser.parse_known_args(argv)
   args.overrides = [word for word in rest if word.startswith("--config.")]
   surplus = [word for word in rest if word not in args.overrides]
-  if surplus or (args.overrides and args.command not in ("train", "describe")):
+  takes_overrides = args.command in ("train", "sweep", "describe")
+  if surplus or (args.overrides and not takes_overrides):
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
   try:
     return module.run(args)

@@ -1,9 +1,10 @@
 """Configurations: from a Python file and overrides, to JSON and back."""
 
+import importlib.util
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
@@ -15,6 +16,17 @@ from flairhub_jax.errors import InputError
 # Published ids hold a hyphen, which the override syntax takes for a minus.
 _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
 
+# What Python raises where the file of a sweep is at fault.
+_FAULTS_OF_A_FILE = (
+  AttributeError,
+  ImportError,
+  LookupError,
+  NameError,
+  SyntaxError,
+  TypeError,
+  ValueError,
+)
+
 
 def load_config_file(
   path: str, overrides: Sequence[str] = ()
@@ -22,7 +34,8 @@ def load_config_file(
   """Runs `get_config` of a Python file and applies overrides.
 
   Args:
-    path: `FILE.py`, or `FILE.py:ARG` where its `get_config` takes an argument.
+    path: `FILE.py`, or `FILE.py:ARG` where its `get_config` takes an argument;
+      or `FILE.json`, a configuration that a run or a sweep wrote.
     overrides: `--config.section.field=value`, any number.
 
   Returns:
@@ -34,22 +47,101 @@ def load_config_file(
   file = path.partition(":")[0]
   if not os.path.isfile(file):
     raise InputError("--config", "a Python file", repr(file))
-  argv = ["flairhub train", f"--config={path}"]
-  argv += [_bracket_hyphens(word) for word in overrides]
+  if file.endswith(".json"):
+    return apply_overrides(load_json(file), overrides, where=file)
+  argv = ["flairhub train", f"--config={path}", *overrides]
+  return _parse(config_flags.DEFINE_config_file, ("config",), argv, file)
+
+
+def apply_overrides(
+  config: ml_collections.ConfigDict,
+  overrides: Sequence[str],
+  *,
+  where: str | os.PathLike,
+) -> ml_collections.ConfigDict:
+  """Applies `--config.section.field=value` to a configuration, and locks it.
+
+  Args:
+    config: changed in place.
+    overrides: any number.
+    where: the file it came from, for complaints.
+
+  Raises:
+    InputError: an unknown or mistyped field.
+  """
+  argv = ["flairhub", *overrides]
+  return _parse(
+    config_flags.DEFINE_config_dict, ("config", config), argv, where
+  )
+
+
+def _parse(
+  define: Callable[..., flags.FlagHolder],
+  definition: tuple[Any, ...],
+  argv: Sequence[str],
+  where: str | os.PathLike,
+) -> ml_collections.ConfigDict:
+  argv = [_bracket_hyphens(word) for word in argv]
   values = flags.FlagValues()
   try:
-    holder = config_flags.DEFINE_config_file(
-      "config", flag_values=values, lock_config=True, sys_argv=argv
+    holder = define(
+      *definition, flag_values=values, lock_config=True, sys_argv=argv
     )
     surplus = values(argv)[1:]
     config = holder.value
   except (flags.Error, AttributeError, KeyError, ValueError) as error:
     raise InputError(
-      file, "fields of this configuration", _one_line(error)
+      where, "fields of this configuration", _one_line(error)
     ) from error
   if surplus:
     raise InputError("command line", "flags only", " ".join(surplus))
   return config
+
+
+def load_runs(
+  path: str, overrides: Sequence[str] = ()
+) -> list[tuple[str, ml_collections.ConfigDict]]:
+  """Runs `get_runs` of a Python file and applies overrides to every run.
+
+  Args:
+    path: `FILE.py`, or `FILE.py:ARG` where its `get_runs` takes an argument.
+    overrides: `--config.section.field=value`, any number.
+
+  Returns:
+    Name and configuration of each run, locked, in the order of the file.
+
+  Raises:
+    InputError: no file, no `get_runs`, a file that Python refuses, or a field
+      that the configurations do not have.
+  """
+  file, colon, argument = path.partition(":")
+  if not os.path.isfile(file):
+    raise InputError("--config", "a Python file", repr(file))
+  spec = importlib.util.spec_from_file_location("sweep_config", file)
+  if spec is None:
+    raise InputError("--config", "a Python file with `get_runs`", repr(file))
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_runs"):
+      raise InputError(file, "`get_runs`", "none")
+    runs = module.get_runs(*([argument] if colon else []))
+    runs = [(name, config) for name, config in runs]
+  except InputError:
+    raise
+  except _FAULTS_OF_A_FILE as error:
+    raise InputError(
+      file,
+      "a sweep that Python reads",
+      f"{type(error).__name__}: {' '.join(str(error).split())}",
+    ) from error
+  for name, config in runs:
+    if not isinstance(config, ml_collections.ConfigDict):
+      raise InputError(f"{file}, {name}", "a ConfigDict", type(config).__name__)
+  return [
+    (name, apply_overrides(config, overrides, where=f"{file}, run {name}"))
+    for name, config in runs
+  ]
 
 
 def _bracket_hyphens(word: str) -> str:
@@ -114,6 +206,31 @@ def differences(
     f" {flat_new.get(name, absent)!r} given"
     for name in sorted(flat_old.keys() | flat_new.keys())
     if flat_old.get(name, absent) != flat_new.get(name, absent)
+  ]
+
+
+def unknown_fields(
+  config: ml_collections.ConfigDict, known: ml_collections.ConfigDict
+) -> list[str]:
+  """Lists the fields of `config` that `known` does not have."""
+  there, here = (
+    _flatten(json.loads(c.to_json_best_effort())) for c in (config, known)
+  )
+  return [f"config.{name}" for name in sorted(there.keys() - here.keys())]
+
+
+def varying_fields(
+  configs: Sequence[ml_collections.ConfigDict],
+) -> list[dict[str, Any]]:
+  """Returns, for each configuration, the fields that are not as in the rest."""
+  flat = [_flatten(json.loads(c.to_json_best_effort())) for c in configs]
+  return [
+    {
+      name: value
+      for name, value in fields.items()
+      if any(name not in other or other[name] != value for other in flat)
+    }
+    for fields in flat
   ]
 
 

@@ -34,6 +34,13 @@ class RunDirectory:
     return self.path / "results" / split
 
 
+def conflicts(old: Any, new: Any) -> list[str]:
+  """Lists the differences by which `new` cannot continue a run of `old`."""
+  free = tuple(f"config.{name}:" for name in _FREE_FIELDS)
+  lines = configuration.differences(old, new)
+  return [line for line in lines if not line.startswith(free)]
+
+
 def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
   """Makes the folder of a new run, or accepts the one this config began.
 
@@ -50,11 +57,7 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
       "imported weights",
     )
   if run.config.exists():
-    lines = configuration.differences(
-      configuration.load_json(run.config), config
-    )
-    free = tuple(f"config.{name}:" for name in _FREE_FIELDS)
-    lines = [line for line in lines if not line.startswith(free)]
+    lines = conflicts(configuration.load_json(run.config), config)
     if lines:
       raise InputError(
         run.path, "a run of this configuration", "; ".join(lines)

@@ -1,0 +1,234 @@
+"""The runs of a sweep: their names, their folders, how far each of them is."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flairhub_jax import atomic, configuration, labels, run_directory
+from flairhub_jax.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*(/[A-Za-z0-9][\w.+-]*)?", re.ASCII)
+
+Runs = Sequence[tuple[str, Any]]
+
+
+class SweepDirectory:
+  """Names the files of a sweep.
+
+  `runs/<name>/` is a run directory like any other. `configs/<name>.json` is
+  the configuration that was planned: what waits in a queue, or is continued
+  tomorrow, does not change when the file of the sweep does. `logs/<name>/`
+  has what the processes of a run printed.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    """Names only; nothing is made or read."""
+    self.path = pathlib.Path(path).absolute()
+    self.lock = self.path / "sweep.lock"
+    self.slurm_jobs = self.path / "slurm_jobs.json"
+    self.compiled = self.path / "compiled"
+
+  def run(self, name: str) -> run_directory.RunDirectory:
+    """The run directory."""
+    return run_directory.RunDirectory(self.path / "runs" / name)
+
+  def config(self, name: str) -> pathlib.Path:
+    """The planned configuration."""
+    return self.path / "configs" / f"{name}.json"
+
+  def logs(self, name: str) -> pathlib.Path:
+    """The folder of what its processes printed."""
+    return self.path / "logs" / name
+
+
+def check_runs(runs: Runs, known: Any, where: object) -> None:
+  """Refuses runs that cannot stand beside each other.
+
+  Args:
+    runs: name and configuration of each.
+    known: a configuration that has every field.
+    where: the file of the sweep, for complaints.
+
+  Raises:
+    InputError: no run; a name that is no folder or comes twice; a field that
+      does not exist; two runs of one configuration.
+  """
+  if not runs:
+    raise InputError(where, "at least one run", "none")
+  names: set[str] = set()
+  for name, config in runs:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+      raise InputError(
+        where, "names of letters, digits and . _ + -, such as a/b", repr(name)
+      )
+    if name in names:
+      raise InputError(where, "a name of its own for each run", f"{name} twice")
+    names.add(name)
+    unknown = configuration.unknown_fields(config, known)
+    if unknown:
+      raise InputError(
+        f"{where}, run {name}", "fields of configs/base.py", ", ".join(unknown)
+      )
+  for name in sorted(names):
+    if name.partition("/")[0] in names - {name}:
+      raise InputError(where, "no run inside another", name)
+  seen: dict[str, str] = {}
+  for name, config in runs:
+    other = seen.setdefault(configuration.to_json(config), name)
+    if other != name:
+      raise InputError(
+        where, "another configuration for each run", f"{other} and {name} alike"
+      )
+
+
+def check_plan(directory: SweepDirectory, runs: Runs) -> None:
+  """Refuses to go on with a run that was planned otherwise.
+
+  Raises:
+    InputError: names the fields.
+  """
+  for name, config in runs:
+    path = directory.config(name)
+    if not path.exists():
+      continue
+    lines = run_directory.conflicts(configuration.load_json(path), config)
+    if lines:
+      raise InputError(path, "the plan of this run", "; ".join(lines))
+
+
+def write_plan(directory: SweepDirectory, runs: Runs) -> None:
+  """Writes the configuration of every run."""
+  for name, config in runs:
+    path = directory.config(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, configuration.to_json(config))
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+  """How far a run is, by what it left on disk.
+
+  Attributes:
+    step: of its latest checkpoint.
+    num_steps: until the end; None before the run has begun.
+    best: the best of its validations, by the metric it chose.
+    scores: mIoU by task on the split, of its present best checkpoint.
+  """
+
+  step: int = 0
+  num_steps: int | None = None
+  best: float | None = None
+  scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def is_trained(self) -> bool:
+    """Whether the last step is done."""
+    return self.num_steps is not None and self.step >= self.num_steps
+
+  @property
+  def state(self) -> str:
+    """`new`, `unfinished`, or `finished`: trained and evaluated."""
+    if self.is_trained and self.scores:
+      return "finished"
+    return "new" if self.num_steps is None else "unfinished"
+
+
+def read_progress(
+  run: run_directory.RunDirectory, split: str, subsets: str | None = None
+) -> Progress:
+  """Reads how far a run is.
+
+  Args:
+    run: its directory, which need not exist.
+    split: on which it is to be evaluated.
+    subsets: the subsets of modalities it is to be evaluated with as well.
+  """
+  if not run.config.is_file():
+    return Progress()
+  config = configuration.load_json(run.config)
+  # Whole checkpoints are folders named by their step; broken ones have a
+  # suffix. Opening them properly would start the accelerator, which a process
+  # that only watches must leave to the runs.
+  steps = {0}
+  if run.checkpoints.is_dir():
+    steps |= {
+      int(f.name) for f in run.checkpoints.iterdir() if f.name.isdigit()
+    }
+  values = [
+    record[config.train.best_metric]
+    for record in run_directory.read_records(run.metrics)
+    if record["kind"] == "valid" and config.train.best_metric in record
+  ]
+  return Progress(
+    step=max(steps),
+    num_steps=config.train.num_steps,
+    best=max(values, default=None),
+    scores=_read_scores(run, split, subsets, steps),
+  )
+
+
+def _read_scores(
+  run: run_directory.RunDirectory,
+  split: str,
+  subsets: str | None,
+  steps: set[int],
+) -> dict[str, float]:
+  path = run.results(split) / "scores.json"
+  if not path.is_file():
+    return {}
+  scores = json.loads(path.read_text(encoding="utf-8"))
+  if scores["step"] not in steps:
+    return {}  # of a checkpoint that a better one has replaced since
+  return {task: values["miou"] for task, values in scores["tasks"].items()}
+
+
+def format_plan(runs: Runs, progress: Mapping[str, Progress]) -> str:
+  """Renders what a sweep would do, a line per run."""
+  varying = configuration.varying_fields([config for _, config in runs])
+  width = max(len(name) for name, _ in runs)
+  lines = []
+  for (name, _), fields in zip(runs, varying, strict=True):
+    values = " ".join(f"{key}={value}" for key, value in fields.items())
+    lines.append(
+      f"{name:{width}}  {progress[name].state:10}  {values}".rstrip()
+    )
+  return "\n".join(lines)
+
+
+def format_table(
+  states: Mapping[str, str], progress: Mapping[str, Progress], split: str
+) -> str:
+  """Renders how far every run is, and how good.
+
+  Args:
+    states: of each run, by name.
+    progress: of each run, by name.
+    split: on which the runs were evaluated.
+  """
+  tasks = [
+    task
+    for task in labels.TASKS
+    if any(task in progress[name].scores for name in states)
+  ]
+  heads = ["run", "state", "step", "best valid"]
+  heads += [f"{split} mIoU {labels.TASKS[task].short_name}" for task in tasks]
+  rows = [heads]
+  for name, state in states.items():
+    run = progress[name]
+    step = "-" if run.num_steps is None else f"{run.step}/{run.num_steps}"
+    numbers = [run.best, *(run.scores.get(task) for task in tasks)]
+    rows.append(
+      [name, state, step, *("-" if n is None else f"{n:.2f}" for n in numbers)]
+    )
+  widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+  return "\n".join(
+    "  ".join(
+      cell.ljust(width) if i < 2 else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ).rstrip()
+    for row in rows
+  )
