@@ -27,9 +27,16 @@ def draw_usage(
     modalities: order of the columns.
   """
   tasks = list(next(iter(usage.values())))
-  heights = [
-    max(len(by_task[task]) for by_task in usage.values()) for task in tasks
-  ]
+  # Small classes are on no pixel of coarse levels: their rows stay empty.
+  classes = {
+    task: [
+      row.name
+      for row in labels.TASKS[task].classes
+      if any(row.name in by_task[task] for by_task in usage.values())
+    ]
+    for task in tasks
+  }
+  heights = [len(classes[task]) for task in tasks]
   figure, grid = plt.subplots(
     len(tasks),
     len(usage),
@@ -40,10 +47,14 @@ def draw_usage(
   )
   for column, (level, by_task) in enumerate(usage.items()):
     for axis, task in zip(grid[:, column], tasks, strict=True):
-      rows = by_task[task]
-      table = np.array([[row[m] for m in modalities] for row in rows.values()])
+      rows = [by_task[task].get(name, {}) for name in classes[task]]
+      table = np.array(
+        [[row.get(m, np.nan) for m in modalities] for row in rows]
+      )
       picture = axis.imshow(table, vmin=0, vmax=1, cmap=_COLOURS, aspect="auto")
       for (i, j), value in np.ndenumerate(table):
+        if np.isnan(value):
+          continue
         shade = "black" if value > 0.6 else "white"
         axis.text(
           j,
@@ -54,8 +65,8 @@ def draw_usage(
           color=shade,
           fontsize=7,
         )
-      names = list(rows) if column == 0 else []
-      axis.set_yticks(range(len(rows)) if names else [], names, fontsize=8)
+      names = [] if column else classes[task]
+      axis.set_yticks(range(len(names)), names, fontsize=8)
       axis.set_xticks(
         range(len(modalities)), modalities, rotation=60, ha="right", fontsize=7
       )
