@@ -17,6 +17,7 @@ from flairhub_jax.commands import evaluate, train
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
 from flairhub_jax.studies import jobs, lock, sweep
+from flairhub_jax.studies import watch as watching
 
 _CUDA = "CUDA_VISIBLE_DEVICES"
 
@@ -66,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
   _check_data(runs, args.split)
   directory = sweep.SweepDirectory(args.workdir)
   sweep.check_plan(directory, runs)
-  watch = _Watch(directory, [name for name, _ in runs], args)
+  watch = watching.Watch(
+    directory, [name for name, _ in runs], args.split, args.subsets
+  )
   if args.dry_run:
     print(sweep.format_plan(runs, watch.progress))
     if args.executor == "slurm" and watch.unfinished():
@@ -209,68 +212,9 @@ def _work(
 # ---- here, or on SLURM -----------------------------------------------------
 
 
-class _Watch:
-  """Follows the runs by what they leave on disk, and tells of each."""
-
-  def __init__(
-    self,
-    directory: sweep.SweepDirectory,
-    names: Sequence[str],
-    args: argparse.Namespace,
-  ):
-    self._directory, self._names, self._args = directory, names, args
-    self.faults: dict[str, str] = {}
-    self._ended: set[str] = set()
-    self._started: dict[str, float] = {}
-    self.progress: dict[str, sweep.Progress] = {}
-    for name in names:
-      self._read(name)
-
-  def _read(self, name: str) -> sweep.Progress:
-    self.progress[name] = sweep.read_progress(
-      self._directory.run(name), self._args.split, self._args.subsets
-    )
-    return self.progress[name]
-
-  def unfinished(self) -> list[str]:
-    """Names of the runs that are not finished, in order."""
-    return [n for n in self._names if self.progress[n].state != "finished"]
-
-  def states(self) -> dict[str, str]:
-    """State of every run by name."""
-    return {
-      name: "failed" if name in self.faults else self.progress[name].state
-      for name in self._names
-    }
-
-  def started(self, name: str) -> None:
-    """Tells that a run has begun or goes on."""
-    self._started[name] = time.monotonic()
-    step = self.progress[name].step
-    print(f"{name} {f'goes on at step {step}' if step else 'starts'}")
-
-  def ended(self, name: str, fault: str) -> None:
-    """Tells how a run ended; done is what left its scores."""
-    self._ended.add(name)
-    progress = self._read(name)
-    seconds = time.monotonic() - self._started.get(name, time.monotonic())
-    if progress.state == "finished":
-      scores = ", ".join(f"{t} {s:.2f}" for t, s in progress.scores.items())
-      best = "-" if progress.best is None else f"{progress.best:.2f}"
-      text = (
-        f"step {progress.step}, best {best}, {self._args.split} mIoU {scores}"
-      )
-    else:
-      self.faults[name] = fault or "it ended before its scores"
-      logs = os.path.relpath(self._directory.logs(name), self._directory.path)
-      text = f"{self.faults[name]} ({logs})"
-    count = f"[{len(self._names) - len(self.unfinished())}/{len(self._names)}]"
-    print(f"{count} {name} {self.states()[name]} after {seconds:.0f} s: {text}")
-
-
 def _run_here(
   directory: sweep.SweepDirectory,
-  watch: _Watch,
+  watch: watching.Watch,
   args: argparse.Namespace,
   mark: str,
 ) -> None:
@@ -335,7 +279,9 @@ def _all_gpus() -> str | None:
 
 
 def _run_on_slurm(
-  directory: sweep.SweepDirectory, watch: _Watch, args: argparse.Namespace
+  directory: sweep.SweepDirectory,
+  watch: watching.Watch,
+  args: argparse.Namespace,
 ) -> None:
   """Submits what is not in the queue already, and waits for all of it."""
   folder = directory.logs("slurm")

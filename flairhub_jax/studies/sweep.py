@@ -177,12 +177,14 @@ def _read_scores(
   subsets: str | None,
   steps: set[int],
 ) -> dict[str, float]:
-  path = run.results(split) / "scores.json"
-  if not path.is_file():
+  names = ["scores.json"] + (["subsets.json"] if subsets else [])
+  files = [run.results(split) / name for name in names]
+  if not all(path.is_file() for path in files):
     return {}
-  scores = json.loads(path.read_text(encoding="utf-8"))
-  if scores["step"] not in steps:
+  results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+  if not all(result["step"] in steps for result in results):
     return {}  # of a checkpoint that a better one has replaced since
+  scores = results[0]
   return {task: values["miou"] for task, values in scores["tasks"].items()}
 
 

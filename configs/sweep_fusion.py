@@ -1,0 +1,42 @@
+"""Strategies of fusion, each with and without modality dropout, three seeds.
+
+    flairhub sweep --config=configs/sweep_fusion.py --workdir=runs/fusion \
+        --config.data.path=records
+
+On the quickstart's sensors and network; `:mid_concat,mid_gated` chooses among
+the strategies.
+"""
+
+import ml_collections
+
+from configs import quickstart
+
+KINDS = (
+  "early",
+  "mid_concat",
+  "mid_mean",
+  "mid_gated",
+  "mid_attention",
+  "late_mean",
+  "late_gated",
+)
+SEEDS = (0, 1, 2)
+DROPOUT = 0.3  # probability that training leaves a modality out of a sample
+
+
+def get_runs(
+  kinds: str = ",".join(KINDS),
+) -> list[tuple[str, ml_collections.ConfigDict]]:
+  """Returns name and configuration of each run."""
+  runs = []
+  for kind in kinds.split(","):
+    for dropout in (0.0, DROPOUT):
+      for seed in SEEDS:
+        config = quickstart.get_config().lock()
+        config.seed = seed
+        config.fusion.kind = kind
+        for modality in config.data.modalities:
+          config.fusion.modality_dropout[modality] = dropout
+        suffix = "_dropout" if dropout else ""
+        runs.append((f"{kind}{suffix}/seed-{seed}", config))
+  return runs

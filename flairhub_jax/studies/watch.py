@@ -1,0 +1,74 @@
+"""What a sweep tells while its runs come and go."""
+
+import os
+import time
+from collections.abc import Sequence
+
+from flairhub_jax.studies import sweep
+
+
+class Watch:
+  """Follows the runs by what they leave on disk, and tells of each."""
+
+  def __init__(
+    self,
+    directory: sweep.SweepDirectory,
+    names: Sequence[str],
+    split: str,
+    subsets: str | None = None,
+  ):
+    """Reads how far each run is.
+
+    Args:
+      directory: of the sweep.
+      names: of its runs.
+      split: on which they are evaluated.
+      subsets: of modalities they are evaluated with as well.
+    """
+    self._directory, self._names = directory, names
+    self._split, self._subsets = split, subsets
+    # What went wrong, by name of the runs that failed.
+    self.faults: dict[str, str] = {}
+    self._started: dict[str, float] = {}
+    self.progress: dict[str, sweep.Progress] = {}
+    for name in names:
+      self._read(name)
+
+  def _read(self, name: str) -> sweep.Progress:
+    self.progress[name] = sweep.read_progress(
+      self._directory.run(name), self._split, self._subsets
+    )
+    return self.progress[name]
+
+  def unfinished(self) -> list[str]:
+    """Names of the runs that are not finished, in order."""
+    return [n for n in self._names if self.progress[n].state != "finished"]
+
+  def states(self) -> dict[str, str]:
+    """State of every run by name."""
+    return {
+      name: "failed" if name in self.faults else self.progress[name].state
+      for name in self._names
+    }
+
+  def started(self, name: str) -> None:
+    """Tells that a run has begun or goes on."""
+    self._started[name] = time.monotonic()
+    step = self.progress[name].step
+    print(name, f"goes on at step {step}" if step else "starts", flush=True)
+
+  def ended(self, name: str, fault: str) -> None:
+    """Tells how a run ended; done is what left its scores."""
+    progress = self._read(name)
+    seconds = time.monotonic() - self._started.get(name, time.monotonic())
+    if progress.state == "finished":
+      scores = ", ".join(f"{t} {s:.2f}" for t, s in progress.scores.items())
+      best = "-" if progress.best is None else f"{progress.best:.2f}"
+      text = f"step {progress.step}, best {best}, {self._split} mIoU {scores}"
+    else:
+      self.faults[name] = fault or "it ended before its scores"
+      logs = os.path.relpath(self._directory.logs(name), self._directory.path)
+      text = f"{self.faults[name]} ({logs})"
+    count = f"[{len(self._names) - len(self.unfinished())}/{len(self._names)}]"
+    state = self.states()[name]
+    print(f"{count} {name} {state} after {seconds:.0f} s: {text}", flush=True)
