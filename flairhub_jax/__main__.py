@@ -16,6 +16,7 @@ COMMANDS = {
   "sweep": "train and evaluate many runs, here or on SLURM",
   "describe": "count parameters, operations and memory of a network",
   "evaluate": "score a run on a split",
+  "report": "compare runs: tables, pictures and one page",
   "predict": "write a georeferenced class map per patch",
   "import-weights": "turn a checkpoint of the reference into a run directory",
   "export-weights": "write a run's weights as the reference loads them",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib import pyplot as plt
+from matplotlib import ticker, transforms
 
 from flairhub_jax import labels
 from flairhub_jax.figures import canvas
@@ -69,11 +70,21 @@ def _wrap(name: str, width: int = 34) -> str:
 
 
 def draw_scores(
-  path: str | os.PathLike, title: str, points: Sequence[Point]
+  path: str | os.PathLike,
+  title: str,
+  points: Sequence[Point],
+  configurations: Sequence[str],
 ) -> None:
-  """Draws each configuration's mIoU: mean, interval, runs, published score."""
+  """Draws mIoU by configuration: mean, interval, runs, published score.
+
+  Args:
+    path: PNG to write.
+    title: what is shown.
+    points: from top to bottom.
+    configurations: all names of the report, for the colours.
+  """
   figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.42 * len(points)))
-  colours = _colours([point.name for point in points])
+  colours = _colours(configurations)
   for row, point in enumerate(points):
     axis.errorbar(
       point.score,
@@ -118,11 +129,23 @@ def _explain_marks(axis: Any, points: Sequence[Point]) -> None:
 
 
 def draw_points(
-  path: str | os.PathLike, title: str, x_label: str, points: Sequence[Point]
+  path: str | os.PathLike,
+  title: str,
+  x_label: str,
+  points: Sequence[Point],
+  configurations: Sequence[str],
 ) -> None:
-  """Draws scores against what they cost, on a logarithmic axis."""
+  """Draws scores against what they cost, on a logarithmic axis.
+
+  Args:
+    path: PNG to write.
+    title: what is shown.
+    x_label: the cost and its unit.
+    points: a configuration each.
+    configurations: all names of the report, for the colours.
+  """
   figure, axis = plt.subplots(figsize=(6.4, 4.4))
-  colours = _colours([point.name for point in points])
+  colours = _colours(configurations)
   for point in points:
     axis.errorbar(
       point.x,
@@ -146,6 +169,9 @@ def draw_points(
   if max(costs) < 10 * min(costs):  # a whole decade keeps the ticks legible
     middle = np.sqrt(max(costs) * min(costs))
     axis.set_xlim(middle / 4, middle * 4)
+  axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+  axis.xaxis.set_minor_formatter(ticker.NullFormatter())
   axis.set_xlabel(x_label)
   axis.set_ylabel("mIoU (%)")
   axis.grid(color="0.9", which="both")
@@ -178,7 +204,7 @@ def draw_class_heat_map(
     [[row.get(c.name, np.nan) for c in classes] for row in iou.values()]
   )
   figure, axis = plt.subplots(
-    figsize=(2.2 + 0.46 * len(classes), 1.9 + 0.36 * len(iou))
+    figsize=(2.2 + 0.46 * len(classes), 0.8 + 0.34 * len(iou))
   )
   image = axis.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
   axis.set_yticks(range(len(iou)), [_wrap(name) for name in iou], fontsize=7)
@@ -190,18 +216,18 @@ def draw_class_heat_map(
     rotation_mode="anchor",
     fontsize=7,
   )
-  axis.tick_params(axis="x", length=0, pad=12)
-  for column, c in enumerate(classes):
-    axis.plot(
-      column,
-      -0.09 * 3 / len(iou) if len(iou) > 3 else -0.09,
-      "s",
-      transform=axis.get_xaxis_transform(),
-      clip_on=False,
-      color=c.colour,
-      markeredgecolor="0.5",
-      ms=8,
-    )
+  axis.tick_params(axis="x", length=0, pad=16)
+  axis.scatter(
+    range(len(classes)),
+    [0] * len(classes),
+    s=60,
+    marker="s",
+    c=[c.colour for c in classes],
+    edgecolors="0.5",
+    transform=axis.get_xaxis_transform()
+    + transforms.ScaledTranslation(0, -9 / 72, figure.dpi_scale_trans),
+    clip_on=False,
+  )
   _write_values(axis, table)
   axis.set_title(title, fontsize=10)
   figure.colorbar(image, ax=axis, fraction=0.03, pad=0.02, label="IoU (%)")
@@ -241,7 +267,7 @@ def draw_curves(
   colours = _colours(list(next(iter(panels.values()))))
   for axis, (label, curves) in zip(axes[0], panels.items(), strict=True):
     for name, runs in curves.items():
-      for run in runs:
+      for run in filter(None, runs):
         axis.plot(
           *zip(*run, strict=True), color=colours[name], lw=0.6, alpha=0.5
         )
@@ -287,6 +313,7 @@ def draw_subsets(
   title: str,
   modalities: Sequence[str],
   rows: Sequence[SubsetRow],
+  configurations: Sequence[str],
 ) -> None:
   """Draws scores by subset: dots say which modalities were there.
 
@@ -295,9 +322,10 @@ def draw_subsets(
     title: what is shown.
     modalities: columns of dots.
     rows: from top to bottom.
+    configurations: all names of the report, those without subsets too.
   """
-  names = list(dict.fromkeys(name for row in rows for name in row.scores))
-  colours = _colours(names)
+  colours = _colours(configurations)
+  names = [n for n in configurations if any(n in row.scores for row in rows)]
   step = 0.26 + 0.09 * (len(names) - 1)
   figure, (dots, bars) = plt.subplots(
     1,

@@ -1,11 +1,13 @@
 """Runs that differ in nothing but their seed, and what to call them."""
 
+import collections
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flairhub_jax.errors import InputError
+from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.studies import runs
 
 # Fields that a run of one task may have otherwise than the run of several
@@ -73,10 +75,12 @@ def group(
       key = json.dumps(fields, sort_keys=True)
       members.setdefault(key, (fields, []))[1].append(run)
   if not members:
+    states = collections.Counter(run.state for run in found).most_common(3)
     raise InputError(
       "--runs",
       "at least one finished run with scores",
-      "; ".join(f"{run.folder.name} {run.state}" for run in found),
+      f"{len(found)} runs: "
+      + ", ".join(f"{count} {state}" for state, count in states),
     )
   names = _names([group for group in members.values()])
   result = [
@@ -108,26 +112,30 @@ def _names(groups: Sequence[tuple[Mapping[str, Any], list[runs.Run]]]):
 
 
 def differing_fields(fields: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Names of fields that are not the same everywhere, in order."""
+  """Names of fields that are not the same in all that have them, in order.
+
+  What a configuration lacks follows from its modalities and tasks.
+  """
   names = dict.fromkeys(name for row in fields for name in row)
   return [
     name
     for name in names
-    if any(row.get(name) != fields[0].get(name) for row in fields)
+    if len({json.dumps(row[name]) for row in fields if name in row}) > 1
   ]
 
 
 def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
   """The first differing fields that together tell all configurations apart.
 
-  Fields that only some have come last: they follow from others.
+  Fields that only some have come last: they follow from others, unless the
+  runs are of different versions of the software.
   """
-  differing = differing_fields(fields)
-  differing.sort(key=lambda name: not all(name in row for row in fields))
+  names = list(dict.fromkeys(name for row in fields for name in row))
+  names.sort(key=lambda name: not all(name in row for row in fields))
   chosen, parts = [], 1
-  for name in differing:
+  for name in names:
     tried = {
-      json.dumps([row.get(field) for field in (*chosen, name)])
+      json.dumps([row.get(field, "absent") for field in (*chosen, name)])
       for row in fields
     }
     if len(tried) > parts:
@@ -137,24 +145,27 @@ def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _spell(names: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
-  """`name=value` each; brothers of one value share `parent=value`."""
-  brothers = {}
+  """`name=value` each; modalities of one value share `name=value`."""
+  words = {}
   for name in names:
-    brothers.setdefault(name.rpartition(".")[0], []).append(name)
-  words = []
-  for parent, members in brothers.items():
-    values = [spell_value(fields.get(name)) for name in members]
-    if len(members) > 1 and len(set(values)) == 1:
-      words.append(f"{parent}={values[0]}")
+    parent, _, last = name.rpartition(".")
+    value = spell_value(fields.get(name, "absent"))
+    if last in MODALITIES:
+      words.setdefault(parent, []).append((name, value))
     else:
-      words += [
-        f"{name}={value}" for name, value in zip(members, values, strict=True)
-      ]
-  return words
+      words[name] = [(name, value)]
+  result = []
+  for parent, pairs in words.items():
+    if len({value for _, value in pairs}) == 1:
+      pairs = [(parent, pairs[0][1])]
+    result += [f"{name}={value}" for name, value in pairs]
+  return result
 
 
 def spell_value(value: Any) -> str:
   """Writes a value of a field in a line; lists joined by +."""
+  if isinstance(value, list) and len(value) > 3 and len(set(value)) == 1:
+    return f"{len(value)} times {value[0]}"
   if isinstance(value, list):
     return "+".join(map(str, value)) or "none"
   return "none" if value in (None, "") else str(value)

@@ -50,7 +50,8 @@ def find_runs(patterns: Sequence[str], split: str) -> list[Run]:
   """Reads all run directories that the patterns match, or that lie below.
 
   Args:
-    patterns: globs; folders of `<configuration>/<seed>` are entered.
+    patterns: globs; folders such as `runs/<configuration>/<seed>` are
+      entered.
     split: whose results are read.
 
   Returns:
@@ -67,10 +68,7 @@ def find_runs(patterns: Sequence[str], split: str) -> list[Run]:
   }
   folders = set()
   for match in matches:
-    if (match / "config.json").is_file():
-      folders.add(match)
-    elif match.is_dir():
-      folders |= {path.parent for path in match.glob("*/config.json")}
+    folders |= _below(match, depth=2)
   if not folders:
     raise InputError(
       "--runs", "a pattern that matches run directories", " ".join(patterns)
@@ -78,6 +76,15 @@ def find_runs(patterns: Sequence[str], split: str) -> list[Run]:
   runs = [read_run(folder, split) for folder in sorted(folders, key=_natural)]
   _check_data(runs)
   return _without_repetitions(runs)
+
+
+def _below(folder: pathlib.Path, depth: int) -> set[pathlib.Path]:
+  """Run directories at or below a folder; a run is not entered."""
+  if (folder / "config.json").is_file():
+    return {folder}
+  if not depth or not folder.is_dir():
+    return set()
+  return set().union(*(_below(f, depth - 1) for f in folder.iterdir()))
 
 
 def _natural(path: pathlib.Path) -> list[Any]:
