@@ -119,6 +119,9 @@ def get_config() -> ml_collections.ConfigDict:
         class_weights=tuple(float(w) for w in task.scored),
       )
     )
+  # "fixed": the weights above; "uncertainty": times exp(-s), plus s / 2, with
+  # a learned s per task (Kendall, Gal and Cipolla 2018).
+  config.task_weighting = "fixed"
   config.auxiliary_weight = 1.5  # of the mean auxiliary loss of a task
 
   # ---- optimisation ---------------------------------------------------------

@@ -51,7 +51,16 @@ def run(args: argparse.Namespace) -> int:
   side = build.output_side(config)
   segmenter = build.build_segmenter(config, output_size=(side, side))
   variables, step = trained.restore(args.run)
-  tensors = reference.to_reference(variables, prefix=_PREFIX)
+  # Learned weights of tasks belong to the loss, which the reference fixes.
+  network = {
+    collection: {
+      name: tree
+      for name, tree in trees.items()
+      if not name.startswith("log_variance_")
+    }
+    for collection, trees in variables.items()
+  }
+  tensors = reference.to_reference(network, prefix=_PREFIX)
   tensors |= reference.class_weights(
     {t: config.labels[t].class_weights for t in config.data.tasks},
     segmenter.auxiliary_modalities,

@@ -114,6 +114,10 @@ FUSIONS: Mapping[str, Strategy] = {
 _NORMALISATIONS = ("custom", "scaling", "without")
 
 
+# Whether the weights of tasks are parameters.
+TASK_WEIGHTINGS = {"fixed": False, "uncertainty": True}
+
+
 def build_segmenter(
   config: Any,
   *,
@@ -170,6 +174,9 @@ def build_segmenter(
     ),
     strategy=strategy,
     modality_dropout=_dropout(config.fusion.modality_dropout, active),
+    learns_task_weights=_lookup(
+      "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
+    ),
     image_decoder=functools.partial(
       decoder, output_size=tuple(output_size), dtype=dtype
     ),

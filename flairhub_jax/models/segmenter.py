@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flairhub_jax.models import early, fusion, layers
+from flairhub_jax.models import early, fusion, initialise, layers
 from flairhub_jax.models import normalise as normalise_lib
 
 
@@ -51,6 +51,8 @@ class Segmenter(nn.Module):
       `(maps, train) -> logits`.
     modality_dropout: modality -> probability that training leaves it out of a
       sample.
+    learns_task_weights: whether each task's uncertainty is a parameter, which
+      the loss weighs it by.
     dtype: type of the products; logits are float32.
   """
 
@@ -63,11 +65,17 @@ class Segmenter(nn.Module):
   series_encoder: Callable[..., nn.Module]
   image_decoder: Callable[..., nn.Module]
   modality_dropout: tuple[tuple[str, float], ...] = ()
+  learns_task_weights: bool = False
   dtype: Any = jnp.float32
 
   def setup(self):
     """Names the parts; those that are never called have no parameters."""
     self.images = tuple(s.modality for s in self.sources if not s.is_series)
+    if self.learns_task_weights:
+      self.log_variance = {
+        task: self.param(f"log_variance_{task}", initialise.zeros, ())
+        for task, _ in self.tasks
+      }
     self.is_late = bool(self.images) and not (
       self.strategy.is_early or self.strategy.fuse_maps
     )
@@ -129,12 +137,16 @@ class Segmenter(nn.Module):
         `mutable=["batch_stats"]`).
 
     Returns:
-      `{"logits": {task: float32 [b h w k]}, "aux": {modality: {task: …}}}`.
+      `{"logits": {task: float32 [b h w k]}, "aux": {modality: {task: …}}}`, and
+      `"log_variance": {task: []}` where those are learned.
     """
     present = batch.get("present", {})
     if train and any(rate for _, rate in self.modality_dropout):
       present = self._drop_modalities(batch, present)
-    return self.decode(self.encode(batch, train), present, train)
+    outputs = self.decode(self.encode(batch, train), present, train)
+    if self.learns_task_weights:
+      outputs["log_variance"] = self.log_variance
+    return outputs
 
   def encode(self, batch: Mapping[str, Any], train: bool) -> dict[str, Any]:
     """What each modality gives by itself; early fusion only normalises."""

@@ -83,7 +83,8 @@ def summarise(config: Any, *, num_dates: int) -> Summary:
   params = variables["params"]
   calls = _calls(segmenter, variables, batch)
   parts = []
-  for name in sorted(params, key=_order):
+  # Learned weights of tasks are no part, and no number worth a row.
+  for name in sorted(params.keys() & calls.keys(), key=_order):
     prefix, _, owner = name.partition("_")
     module, inputs = calls[name]
     flops = 0.0

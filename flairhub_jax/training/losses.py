@@ -40,7 +40,8 @@ def total_loss(
   """Sums the tasks' losses, and their mean auxiliary losses.
 
   Args:
-    outputs: of the network: {"logits": …, "aux": …}.
+    outputs: of the network: {"logits": …, "aux": …}; with "log_variance" each
+      task's loss l counts exp(-s) l + s / 2, s being that of the task.
     labels: by task.
     class_weights: by task.
     task_weights: by task.
@@ -48,7 +49,7 @@ def total_loss(
 
   Returns:
     The loss, and its unweighted parts by task name and, for auxiliary ones,
-    `<task>/aux`.
+    `<task>/aux`; learned uncertainties as `<task>/log_variance`.
   """
   parts, total = {}, jnp.zeros(())
   for task, logits in outputs["logits"].items():
@@ -62,5 +63,9 @@ def total_loss(
     if auxiliary:
       parts[f"{task}/aux"] = jnp.stack(auxiliary).mean()
       loss = loss + auxiliary_weight * parts[f"{task}/aux"]
+    if "log_variance" in outputs:
+      log_variance = outputs["log_variance"][task]
+      parts[f"{task}/log_variance"] = log_variance
+      loss = jnp.exp(-log_variance) * loss + 0.5 * log_variance
     total = total + task_weights[task] * loss
   return total, parts

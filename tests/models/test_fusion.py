@@ -175,3 +175,18 @@ def test_dropout_is_off_in_evaluation():
 def test_a_rate_that_cannot_be(rate):
   with pytest.raises(errors.InputError, match=r"modality_dropout\.DEM_ELEV"):
     network_of("mid_mean", (AERIAL,), **{DEM: rate})
+
+
+def test_weights_of_tasks_are_learned_if_asked():
+  config = small_config(S2)
+  config.data.tasks = (COSIA, LPIS)
+  config.task_weighting = "uncertainty"
+  batch = random_batch({S2: 10}, num_dates=3)
+  segmenter = build.build_segmenter(config, output_size=(10, 10))
+  variables = initialise.init_variables(segmenter, batch, seed=0)
+  assert variables["params"][f"log_variance_{LPIS}"] == 0
+  outputs = jax.eval_shape(segmenter.apply, variables, batch)
+  assert set(outputs["log_variance"]) == {COSIA, LPIS}
+  config.task_weighting = "learned"
+  with pytest.raises(errors.InputError, match="fixed, uncertainty"):
+    build.build_segmenter(config, output_size=(10, 10))

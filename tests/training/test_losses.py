@@ -85,3 +85,20 @@ def test_auxiliary_losses_enter_the_sum_with_their_weight():
   np.testing.assert_allclose(
     parts["task/aux"], (one["b"] + one["c"]) / 2, rtol=1e-6
   )
+
+
+def test_learned_uncertainties_weigh_the_tasks():
+  rng = np.random.default_rng(0)
+  logits = {t: rng.standard_normal((1, 2, 2, 3)) for t in ("a", "b")}
+  truth = {t: rng.integers(0, 3, (1, 2, 2)) for t in logits}
+  weights = {t: np.ones(3, np.float32) for t in logits}
+  task_weights = {"a": 1.0, "b": 3.0}
+  outputs = {"logits": logits, "aux": {}}
+  log_variance = {"a": jnp.float32(0.0), "b": jnp.float32(np.log(2.0))}
+  total, parts = losses.total_loss(
+    outputs | {"log_variance": log_variance}, truth, weights, task_weights, 0.0
+  )
+  _, plain = losses.total_loss(outputs, truth, weights, task_weights, 0.0)
+  expected = plain["a"] + 3 * (plain["b"] / 2 + np.log(2) / 2)
+  np.testing.assert_allclose(total, expected, rtol=1e-6)
+  np.testing.assert_allclose(parts["b/log_variance"], np.log(2), rtol=1e-6)
