@@ -73,7 +73,11 @@ def run_local(
   finally:
     for _, job in running.values():
       job.cancel()
+    # A process that ignores interrupts (a background one) ends with the sweep.
+    until = time.monotonic() + 10
     while not all(job.done() for _, job in running.values()):
+      if time.monotonic() > until:
+        break
       time.sleep(0.1)
 
 
@@ -113,7 +117,7 @@ def share_of_cores(
 def _fault(job: submitit.Job) -> str:
   """What went wrong: the work's own word, or its last line."""
   if not job.paths.result_pickle.exists():
-    return "killed, perhaps for want of memory"
+    return "it was killed, or ran out of memory"
   if job.exception() is None:
     return job.result()
   lines = (job.stderr() or "").replace("\r", "\n").strip().splitlines()

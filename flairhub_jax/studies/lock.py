@@ -57,7 +57,12 @@ def is_held(path: str | os.PathLike, mark: str) -> bool:
 
 
 def end_with(path: str | os.PathLike, mark: str) -> None:
-  """Ends this process soon after the holder with this mark is gone."""
+  """Ends this process soon after the holder with this mark is gone.
+
+  To be called from the main thread, which is interrupted then.
+  """
+  # What a shell started in the background ignores interrupts.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   threading.Thread(target=_watch, args=(path, mark), daemon=True).start()
 
 

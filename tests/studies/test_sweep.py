@@ -1,0 +1,472 @@
+"""Sweeps: what they plan, how they look after processes, how they go on."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import ml_collections
+import pytest
+
+from configs import base
+from flairhub_jax import __main__, configuration, run_directory
+from flairhub_jax.commands import sweep as command
+from flairhub_jax.errors import InputError
+from flairhub_jax.studies import jobs, lock, sweep
+from tests.studies import works
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+FILE = """
+from tests import tiny
+
+def get_runs(names="a/seed-0,broken,b/seed-1"):
+  runs = []
+  for number, name in enumerate(names.split(",")):
+    config = tiny.get_config().lock()
+    config.seed = number
+    config.data.modalities = ("SENTINEL2_TS",)
+    config.data.tasks = ("ALL_LABEL-LPIS",)
+    config.train.num_steps = 60
+    config.train.validate_every = 60
+    config.train.save_every = 10
+    if name == "broken":
+      config.model.decoder = "no_such_decoder"
+    runs.append((name, config))
+  return runs
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+  monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def file(tmp_path):
+  path = tmp_path / "sweep_file.py"
+  path.write_text(FILE)
+  return path
+
+
+def flags(file, workdir, converted, *more):
+  return [
+    "sweep",
+    f"--config={file}",
+    f"--workdir={workdir}",
+    f"--config.data.path={converted}",
+    *more,
+  ]
+
+
+def complaint(capsys, argv):
+  assert __main__.main(argv) == 2
+  captured = capsys.readouterr()
+  assert "Traceback" not in captured.err
+  assert len(captured.err.splitlines()) == 1, captured.err
+  return captured.err
+
+
+# ---- what is planned -------------------------------------------------------
+
+
+def test_a_dry_run_shows_the_runs_and_leaves_nothing(
+  capsys, file, tmp_path, converted
+):
+  argv = flags(file, tmp_path / "w", converted, "--dry-run")
+  assert __main__.main(argv) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split()[:2] for line in lines] == [
+    ["a/seed-0", "new"],
+    ["broken", "new"],
+    ["b/seed-1", "new"],
+  ]
+  assert "seed=1 model.decoder=no_such_decoder" in lines[1]
+  assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+  ("names", "told"),
+  [
+    ("a,b,a", "a twice"),
+    ("a,../b", "'../b'"),
+    ("a,/b", "'/b'"),
+    ("a,b/c/d", "'b/c/d'"),
+    ("a,a b", "'a b'"),
+    ("a,", "''"),
+    ("a,a/seed-0", "a/seed-0"),
+  ],
+)
+def test_names_that_cannot_be_folders_beside_each_other(
+  capsys, file, tmp_path, converted, names, told
+):
+  argv = flags(f"{file}:{names}", tmp_path / "w", converted)
+  assert told in complaint(capsys, argv)
+  assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+  ("flag", "told"),
+  [
+    ("--config.optim.learning_rat=1", "learning_rate"),
+    ("--config.labels.ALL_LABEL-LPIS.wait=1", "found wait"),
+    ("--config.data.batch_size=half", "half"),
+    ("--split=tset", "tset"),
+    ("--jobs=0", "--jobs"),
+    ("--partition=gpu", "--executor slurm"),
+    ("--executor=slurm", "--time"),
+  ],
+)
+def test_a_wrong_flag_is_one_line(
+  capsys, file, tmp_path, converted, flag, told
+):
+  argv = flags(file, tmp_path / "w", converted, flag)
+  assert told in complaint(capsys, argv)
+  assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "told"),
+  [
+    ("config.train.num_steps", "config.train.num_stepz", "num_steps"),
+    (".lock()", "\n    config.optim.rate = 1.0", "config.optim.rate"),
+    ("config.seed = number", "", "a and b alike"),
+    ("def get_runs", "def runs", "`get_runs`"),
+    ("from tests import tiny", "from tests import tny", "tny"),
+    ("runs = []", "runs = [", "line 5"),
+    ("append((name, config))", "append((name, name))", "a ConfigDict"),
+  ],
+)
+def test_a_faulty_file_is_one_line(
+  capsys, file, tmp_path, converted, old, new, told
+):
+  file.write_text(FILE.replace(old, new))
+  argv = flags(f"{file}:a,b", tmp_path / "w", converted)
+  assert told in complaint(capsys, argv)
+
+
+def test_overrides_reach_every_run_published_ids_included(file):
+  runs = configuration.load_runs(
+    f"{file}:a,b",
+    ["--config.labels.ALL_LABEL-LPIS.weight=0.5", "--config.train.num_steps=7"],
+  )
+  for _, config in runs:
+    assert config.labels["ALL_LABEL-LPIS"].weight == 0.5
+    assert config.train.num_steps == 7
+  assert [config.seed for _, config in runs] == [0, 1]
+
+
+@pytest.mark.parametrize(
+  ("path", "count"),
+  [
+    ("configs/sweep_fusion.py", 42),
+    ("configs/sweep_fusion.py:mid_concat", 6),
+    ("configs/sweep_modalities.py", 72),
+    ("configs/sweep_modalities.py:small", 72),
+    ("configs/sweep_multitask.py", 15),
+  ],
+)
+def test_the_sweeps_of_the_project(path, count):
+  runs = configuration.load_runs(path)
+  sweep.check_runs(runs, base.get_config(), path)
+  assert len(runs) == count
+
+
+def test_a_run_that_was_planned_otherwise_is_refused(
+  capsys, file, tmp_path, converted
+):
+  directory = sweep.SweepDirectory(tmp_path / "w")
+  sweep.write_plan(directory, configuration.load_runs(f"{file}:a,b"))
+  argv = flags(f"{file}:a,b", directory.path, converted)
+  argv.append("--config.optim.weight_decay=0.5")
+  line = complaint(capsys, argv)
+  assert "optim.weight_decay: 0.01 in the run, 0.5 given" in line
+  # Where the data lie is free.
+  assert __main__.main([*argv[:-1], "--dry-run"]) == 0
+
+
+def test_a_planned_configuration_can_be_trained_by_hand(file, tmp_path):
+  directory = sweep.SweepDirectory(tmp_path)
+  (plan,) = configuration.load_runs(f"{file}:a/seed-0")
+  sweep.write_plan(directory, [plan])
+  again = configuration.load_config_file(
+    str(directory.config("a/seed-0")), ["--config.data.path=elsewhere"]
+  )
+  assert run_directory.conflicts(plan[1], again) == []
+  assert again.data.path == "elsewhere"
+
+
+def test_how_far_a_run_is(tmp_path):
+  run = run_directory.RunDirectory(tmp_path / "run")
+  assert sweep.read_progress(run, "test").state == "new"
+  config = ml_collections.ConfigDict(base.get_config())
+  config.train.num_steps, config.train.best_metric = 4, "t/miou"
+  run_directory.start_or_continue(run.path, config)
+  (run.checkpoints / "2").mkdir(parents=True)
+  (run.checkpoints / "4.orbax-checkpoint-tmp").mkdir()
+  records = [
+    {"kind": "valid", "step": n, "t/miou": 10.0 * n} for n in (3, 2, 1)
+  ]
+  run.metrics.write_text("".join(json.dumps(r) + "\n" for r in records))
+  progress = sweep.read_progress(run, "test")
+  assert (progress.state, progress.step, progress.best) == ("unfinished", 2, 30)
+
+  (run.checkpoints / "4").mkdir()
+  assert sweep.read_progress(run, "test").state == "unfinished"  # no scores
+  results = run.results("test")
+  results.mkdir(parents=True)
+  scores = {"step": 1, "tasks": {"t": {"miou": 5.0}}}
+  (results / "scores.json").write_text(json.dumps(scores))
+  assert sweep.read_progress(run, "test").state == "unfinished"  # old scores
+  scores["step"] = 2
+  (results / "scores.json").write_text(json.dumps(scores))
+  assert sweep.read_progress(run, "test").state == "finished"
+  assert sweep.read_progress(run, "valid").state == "unfinished"
+  assert sweep.read_progress(run, "test", "all").state == "unfinished"
+
+
+# ---- processes -------------------------------------------------------------
+
+
+def run_works(tmp_path, ways, at_a_time):
+  faults = {}
+  jobs.run_local(
+    list(ways),
+    lambda name, place: works.Note(str(tmp_path / name), ways[name]),
+    lambda name: tmp_path / "logs" / name,
+    at_a_time=at_a_time,
+    environment={},
+    started=lambda name: None,
+    ended=faults.__setitem__,
+  )
+  return faults
+
+
+def test_one_that_fails_does_not_stop_the_others(tmp_path):
+  ways = dict(a="dies", b="raises", c="complains", d="well")
+  faults = run_works(tmp_path, ways, at_a_time=2)
+  assert "killed" in faults["a"]
+  assert faults["b"] == "RuntimeError: no bread"
+  assert faults["c"] == "expected bread, found stones"
+  assert faults["d"] == "" and (tmp_path / "d").exists()
+
+
+def test_an_interrupt_ends_what_runs(tmp_path):
+  def interrupt(name):
+    until = time.monotonic() + 30
+    while not (tmp_path / "a").exists() and time.monotonic() < until:
+      time.sleep(0.01)
+    raise KeyboardInterrupt
+
+  work = works.Note(str(tmp_path / "a"), "waits")
+  with pytest.raises(KeyboardInterrupt):
+    jobs.run_local(
+      ["a"],
+      lambda name, place: work,
+      lambda name: tmp_path / "logs",
+      at_a_time=1,
+      environment={},
+      started=interrupt,
+      ended=lambda name, fault: None,
+    )
+  assert not is_alive(int((tmp_path / "a").read_text()))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_no_more_at_a_time_than_asked_each_on_its_share(tmp_path, at_a_time):
+  names = "abc"
+  cores = os.sched_getaffinity(0)
+  run_works(tmp_path, dict.fromkeys(names, "well"), at_a_time)
+  assert os.sched_getaffinity(0) == cores
+  notes = [(tmp_path / n).read_text().split() for n in names]
+  spans = [(float(start), float(end)) for start, end, _ in notes]
+  for moment, _ in spans:
+    assert sum(start <= moment < end for start, end in spans) <= at_a_time
+  assert {int(n) for *_, n in notes} == {max(1, len(cores) // at_a_time)}
+
+
+def test_shares_of_cores_and_of_gpus():
+  share = jobs.share_of_cores
+  assert [share(range(8), p, 3) for p in range(3)] == [(0, 1), (2, 3), (4, 5)]
+  assert [share((4, 9), p, 3) for p in range(3)] == [(4,), (9,), (4,)]
+  gpus = command.share_of_gpus
+  assert gpus(None, 1, 2) == "2,3"
+  assert gpus("4,5,6,7", 1, 2) == "6,7"
+  assert gpus("3", 0, None) == "3"
+  with pytest.raises(InputError, match="4 GPUs"):
+    gpus("0,1,2", 1, 2)
+
+
+def test_two_sweeps_in_one_folder(capsys, file, tmp_path, converted):
+  directory = sweep.SweepDirectory(tmp_path / "w")
+  with lock.hold(directory.lock, what="sweep") as mark:
+    assert lock.is_held(directory.lock, mark)
+    assert not lock.is_held(directory.lock, "another")
+    line = complaint(capsys, flags(file, directory.path, converted))
+    assert "no other sweep" in line and f"process {os.getpid()}" in line
+  assert not lock.is_held(directory.lock, mark)
+
+
+# ---- SLURM -----------------------------------------------------------------
+
+OPTIONS = (
+  "--executor=slurm",
+  "--time=90",
+  "--partition=gpu",
+  "--account=crops",
+  "--gpus=2",
+  "--cpus=8",
+  "--jobs=2",
+  "--sbatch=qos=long",
+)
+
+
+def test_the_script_that_slurm_would_get(capsys, file, tmp_path, converted):
+  argv = flags(file, tmp_path / "w", converted, *OPTIONS, "--dry-run")
+  assert __main__.main(argv) == 0
+  script = capsys.readouterr().out.partition("#!/bin/bash")[2]
+  for line in (
+    "array=0-2%2",
+    "time=90",
+    "partition=gpu",
+    "account=crops",
+    "gpus-per-node=2",
+    "cpus-per-task=8",
+    "qos=long",
+  ):
+    assert f"#SBATCH --{line}\n" in script
+  assert re.search(
+    r"\nsrun .* -m submitit\.core\._submit .*/logs/slurm", script
+  )
+  assert not (tmp_path / "w").exists()
+
+
+def test_jobs_in_the_queue_are_not_submitted_again(
+  capsys, file, tmp_path, converted, monkeypatch
+):
+  programs = tmp_path / "bin"
+  programs.mkdir()
+  for name, text in (
+    ("srun", ""),
+    ("sbatch", f"cp $1 {tmp_path}/script; echo Submitted batch job 77"),
+    # The queue is what the file says; it is empty from the second look on.
+    ("squeue", f"cat {tmp_path}/queue; : > {tmp_path}/queue"),
+  ):
+    path = programs / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+  monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+  monkeypatch.setattr(command, "_POLL", 0.0)
+  (tmp_path / "queue").write_text("")
+
+  argv = flags(file, tmp_path / "w", converted, *OPTIONS)
+  assert __main__.main(argv) == 1  # they left the queue without scores
+  out = capsys.readouterr().out
+  assert "broken is job 77_1\n" in out and "[0/3] broken failed" in out
+  assert "#SBATCH --array=0-2%2\n" in (tmp_path / "script").read_text()
+
+  (tmp_path / "script").unlink()
+  (tmp_path / "queue").write_text("77_0\n77_1\n12\n77_2\n")
+  assert __main__.main(argv) == 1
+  assert "b/seed-1 is job 77_2 already" in capsys.readouterr().out
+  assert not (tmp_path / "script").exists()
+
+
+# ---- a whole sweep, killed twice -------------------------------------------
+
+
+def steps_told(run):
+  if not run.metrics.exists():
+    return []
+  records = run_directory.read_records(run.metrics)
+  return [r["step"] for r in records if r["kind"] == "train"]
+
+
+def wait_for(condition, process):
+  until = time.monotonic() + 120
+  while not condition():
+    assert process.poll() is None, "the sweep ended too early"
+    assert time.monotonic() < until
+    time.sleep(0.005)
+
+
+def process_of(directory, name):
+  words = (directory.logs(name) / "run.lock").read_text().split()
+  return int(words[1]) if len(words) > 3 else None  # being written
+
+
+def is_alive(pid):
+  try:
+    state = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  except OSError:
+    return False
+  return state.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
+  file, tmp_path, converted
+):
+  directory = sweep.SweepDirectory(tmp_path / "w")
+  a, b = directory.run("a/seed-0"), directory.run("b/seed-1")
+  environment = os.environ | {
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=1"
+  }
+
+  def start(*more):
+    argv = flags(file, directory.path, converted, *more)
+    return subprocess.Popen(
+      [sys.executable, "-m", "flairhub_jax", *argv],
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+
+  # The sweep is killed: its run notices and ends.
+  process = start()
+  wait_for(lambda: max(steps_told(a), default=0) >= 12, process)
+  orphan = process_of(directory, "a/seed-0")
+  process.kill()
+  process.wait()
+
+  # It goes on as soon as that run has ended; now the run is killed.
+  process = start("--jobs=2")
+  wait_for(
+    lambda: process_of(directory, "a/seed-0") not in (orphan, None), process
+  )
+  assert not is_alive(orphan)
+  wait_for(lambda: steps_told(a), process)
+  num_told = len(steps_told(a))
+  wait_for(lambda: len(steps_told(a)) > num_told + 2, process)
+  os.kill(process_of(directory, "a/seed-0"), signal.SIGKILL)
+  out, _ = process.communicate()
+  assert process.returncode == 1, out
+  assert re.search(r"a/seed-0 failed after .* killed", out), out
+  assert re.search(r"broken failed after .* 'no_such_decoder'", out), out
+  assert re.search(r"\[1/3\] b/seed-1 finished after", out), out
+  assert max(steps_told(a)) < 60
+
+  # What is finished is not repeated, the killed run goes on.
+  before = {p: p.stat().st_mtime_ns for p in b.path.rglob("*") if p.is_file()}
+  process = start()
+  out, _ = process.communicate()
+  assert process.returncode == 1, out
+  assert (
+    "3 runs, 1 finished before" in out and "a/seed-0 goes on at step" in out
+  )
+  assert "b/seed-1 starts" not in out
+  after = {p: p.stat().st_mtime_ns for p in b.path.rglob("*") if p.is_file()}
+  assert before == after
+  assert steps_told(a) == list(range(1, 61))
+  table = [line.split()[:3] for line in out.splitlines()[-3:]]
+  assert table == [
+    ["a/seed-0", "finished", "60/60"],
+    ["broken", "failed", "-"],
+    ["b/seed-1", "finished", "60/60"],
+  ]
