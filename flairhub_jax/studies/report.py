@@ -13,6 +13,9 @@ from flairhub_jax.studies.statistics import estimate
 
 PAGE, TEXT = "report.html", "report.md"
 
+# Configurations that a table of classes shows side by side on a page.
+_MAX_COLUMNS = 6
+
 
 def write(
   out: pathlib.Path,
@@ -145,7 +148,11 @@ def _task_sections(
       task,
       {key: {c: e.mean for c, e in row.items()} for key, row in means.items()},
     )
-    classes = [picture, tables.class_table(rows, task)]
+    classes = [picture]
+    if len(rows) <= _MAX_COLUMNS:
+      classes.append(tables.class_table(rows, task))
+    else:
+      classes.append("With intervals: classes.csv.")
     sections.append(Section("IoU by class", classes, level=3))
   return sections
 

@@ -368,17 +368,17 @@ def field_table(rows: Sequence[Configuration]) -> Table:
   """The fields in which the configurations differ."""
   names = configurations.differing_fields([row.fields for row in rows])
   return Table(
-    header=["field", *(row.name for row in rows)],
+    header=["configuration", *names],
     rows=[
       [
-        name,
+        row.name,
         *(
           configurations.spell_value(row.fields[name])
           if name in row.fields
           else DASH
-          for row in rows
+          for name in names
         ),
       ]
-      for name in names
+      for row in rows
     ],
   )

@@ -1,0 +1,33 @@
+"""The table of published scores beside the configurations it belongs to."""
+
+from configs import benchmark
+from flairhub_jax.studies import published
+
+
+def test_every_experiment_has_its_score():
+  assert published.SCORES.keys() == benchmark.EXPERIMENTS.keys()
+  for name in benchmark.EXPERIMENTS:
+    config = benchmark.get_config(name)
+    score = published.SCORES[name]
+    assert score.modalities == config.data.modalities
+    assert (score.task,) == config.data.tasks
+    found = published.find(config.data.modalities[::-1], config.data.tasks)
+    assert found == (name, score)
+
+
+def test_the_numbers_are_those_of_the_readme():
+  best = published.SCORES["LC-L"]
+  assert (best.parameters, best.overall_accuracy, best.miou) == (
+    276.4,
+    78.2,
+    65.8,
+  )
+  assert published.SCORES["LPIS-I"].miou == 39.2
+
+
+def test_other_inputs_or_both_tasks_have_none():
+  both = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
+  assert published.find(("AERIAL_RGBI",), both) is None
+  assert published.find(("AERIAL-RLT_PAN",), both[:1]) is None
+  one_orbit = ("AERIAL_RGBI", "SENTINEL1-ASC_TS")
+  assert published.find(one_orbit, both[:1]) is None

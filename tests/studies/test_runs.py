@@ -1,0 +1,163 @@
+"""Which runs are averaged, which belong together, and how they are called."""
+
+import json
+
+import pytest
+
+from flairhub_jax.errors import InputError
+from flairhub_jax.studies import configurations, runs
+from tests.studies import run_folders
+from tests.studies.run_folders import CROPS, LAND_COVER, config, write_run
+
+
+def find(folder, pattern="*"):
+  return runs.find_runs([str(folder / pattern)], "test")
+
+
+def states(folder):
+  return {run.folder.name: run.state for run in find(folder)}
+
+
+def test_only_finished_and_evaluated_runs_count(tmp_path):
+  write_run(tmp_path / "done", config(1), 40.0)
+  write_run(tmp_path / "halfway", config(2), 40.0, last_step=4)
+  write_run(tmp_path / "started", config(3), None, last_step=0)
+  write_run(tmp_path / "trained", config(4), None)
+  (tmp_path / "notes.txt").write_text("no run")
+  assert states(tmp_path) == {
+    "done": "finished",
+    "halfway": "unfinished: step 4 of 9",
+    "started": "unfinished: step 0 of 9",
+    "trained": "not evaluated on test",
+  }
+  (row,) = configurations.group(find(tmp_path))
+  assert row.score(LAND_COVER, "miou") == {1: 40.0}
+
+
+def test_scores_of_an_earlier_checkpoint_do_not_count(tmp_path):
+  run = write_run(tmp_path / "run", config(), 40.0)
+  scores = json.loads((run / "results/test/scores.json").read_text())
+  run_folders.write_results(run, "scores.json", 3, tasks=scores["tasks"])
+  expected = "evaluated at step 3, before its best step 9"
+  assert states(tmp_path) == {"run": expected}
+
+
+def test_imported_weights_need_no_training(tmp_path):
+  run = write_run(tmp_path / "run", config(), 40.0, last_step=0)
+  (run / "origin.json").write_text("{}")
+  assert states(tmp_path) == {"run": "finished"}
+
+
+def test_a_repeated_seed_counts_once(tmp_path):
+  write_run(tmp_path / "a", config(), 40.0)
+  write_run(tmp_path / "b", config(), 40.0)
+  assert states(tmp_path)["b"] == f"repeats {tmp_path.name}/a"
+
+
+def test_folders_of_runs_are_entered_in_order_of_numbers(tmp_path):
+  for seed in (10, 2):
+    write_run(tmp_path / "runs" / "a" / f"seed-{seed}", config(seed), 40.0)
+  names = [run.folder.name for run in find(tmp_path)]
+  assert names == ["seed-2", "seed-10"]
+  assert [r.folder.name for r in find(tmp_path, "runs/*")] == names
+
+
+def test_an_empty_pattern_is_refused(tmp_path):
+  with pytest.raises(InputError, match="matches run directories"):
+    find(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["training", "scores"])
+def test_other_data_are_refused_with_both_runs(tmp_path, where):
+  other = config(2)
+  if where == "training":
+    other.data.fingerprint = "ab" * 32
+  write_run(tmp_path / "first", config(1), 40.0)
+  data = run_folders.DATA if where == "training" else "ab" * 32
+  write_run(tmp_path / "second", other, 40.0, data=data)
+  with pytest.raises(InputError) as error:
+    find(tmp_path)
+  text = str(error.value)
+  assert "/first" in text and "/second" in text and where in text
+  assert "\n" not in text
+
+
+def test_results_that_are_no_json_are_named(tmp_path):
+  run = write_run(tmp_path / "run", config(), 40.0)
+  (run / "results/test/scores.json").write_text("{")
+  with pytest.raises(InputError, match=r"scores\.json"):
+    find(tmp_path)
+
+
+def test_seeds_and_what_changes_nothing_do_not_part_runs(tmp_path):
+  write_run(tmp_path / "a", config(1), 40.0)
+  other = config(
+    2,
+    data__path="elsewhere",
+    data__num_workers=3,
+    train__log_every=5,
+    inputs__DEM_ELEV__pixels=64,  # a sensor that it does not have
+  )
+  other.labels[CROPS].weight = 2.0  # a task that it does not have
+  write_run(tmp_path / "b", other, 42.0)
+  (row,) = configurations.group(find(tmp_path))
+  assert list(row.runs) == [1, 2]
+
+
+def names(folder, pattern="*"):
+  return [row.name for row in configurations.group(find(folder, pattern))]
+
+
+def test_configurations_are_called_by_their_folders(tmp_path):
+  run_folders.write_study(tmp_path, seeds=2)
+  kinds = ["both-tasks", "late_mean", "mid_concat", "mid_gated"]
+  assert names(tmp_path) == kinds
+
+
+def test_in_one_folder_they_are_called_by_what_differs(tmp_path):
+  write_run(tmp_path / "1", config(1), 40.0)
+  write_run(tmp_path / "2", config(1, fusion__kind="mid_mean"), 40.0)
+  write_run(tmp_path / "3", config(1, optim__learning_rate=0.5), 40.0)
+  rate = config().optim.learning_rate
+  assert names(tmp_path) == [
+    f"fusion.kind=mid_concat, optim.learning_rate={rate}",
+    f"fusion.kind=mid_mean, optim.learning_rate={rate}",
+    "fusion.kind=mid_concat, optim.learning_rate=0.5",
+  ]
+
+
+def test_sensors_of_one_rate_are_called_by_it(tmp_path):
+  drop = dict.fromkeys(config().data.modalities, 0.25)
+  row = config(1)
+  row.fusion.modality_dropout.update(drop)
+  write_run(tmp_path / "1", config(1), 40.0)
+  write_run(tmp_path / "2", row, 40.0)
+  assert len(set(names(tmp_path))) == 2
+  assert names(tmp_path)[1].endswith("=0.25")
+
+
+def test_the_baseline_comes_first(tmp_path):
+  run_folders.write_study(tmp_path, seeds=1)
+  rows = configurations.group(find(tmp_path), "mid_gated")
+  assert [row.name for row in rows] == [
+    "mid_gated",
+    "both-tasks",
+    "late_mean",
+    "mid_concat",
+  ]
+  with pytest.raises(InputError, match="one of both-tasks, late_mean"):
+    configurations.group(find(tmp_path), "gated")
+
+
+def test_without_a_finished_run_there_is_no_report(tmp_path):
+  write_run(tmp_path / "a", config(), None)
+  with pytest.raises(InputError, match="1 runs: 1 not evaluated on test"):
+    configurations.group(find(tmp_path))
+
+
+def test_the_single_task_of_several(tmp_path):
+  run_folders.write_study(tmp_path, seeds=1)
+  both, late, mid, gated = configurations.group(find(tmp_path))
+  rows = [late, gated, mid, both]
+  assert configurations.single_task_of(both, LAND_COVER, rows) is mid
+  assert configurations.single_task_of(both, CROPS, rows) is None
