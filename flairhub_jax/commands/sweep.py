@@ -1,4 +1,9 @@
-"""Train and evaluate many runs, here or on SLURM."""
+"""Train and evaluate many runs, here or on SLURM.
+
+Runs here end with the sweep, even if it is killed; jobs of SLURM stay. The same
+command goes on in both cases: finished runs are left alone, others continue
+from their checkpoints, and jobs that still wait are not submitted again.
+"""
 
 import argparse
 import contextlib
@@ -38,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--executor", choices=("local", "slurm"), default="local")
   parser.add_argument(
-    "--jobs", type=int, metavar="N", help="runs at a time; 1, on SLURM all"
+    "--jobs",
+    type=int,
+    metavar="N",
+    help="runs at a time, sharing the cores; default 1, on SLURM all",
   )
   parser.add_argument("--gpus", type=int, metavar="N", help="of each run")
   slurm = parser.add_argument_group("SLURM")

@@ -88,6 +88,7 @@ def _share(
   """Lets a process that is started here inherit its share of the cores.
 
   XLA, OpenMP and the readers all make as many threads as they may use cores.
+  Sums are rounded otherwise on another number of cores.
   """
   before = dict(os.environ)
   cores = None

@@ -60,7 +60,9 @@ class Watch:
   def ended(self, name: str, fault: str) -> None:
     """Tells how a run ended; done is what left its scores."""
     progress = self._read(name)
-    seconds = time.monotonic() - self._started.get(name, time.monotonic())
+    after = ""
+    if name in self._started:
+      after = f" after {time.monotonic() - self._started[name]:.0f} s"
     if progress.state == "finished":
       scores = ", ".join(f"{t} {s:.2f}" for t, s in progress.scores.items())
       best = "-" if progress.best is None else f"{progress.best:.2f}"
@@ -71,4 +73,4 @@ class Watch:
       text = f"{self.faults[name]} ({logs})"
     count = f"[{len(self._names) - len(self.unfinished())}/{len(self._names)}]"
     state = self.states()[name]
-    print(f"{count} {name} {state} after {seconds:.0f} s: {text}", flush=True)
+    print(f"{count} {name} {state}{after}: {text}", flush=True)

@@ -32,9 +32,9 @@ def get_runs(names="a/seed-0,broken,b/seed-1"):
     config.seed = number
     config.data.modalities = ("SENTINEL2_TS",)
     config.data.tasks = ("ALL_LABEL-LPIS",)
-    config.train.num_steps = 60
-    config.train.validate_every = 60
-    config.train.save_every = 10
+    config.train.num_steps = 30
+    config.train.validate_every = 30
+    config.train.save_every = 5
     if name == "broken":
       config.model.decoder = "no_such_decoder"
     runs.append((name, config))
@@ -430,7 +430,7 @@ def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
 
   # The sweep is killed: its run notices and ends.
   process = start()
-  wait_for(lambda: max(steps_told(a), default=0) >= 12, process)
+  wait_for(lambda: max(steps_told(a), default=0) >= 7, process)
   orphan = process_of(directory, "a/seed-0")
   process.kill()
   process.wait()
@@ -450,7 +450,7 @@ def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
   assert re.search(r"a/seed-0 failed after .* killed", out), out
   assert re.search(r"broken failed after .* 'no_such_decoder'", out), out
   assert re.search(r"\[1/3\] b/seed-1 finished after", out), out
-  assert max(steps_told(a)) < 60
+  assert max(steps_told(a)) < 30
 
   # What is finished is not repeated, the killed run goes on.
   before = {p: p.stat().st_mtime_ns for p in b.path.rglob("*") if p.is_file()}
@@ -463,10 +463,10 @@ def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
   assert "b/seed-1 starts" not in out
   after = {p: p.stat().st_mtime_ns for p in b.path.rglob("*") if p.is_file()}
   assert before == after
-  assert steps_told(a) == list(range(1, 61))
+  assert steps_told(a) == list(range(1, 31))
   table = [line.split()[:3] for line in out.splitlines()[-3:]]
   assert table == [
-    ["a/seed-0", "finished", "60/60"],
+    ["a/seed-0", "finished", "30/30"],
     ["broken", "failed", "-"],
-    ["b/seed-1", "finished", "60/60"],
+    ["b/seed-1", "finished", "30/30"],
   ]
