@@ -18,6 +18,7 @@ WEIGHTS = {
   "both": (1.0, 1.0),
   "both_crops_0.3": (1.0, 0.3),
   "both_crops_3": (1.0, 3.0),
+  "both_learned": (1.0, 1.0),
 }
 SEEDS = (0, 1, 2)
 
@@ -33,5 +34,7 @@ def get_runs() -> list[tuple[str, ml_collections.ConfigDict]]:
       config.data.tasks = tuple(task for task in weight_of if weight_of[task])
       for task in config.data.tasks:
         config.labels[task].weight = weight_of[task]
+      if name == "both_learned":
+        config.task_weighting = "uncertainty"
       runs.append((f"{name}/seed-{seed}", config))
   return runs

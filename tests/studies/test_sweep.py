@@ -168,7 +168,7 @@ def test_overrides_reach_every_run_published_ids_included(file):
     ("configs/sweep_fusion.py:mid_concat", 6),
     ("configs/sweep_modalities.py", 72),
     ("configs/sweep_modalities.py:small", 72),
-    ("configs/sweep_multitask.py", 15),
+    ("configs/sweep_multitask.py", 18),
   ],
 )
 def test_the_sweeps_of_the_project(path, count):
