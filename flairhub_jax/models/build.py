@@ -146,11 +146,7 @@ def build_segmenter(
   )
   encoder = build_image_encoder(config.model, dtype=dtype)
   decoder = _lookup("config.model.decoder", config.model.decoder, DECODERS)
-  strategy = _lookup("config.fusion.kind", config.fusion.kind, FUSIONS)
-  if strategy.fuse_maps is not None:
-    strategy = dataclasses.replace(
-      strategy, fuse_maps=functools.partial(strategy.fuse_maps, dtype=dtype)
-    )
+  strategy = _strategy(config.fusion.kind, dtype)
   joins_maps = strategy.fuse_maps is not None and not all(
     source.is_series for source in sources
   )
@@ -182,6 +178,15 @@ def build_segmenter(
     ),
     dtype=dtype,
   )
+
+
+def _strategy(kind, dtype):
+  """A strategy whose products run in `dtype`."""
+  strategy = _lookup("config.fusion.kind", kind, FUSIONS)
+  if strategy.fuse_maps is None:
+    return strategy
+  fuse_maps = functools.partial(strategy.fuse_maps, dtype=dtype)
+  return dataclasses.replace(strategy, fuse_maps=fuse_maps)
 
 
 def _dropout(rates, active):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax import modalities
-from flairhub_jax.models import convolution, fusion, layers, utae
+from flairhub_jax.models import convolution, fusion, late, layers, utae
 from flairhub_jax.weights import reference
 
 CLOSE = dict(rtol=0, atol=5e-6)
@@ -182,7 +182,7 @@ def test_mean_of_series_equals_the_references(units):
     for key in numbers
     if key.startswith("in/")
   }
-  found = fusion.mean_of_logits(logits, {})
+  found = late.MeanLogits().apply({}, logits, {})
   expected = channels_last(numbers["out"])
   np.testing.assert_allclose(found, expected, **CLOSE)
 

@@ -46,7 +46,7 @@ def batch_of(sizes: dict[str, int]) -> dict:
 def encoder_shape(name: str, side: int, channels: int) -> tuple:
   """Maps and variables of an image encoder; tracing one takes a second."""
   x = jnp.zeros((1, side, side, channels))
-  encoder = build.ENCODERS[name]()
+  encoder = build.ENCODERS[name](parent=None)
   return jax.eval_shape(
     lambda k: encoder.init_with_output(k, x, False), jax.random.key(0)
   )
@@ -60,9 +60,7 @@ def shape_of(manifest: dict) -> dict:
   config, sizes = config_of(manifest), manifest["img_input_sizes"]
   segmenter = build.build_segmenter(config, output_size=(512, 512))
 
-  def maps_alone(name):
-    del name
-
+  def maps_alone():
     def encoder(x, train):
       del train
       name, side, channels = config.model.encoder, x.shape[1], x.shape[-1]
