@@ -7,6 +7,8 @@ On the quickstart's sensors and network; `:mid_concat,mid_gated` chooses among
 the strategies.
 """
 
+from collections.abc import Callable, Sequence
+
 import ml_collections
 
 from configs import quickstart
@@ -28,11 +30,19 @@ def get_runs(
   kinds: str = ",".join(KINDS),
 ) -> list[tuple[str, ml_collections.ConfigDict]]:
   """Returns name and configuration of each run."""
+  return list_runs(quickstart.get_config, kinds.split(","))
+
+
+def list_runs(
+  get_config: Callable[[], ml_collections.ConfigDict],
+  kinds: Sequence[str] = KINDS,
+) -> list[tuple[str, ml_collections.ConfigDict]]:
+  """The same on any configuration, which `get_config` makes for each run."""
   runs = []
-  for kind in kinds.split(","):
+  for kind in kinds:
     for dropout in (0.0, DROPOUT):
       for seed in SEEDS:
-        config = quickstart.get_config().lock()
+        config = get_config().lock()
         config.seed = seed
         config.fusion.kind = kind
         for modality in config.data.modalities:
