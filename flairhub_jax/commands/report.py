@@ -28,10 +28,10 @@ def run(args: argparse.Namespace) -> int:
   """Writes the report of all finished runs."""
   found = runs.find_runs(args.runs, args.split)
   rows = configurations.group(found, args.baseline)
-  written = report.write(pathlib.Path(args.out), found, rows, args.split)
   for one in found:
     print(f"{one.folder.parent.name}/{one.folder.name}: {one.state}")
-  print()
+  print(flush=True)  # counting the networks takes a while
+  written = report.write(pathlib.Path(args.out), found, rows, args.split)
   for path in written:
     print(path)
   return 0

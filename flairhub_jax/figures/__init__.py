@@ -2,14 +2,13 @@
 
 from flairhub_jax.figures.comparison import (
   Point,
-  SubsetRow,
   draw_class_heat_map,
   draw_curves,
   draw_points,
   draw_scores,
-  draw_subsets,
 )
 from flairhub_jax.figures.maps import composite, draw_confusion, draw_patches
+from flairhub_jax.figures.subsets import SubsetRow, draw_subsets
 from flairhub_jax.figures.usage import draw_usage, draw_weight_maps
 
 __all__ = [

@@ -1,13 +1,11 @@
-"""Configurations side by side: scores, classes, curves, costs, subsets."""
+"""Configurations side by side: scores, classes, curves, costs."""
 
 import dataclasses
 import os
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib import pyplot as plt
 from matplotlib import ticker, transforms
 
@@ -40,35 +38,6 @@ class Point:
   published_x: float | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class SubsetRow:
-  """Scores with some of the modalities only.
-
-  Attributes:
-    modalities: those that were there.
-    scores: (percent, half width or None) by name of configuration.
-  """
-
-  modalities: Sequence[str]
-  scores: Mapping[str, tuple[float, float | None]]
-
-
-def _colours(names: Sequence[str]) -> dict[str, Any]:
-  """A colour per configuration, the same in every picture of a report."""
-  if len(names) <= 10:
-    table = plt.get_cmap("tab10").colors
-  else:
-    table = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(names)))
-  return dict(zip(names, table, strict=False))
-
-
-def _wrap(name: str, width: int = 34) -> str:
-  """Breaks a long name after its commas, plus signs and spaces."""
-  spaced = name.replace("+", "+\u200b").replace("\u200b", " ")
-  lines = textwrap.wrap(spaced, width, break_long_words=False)
-  return "\n".join(lines).replace("+ ", "+")
-
-
 def draw_scores(
   path: str | os.PathLike,
   title: str,
@@ -84,7 +53,7 @@ def draw_scores(
     configurations: all names of the report, for the colours.
   """
   figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.42 * len(points)))
-  colours = _colours(configurations)
+  colours = canvas.colours(configurations)
   for row, point in enumerate(points):
     axis.errorbar(
       point.score,
@@ -98,7 +67,7 @@ def draw_scores(
     axis.plot(point.values, [row] * len(point.values), "|", ms=11, color="0.45")
     if point.published is not None:
       axis.plot(point.published, row, **_PUBLISHED)
-  axis.set_yticks(range(len(points)), [_wrap(p.name) for p in points])
+  axis.set_yticks(range(len(points)), [canvas.wrap(p.name) for p in points])
   axis.tick_params(axis="y", labelsize=8)
   axis.set_ylim(len(points) - 0.4, -0.6)
   axis.set_xlabel("mIoU (%)")
@@ -113,7 +82,9 @@ def _explain_marks(axis: Any, points: Sequence[Point]) -> None:
   handles = [axis.plot([], [], "o", color="0.3", label="mean")[0]]
   if any(point.half_width is not None for point in points):
     handles.append(
-      axis.errorbar([], [], xerr=[], color="0.3", capsize=4, label="95 %")
+      axis.errorbar(
+        [], [], xerr=[], color="0.3", capsize=4, label="95 % interval"
+      )
     )
   if any(point.values for point in points):
     handles += axis.plot([], [], "|", ms=11, color="0.45", label="one run")
@@ -135,7 +106,7 @@ def draw_points(
   points: Sequence[Point],
   configurations: Sequence[str],
 ) -> None:
-  """Draws scores against what they cost, on a logarithmic axis.
+  """Draws scores against what they cost; costs of many sizes by logarithm.
 
   Args:
     path: PNG to write.
@@ -145,16 +116,18 @@ def draw_points(
     configurations: all names of the report, for the colours.
   """
   figure, axis = plt.subplots(figsize=(6.4, 4.4))
-  colours = _colours(configurations)
+  colours = canvas.colours(configurations)
   for point in points:
     axis.errorbar(
       point.x,
       point.score,
       yerr=point.half_width,
       fmt="o",
-      capsize=4,
+      capsize=3,
       color=colours[point.name],
-      label=_wrap(point.name),
+      ecolor=(colours[point.name], 0.5),  # many have the same cost
+      elinewidth=1,
+      label=canvas.wrap(point.name),
     )
   published = {
     (point.published_x, point.published)
@@ -164,17 +137,15 @@ def draw_points(
   if published:
     axis.plot(*zip(*sorted(published), strict=True), **_PUBLISHED)
     axis.plot([], [], label="published", **_PUBLISHED)
-  axis.set_xscale("log")
   costs = [point.x for point in points] + [x for x, _ in published]
-  if max(costs) < 10 * min(costs):  # a whole decade keeps the ticks legible
-    middle = np.sqrt(max(costs) * min(costs))
-    axis.set_xlim(middle / 4, middle * 4)
-  axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-  axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-  axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+  if max(costs) > 10 * min(costs):
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
   axis.set_xlabel(x_label)
   axis.set_ylabel("mIoU (%)")
-  axis.grid(color="0.9", which="both")
+  axis.grid(color="0.9")
   axis.set_axisbelow(True)
   axis.set_title(title, fontsize=10)
   axis.legend(
@@ -207,7 +178,9 @@ def draw_class_heat_map(
     figsize=(2.2 + 0.46 * len(classes), 0.8 + 0.34 * len(iou))
   )
   image = axis.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
-  axis.set_yticks(range(len(iou)), [_wrap(name) for name in iou], fontsize=7)
+  axis.set_yticks(
+    range(len(iou)), [canvas.wrap(name) for name in iou], fontsize=7
+  )
   axis.set_xticks(
     range(len(classes)),
     [c.name for c in classes],
@@ -228,24 +201,10 @@ def draw_class_heat_map(
     + transforms.ScaledTranslation(0, -9 / 72, figure.dpi_scale_trans),
     clip_on=False,
   )
-  _write_values(axis, table)
+  canvas.write_values(axis, table, "{:.0f}", dark_above=60)
   axis.set_title(title, fontsize=10)
   figure.colorbar(image, ax=axis, fraction=0.03, pad=0.02, label="IoU (%)")
   canvas.save(figure, path)
-
-
-def _write_values(axis: Any, table: Float[np.ndarray, "r c"]) -> None:
-  for row, column in np.argwhere(np.isfinite(table)):
-    value = table[row, column]
-    axis.text(
-      column,
-      row,
-      f"{value:.0f}",
-      ha="center",
-      va="center",
-      fontsize=7,
-      color="black" if value > 60 else "white",
-    )
 
 
 def draw_curves(
@@ -264,7 +223,7 @@ def draw_curves(
   figure, axes = plt.subplots(
     1, len(panels), figsize=(5.2 * len(panels), 3.8), squeeze=False
   )
-  colours = _colours(list(next(iter(panels.values()))))
+  colours = canvas.colours(list(next(iter(panels.values()))))
   for axis, (label, curves) in zip(axes[0], panels.items(), strict=True):
     for name, runs in curves.items():
       for run in filter(None, runs):
@@ -274,13 +233,13 @@ def draw_curves(
       mean = _mean_curve(runs)
       if mean:
         axis.plot(
-          *zip(*mean, strict=True), color=colours[name], label=_wrap(name)
+          *zip(*mean, strict=True), color=colours[name], label=canvas.wrap(name)
         )
     axis.set_xlabel("step")
     axis.set_ylabel(label)
     axis.grid(color="0.9")
   handles = [
-    axes[0][0].plot([], [], color=colours[name], label=_wrap(name))[0]
+    axes[0][0].plot([], [], color=colours[name], label=canvas.wrap(name))[0]
     for name in next(iter(panels.values()))
   ]
   axes[0][-1].legend(
@@ -306,85 +265,3 @@ def _mean_curve(
   return [
     (step, float(np.mean([table[step] for table in tables]))) for step in steps
   ]
-
-
-def draw_subsets(
-  path: str | os.PathLike,
-  title: str,
-  modalities: Sequence[str],
-  rows: Sequence[SubsetRow],
-  configurations: Sequence[str],
-) -> None:
-  """Draws scores by subset: dots say which modalities were there.
-
-  Args:
-    path: PNG to write.
-    title: what is shown.
-    modalities: columns of dots.
-    rows: from top to bottom.
-    configurations: all names of the report, those without subsets too.
-  """
-  colours = _colours(configurations)
-  names = [n for n in configurations if any(n in row.scores for row in rows)]
-  step = 0.26 + 0.09 * (len(names) - 1)
-  figure, (dots, bars) = plt.subplots(
-    1,
-    2,
-    sharey=True,
-    figsize=(4.6 + 0.4 * len(modalities), 1.6 + step * len(rows)),
-    width_ratios=(0.4 * len(modalities), 4.6),
-  )
-  _draw_dots(dots, modalities, rows)
-  thickness = 0.8 / len(names)
-  for number, name in enumerate(names):
-    shown = [
-      (i, *r.scores[name]) for i, r in enumerate(rows) if name in r.scores
-    ]
-    places = [
-      i + (number - (len(names) - 1) / 2) * thickness for i, *_ in shown
-    ]
-    bars.barh(
-      places,
-      [score for _, score, _ in shown],
-      thickness,
-      xerr=[half or 0.0 for *_, half in shown],
-      color=colours[name],
-      error_kw=dict(lw=0.8, capsize=1.5),
-      label=_wrap(name),
-    )
-  bars.set_xlim(left=0)
-  bars.set_xlabel("mIoU (%)")
-  bars.grid(axis="x", color="0.9")
-  bars.set_axisbelow(True)
-  bars.tick_params(axis="y", left=False)
-  bars.set_title(title, fontsize=10)
-  if len(names) > 1:
-    bars.legend(
-      loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False
-    )
-  figure.subplots_adjust(wspace=0.03)
-  canvas.save(figure, path)
-
-
-def _draw_dots(
-  axis: Any, modalities: Sequence[str], rows: Sequence[SubsetRow]
-) -> None:
-  """Filled where a modality was there, and joined by a line."""
-  for number, row in enumerate(rows):
-    there = [i for i, name in enumerate(modalities) if name in row.modalities]
-    axis.plot(range(len(modalities)), [number] * len(modalities), "o", c="0.87")
-    axis.plot(there, [number] * len(there), "o-", c="0.15", lw=1.5)
-  axis.set_xlim(-0.6, len(modalities) - 0.4)
-  axis.set_ylim(len(rows) - 0.4, -0.6)
-  axis.set_yticks([])
-  axis.set_xticks(
-    range(len(modalities)),
-    modalities,
-    rotation=45,
-    ha="right",
-    rotation_mode="anchor",
-    fontsize=7,
-  )
-  axis.tick_params(axis="x", length=0)
-  for side in axis.spines.values():
-    side.set_visible(False)

@@ -172,6 +172,8 @@ class Segmenter(nn.Module):
     train: bool,
   ) -> dict[str, Any]:
     """Fuses what `encode` gave, for the modalities that are there."""
+    # A mapping that has passed through `jit` comes back sorted by name.
+    encoded = {s.modality: encoded[s.modality] for s in self.sources}
     if self.strategy.is_early:
       x = self._stacked(encoded, present, train)
       maps = self.encoder["early"](x, train)

@@ -12,7 +12,12 @@ from flairhub_jax.studies import runs
 
 # Fields that a run of one task may have otherwise than the run of several
 # tasks it is compared with.
-_FIELDS_OF_TASKS = ("data.tasks", "train.best_metric", "labels.")
+_FIELDS_OF_TASKS = (
+  "data.tasks",
+  "train.best_metric",
+  "labels.",
+  "task_weighting",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

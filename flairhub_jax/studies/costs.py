@@ -103,6 +103,7 @@ def _network_key(config: Any) -> str:
     for name, value in runs.relevant_fields(config).items()
     if name.startswith(("model.", "fusion.", "inputs."))
     or name in ("data.modalities", "data.tasks", "data.date_buckets")
+    if not name.startswith("fusion.modality_dropout.")
   }
   return hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:16]
 

@@ -22,22 +22,30 @@ h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #d0d7de;
 h3 { font-size: 1.05rem; margin-top: 1.6rem; }
 p { max-width: 50rem; }
 nav { margin: 1rem 0; }
-nav a { margin-right: 1.1rem; white-space: nowrap; }
+nav a { margin-right: 1.1rem; white-space: nowrap; line-height: 1.8; }
 a { color: #0550ae; }
-.scroll { overflow-x: auto; }
+.scroll, figure { overflow-x: auto; }
 table { border-collapse: collapse; margin: .8rem 0; font-size: .87rem; }
 th, td { padding: .28rem .6rem; border-bottom: 1px solid #e4e8ec;
   text-align: left; vertical-align: top; }
 th { border-bottom: 2px solid #8c959f; vertical-align: bottom; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 td.number { white-space: nowrap; }
+tr { background: #fff; }
 tbody tr:hover { background: #f6f8fa; }
+th:first-child, td:first-child { position: sticky; left: 0;
+  background: inherit; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
+@media (max-width: 48rem) {
+  th:first-child, td:first-child { max-width: 9rem;
+    overflow-wrap: break-word; }
+  img { max-width: none; }
+}
 @media print {
   body { max-width: none; margin: 0; font-size: 10pt; }
   nav { display: none; }
-  .scroll { overflow: visible; }
+  .scroll, figure { overflow: visible; }
   table { font-size: 7.5pt; }
   th, td { padding: .12rem .35rem; }
   figure, tr { break-inside: avoid; }
@@ -108,7 +116,7 @@ def _is_numeric(table: Table, column: int) -> bool:
 
 def as_html(title: str, sections: Sequence[Section]) -> str:
   """Writes one file with its pictures and its style inside, without script."""
-  links = "".join(
+  links = " ".join(
     f'<a href="#{_anchor(section)}">{html.escape(section.title)}</a>'
     for section in sections
     if section.level == 2
@@ -168,7 +176,7 @@ def _html_table(table: Table) -> str:
 
 def _html_cells(tag: str, cells: Sequence[str], marks: Sequence[str]) -> str:
   return "".join(
-    f"<{tag}{mark}>{html.escape(cell)}</{tag}>"
+    f"<{tag}{mark}>{html.escape(cell).replace(' %', '&nbsp;%')}</{tag}>"
     for cell, mark in zip(cells, marks, strict=True)
   )
 

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from flairhub_jax import atomic, figures, labels
+from flairhub_jax.errors import InputError
 from flairhub_jax.studies import costs as costing
 from flairhub_jax.studies import pages, published, runs, subsets, tables
 from flairhub_jax.studies.configurations import Configuration
@@ -13,8 +14,8 @@ from flairhub_jax.studies.statistics import estimate
 
 PAGE, TEXT = "report.html", "report.md"
 
-# Configurations that a table of classes shows side by side on a page.
-_MAX_COLUMNS = 6
+# What a page shows of configurations side by side, or of runs in a sentence.
+_MAX_SHOWN = 6
 
 
 def write(
@@ -34,8 +35,14 @@ def write(
 
   Returns:
     What was written, the page first.
+
+  Raises:
+    InputError: `out` cannot be made.
   """
-  out.mkdir(parents=True, exist_ok=True)
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError("--out", "a folder to write to", error) from error
   costs = {row.name: costing.count(row, out / "networks.json") for row in rows}
   tasks = tables.tasks_of(rows)
   sections = [Section("Overview", _overview(found, rows, split))]
@@ -60,7 +67,7 @@ def write(
       atomic.write_text(out / f"{name}.csv", tables.as_csv(lines))
   title = f"{len(rows)} configurations, {len(found)} runs"
   if len(rows) == 1:
-    title = f"{rows[0].name}, {len(found)} runs"
+    title = f"{rows[0].name}, {len(found)} run{'s' if len(found) > 1 else ''}"
   atomic.write_text(out / TEXT, pages.as_markdown(title, sections))
   atomic.write_text(out / PAGE, pages.as_html(title, sections))
   pictures = [
@@ -80,12 +87,14 @@ def _overview(
   data = next(iter(rows[0].runs.values())).scores["data"]
   text = [
     f"Scores on the {split} split of the data set {data[:12]}, in percent. "
-    f"{finished} of {len(found)} runs are finished and averaged, in "
+    f"Runs finished and averaged: {finished} of {len(found)}, in "
     f"{len(rows)} configuration{'s' if len(rows) > 1 else ''}."
   ]
   left_out = [run for run in found if not run.is_finished]
   if left_out:
     listed = "; ".join(f"{_title(run)} ({run.state})" for run in left_out)
+    if len(left_out) > _MAX_SHOWN:
+      listed = f"{len(left_out)} runs; what they lack is below, under Runs"
     text.append(f"Not averaged: {listed}.")
   for task in tables.tasks_of(rows):
     having = [row for row in rows if task in row.tasks]
@@ -149,7 +158,7 @@ def _task_sections(
       {key: {c: e.mean for c, e in row.items()} for key, row in means.items()},
     )
     classes = [picture]
-    if len(rows) <= _MAX_COLUMNS:
+    if len(rows) <= _MAX_SHOWN:
       classes.append(tables.class_table(rows, task))
     else:
       classes.append("With intervals: classes.csv.")
@@ -221,8 +230,13 @@ def _missing_modalities(
       subsets.picture_rows(found),
       [row.name for row in rows],
     )
-    table = subsets.table(found)
-    sections.append(Section(name.capitalize(), [picture, table], level=3))
+    names = {name for row in found.values() for name in row}
+    is_small = len(names) <= _MAX_SHOWN
+    parts = [
+      picture,
+      subsets.table(found) if is_small else "With intervals: subsets.csv.",
+    ]
+    sections.append(Section(name.capitalize(), parts, level=3))
   if sections:
     text = (
       "Each trained network, evaluated with every subset of its modalities; "

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flairhub_jax import configuration, run_directory
+from flairhub_jax import configuration, metrics, run_directory
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import MODALITIES
 
@@ -101,10 +101,12 @@ def read_run(folder: pathlib.Path, split: str) -> Run:
     InputError: a file is none that training or evaluation writes.
   """
   run, config = run_directory.open_run(folder)
-  records = run_directory.read_records(run.metrics)
-  scores = _read_results(run.results(split) / "scores.json", "tasks")
-  subsets = _read_results(run.results(split) / "subsets.json", "subsets")
-  state = _state(config, records, scores, split, is_own=not run.origin.exists())
+  records = _read_records(run.metrics)
+  tasks = config.data.tasks
+  scores = _read_results(run.results(split) / "scores.json", tasks)
+  subsets = _read_results(run.results(split) / "subsets.json", tasks)
+  is_own = not run.origin.exists()
+  state = _state(config, records, scores, subsets, split, is_own=is_own)
   return Run(
     folder=run.path,
     config=config,
@@ -115,19 +117,46 @@ def read_run(folder: pathlib.Path, split: str) -> Run:
   )
 
 
-def _read_results(path: pathlib.Path, field: str) -> dict[str, Any] | None:
+def _read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads the records of a run; one it is just writing may be incomplete."""
+  try:
+    lines = path.read_text("utf-8").count("\n") if path.exists() else 0
+    records = run_directory.read_records(path)
+    steps = [int(record["step"]) for record in records if record["kind"]]
+  except (ValueError, KeyError, TypeError) as error:
+    raise InputError(path, "records of a training", _spell(error)) from error
+  if len(steps) < lines:
+    raise InputError(f"{path}, line {len(steps) + 1}", "JSON", "something else")
+  return records
+
+
+def _read_results(
+  path: pathlib.Path, tasks: Sequence[str]
+) -> dict[str, Any] | None:
+  """Reads scores, or scores by subset, and checks all that is used of them."""
   if not path.exists():
     return None
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise InputError(path, "results of `evaluate` in JSON", error) from error
-  if not isinstance(content, dict) or not content.get(field):
-    raise InputError(path, f"results of `evaluate` with {field!r}", "none")
+    numbers = [content["step"], len(content["data"])]
+    rows = content["subsets"] if path.stem == "subsets" else [content]
+    for scores in (row["tasks"][task] for row in rows for task in tasks):
+      numbers += [scores[name] for name in metrics.AVERAGES]
+      for values in scores["classes"].values():
+        numbers += [values["iou"], values["pixels"]]
+    if not all(isinstance(number, int | float) for number in numbers):
+      raise TypeError("scores that are no numbers")
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    expected = f"results of `evaluate` on {', '.join(tasks)}"
+    raise InputError(path, expected, _spell(error)) from error
   return content
 
 
-def _state(config, records, scores, split, *, is_own: bool) -> str:
+def _spell(error: Exception) -> str:
+  return f"no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _state(config, records, scores, subsets, split, *, is_own: bool) -> str:
   """What a run lacks; imported weights were trained elsewhere."""
   if is_own:
     steps = [r["step"] for r in records if r["kind"] == "train"]
@@ -139,12 +168,14 @@ def _state(config, records, scores, split, *, is_own: bool) -> str:
   validations = {
     r["step"]: r[config.train.best_metric]
     for r in records
-    if r["kind"] == "valid"
+    if r["kind"] == "valid" and config.train.best_metric in r
   }
   step = scores["step"]
   best = max(validations, key=validations.get, default=step)
   if step in validations and validations[step] < validations[best]:
     return f"evaluated at step {step}, before its best step {best}"
+  if subsets is not None and subsets["step"] != step:
+    return f"evaluated at step {step}, on subsets at step {subsets['step']}"
   return FINISHED
 
 

@@ -3,10 +3,12 @@
 import csv
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flairhub_jax import labels, metrics
+from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.studies import configurations, published, runs
 from flairhub_jax.studies.configurations import Configuration
 from flairhub_jax.studies.costs import Cost
@@ -75,8 +77,8 @@ def _signed(found: Estimate | None) -> str:
   if found is None:
     return DASH
   if found.half_width is None:
-    return f"{found.mean:+.1f}"
-  return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+    return f"{found.mean:+z.1f}"  # z: no -0.0
+  return f"{found.mean:+z.1f} [{found.low:+z.1f}, {found.high:+z.1f}]"
 
 
 def _verdict(found: Estimate | None) -> str:
@@ -305,9 +307,8 @@ def cost_table(
   """Parameters, operations and hours of each configuration."""
   cells = []
   for row in rows:
-    cost = costs[row.name]
+    cost, hours = costs[row.name], costs[row.name].hours
     match = published.find(row.config.data.modalities, row.tasks)
-    hours = cost.hours
     cells.append(
       [
         row.name,
@@ -321,17 +322,19 @@ def cost_table(
         DASH if hours is None else f"{hours.mean:.2g}",
       ]
     )
+  header = [
+    "configuration",
+    "parameters, M",
+    "without fusion, M",
+    "published, M",
+    "forward, GFLOP a patch",
+    "training, PFLOP",
+    "training, h",
+  ]
+  known = [set(column) != {DASH} for column in zip(*cells, strict=True)]
   return Table(
-    header=[
-      "configuration",
-      "parameters, M",
-      "without fusion, M",
-      "published, M",
-      "forward, GFLOP a patch",
-      "training, PFLOP",
-      "training, h",
-    ],
-    rows=cells,
+    header=list(itertools.compress(header, known)),
+    rows=[list(itertools.compress(row, known)) for row in cells],
   )
 
 
@@ -366,19 +369,22 @@ def run_table(found: Sequence[runs.Run], names: Mapping[Any, str]) -> Table:
 
 def field_table(rows: Sequence[Configuration]) -> Table:
   """The fields in which the configurations differ."""
-  names = configurations.differing_fields([row.fields for row in rows])
-  return Table(
-    header=["configuration", *names],
-    rows=[
-      [
-        row.name,
-        *(
-          configurations.spell_value(row.fields[name])
-          if name in row.fields
-          else DASH
-          for name in names
-        ),
-      ]
+  columns: dict[Any, list[str]] = {}  # fields by their cells
+  for name in configurations.differing_fields([row.fields for row in rows]):
+    parent, _, last = name.rpartition(".")
+    cells = tuple(
+      configurations.spell_value(row.fields[name])
+      if name in row.fields
+      else DASH
       for row in rows
-    ],
+    )
+    if last in MODALITIES and (parent, cells) in columns:
+      columns[parent, cells].append(last)
+    else:
+      key = parent if last in MODALITIES else name
+      columns[key, cells] = [name]
+  names = [row.name for row in rows]
+  return Table(
+    header=["configuration", *map(" + ".join, columns.values())],
+    rows=list(zip(names, *(cells for _, cells in columns), strict=True)),
   )
