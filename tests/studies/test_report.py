@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from flairhub_jax import __main__
+from flairhub_jax import __main__, figures
 from flairhub_jax.studies import configurations, costs, report, runs, tables
 from tests.studies import run_folders
 from tests.studies.run_folders import CROPS, LAND_COVER, config, write_run
@@ -107,6 +107,33 @@ def test_several_tasks_against_one_by_hand(tmp_path):
   assert {row[1] for row in table.rows} == {"land cover"}
 
 
+def test_learned_weights_of_tasks_stand_beside_one_task_too(tmp_path):
+  row = config(data__tasks=(LAND_COVER, CROPS), task_weighting="uncertainty")
+  write_run(tmp_path / "learned" / "1", row, 41.0)
+  write_run(tmp_path / "land" / "1", config(), 40.0)
+  (miou, _) = tables.task_records(groups(tmp_path))
+  assert (miou["configuration"], miou["minus"]) == ("learned", "land")
+
+
+def test_sensors_of_equal_values_share_a_column(tmp_path):
+  row = config()
+  row.fusion.modality_dropout.update(AERIAL_RGBI=0.25, SENTINEL2_TS=0.25)
+  write_run(tmp_path / "a" / "1", config(), 40.0)
+  write_run(tmp_path / "b" / "1", row, 40.0)
+  table = tables.field_table(groups(tmp_path))
+  assert table.header[1:] == [
+    "fusion.modality_dropout.AERIAL_RGBI + SENTINEL2_TS"
+  ]
+  assert [list(line) for line in table.rows] == [["a", "0.0"], ["b", "0.25"]]
+
+
+def test_a_difference_of_nothing_has_no_sign_of_a_loss(tmp_path):
+  write_run(tmp_path / "a" / "1", config(), 40.01)
+  write_run(tmp_path / "b" / "1", config(fusion__kind="mid_mean"), 40.0)
+  (row,) = tables.difference_table(groups(tmp_path), LAND_COVER).rows
+  assert row[2] == "+0.0"
+
+
 def test_costs_by_hand(two, tmp_path, counted):
   row = groups(two)[0]
   memory = tmp_path / "networks.json"
@@ -135,6 +162,16 @@ def test_subsets_by_hand(tmp_path):
     ("SENTINEL2_TS", 31.0),
   ]
   assert (tmp_path / "out" / f"subsets_{LAND_COVER}.png").exists()
+
+
+@pytest.mark.parametrize("num_names", [1, 6, 14])
+def test_subsets_of_any_number_of_configurations_are_drawn(tmp_path, num_names):
+  names = [f"configuration-{number}" for number in range(num_names)]
+  rows = [figures.SubsetRow(["a"], dict.fromkeys(names, (40.0, 1.0)))]
+  rows += [figures.SubsetRow(["b"], {names[0]: (30.0, None)})] * 15
+  path = tmp_path / "subsets.png"
+  figures.draw_subsets(path, "title", ["a", "b"], rows, names)
+  assert path.stat().st_size > 1000
 
 
 def studied(folder):
