@@ -100,9 +100,14 @@ def read_run(folder: pathlib.Path, split: str) -> Run:
   Raises:
     InputError: a file is none that training or evaluation writes.
   """
-  run, config = run_directory.open_run(folder)
+  try:
+    run, config = run_directory.open_run(folder)
+    tasks = config.data.tasks
+    relevant_fields(config)
+  except (AttributeError, KeyError, TypeError) as error:
+    found = "something else"
+    raise InputError(folder / "config.json", "a run's", found) from error
   records = _read_records(run.metrics)
-  tasks = config.data.tasks
   scores = _read_results(run.results(split) / "scores.json", tasks)
   subsets = _read_results(run.results(split) / "subsets.json", tasks)
   is_own = not run.origin.exists()

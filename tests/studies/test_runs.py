@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from flairhub_jax import configuration
 from flairhub_jax.errors import InputError
 from flairhub_jax.studies import configurations, runs
 from tests.studies import run_folders
@@ -82,11 +83,46 @@ def test_other_data_are_refused_with_both_runs(tmp_path, where):
   assert "\n" not in text
 
 
-def test_results_that_are_no_json_are_named(tmp_path):
+@pytest.mark.parametrize(
+  "name", ["config.json", "metrics.jsonl", "results/test/scores.json"]
+)
+@pytest.mark.parametrize(
+  "text", ["{\n", "[1]\n", "null\n", '{"step": 3, "data": "", "tasks": {}}\n']
+)
+def test_files_that_are_not_a_runs_are_named(tmp_path, name, text):
   run = write_run(tmp_path / "run", config(), 40.0)
-  (run / "results/test/scores.json").write_text("{")
-  with pytest.raises(InputError, match=r"scores\.json"):
+  (run / name).write_text(text)
+  with pytest.raises(InputError) as error:
     find(tmp_path)
+  assert str(run / name) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_broken_record_is_named_unless_it_is_being_written(tmp_path):
+  path = write_run(tmp_path / "run", config(), 40.0) / "metrics.jsonl"
+  whole = path.read_text()
+  path.write_text(whole + '{"kind": "tr')
+  assert states(tmp_path) == {"run": "finished"}
+  lines = whole.splitlines(keepends=True)
+  path.write_text("".join([*lines[:3], "{oops\n", *lines[3:]]))
+  with pytest.raises(InputError, match=r"metrics\.jsonl, line 4"):
+    find(tmp_path)
+
+
+def test_scores_without_a_task_of_the_run_are_named(tmp_path):
+  run = write_run(tmp_path / "run", config(), 40.0)
+  row = config(data__tasks=(LAND_COVER, CROPS))
+  (run / "config.json").write_text(configuration.to_json(row))
+  with pytest.raises(InputError, match=f"scores.json.* no '{CROPS}'"):
+    find(tmp_path)
+
+
+def test_subsets_of_another_checkpoint_do_not_count(tmp_path):
+  run = write_run(tmp_path / "run", config(), 40.0)
+  run_folders.write_subsets(run, config(), 40.0)
+  assert states(tmp_path) == {"run": "finished"}
+  run_folders.write_results(run, "subsets.json", 3, subsets=[])
+  expected = "evaluated at step 9, on subsets at step 3"
+  assert states(tmp_path) == {"run": expected}
 
 
 def test_seeds_and_what_changes_nothing_do_not_part_runs(tmp_path):
