@@ -63,7 +63,7 @@ def draw_subsets(
   else:
     _draw_heat_map(scores, rows, names)
   scores.tick_params(axis="y", left=False)
-  scores.set_title(title, fontsize=10)
+  dots.set_title(title, fontsize=10, loc="left")
   figure.subplots_adjust(wspace=0.03)
   canvas.save(figure, path)
 

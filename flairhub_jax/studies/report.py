@@ -225,7 +225,7 @@ def _missing_modalities(
     )
     figures.draw_subsets(
       picture.path,
-      f"mIoU of {name} with the dotted modalities only",
+      f"mIoU (%) of {name} with the dotted modalities only",
       subsets.modalities_of(found),
       subsets.picture_rows(found),
       [row.name for row in rows],
