@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -159,7 +161,8 @@ def _calls(segmenter, variables, batch):
         lambda x: (
           jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x
         ),
-        args,
+        # Plain mappings would come back sorted by name.
+        [OrderedDict(x) if isinstance(x, Mapping) else x for x in args],
       )
       calls.setdefault(path[0], (context.module.clone(parent=None), shapes))
     return method(*args, **kwargs)

@@ -1,5 +1,7 @@
 """Every strategy of fusion: what it can read, what absence does."""
 
+import functools
+
 import flax.errors
 import jax
 import numpy as np
@@ -100,6 +102,29 @@ def test_a_sample_without_anything_stays_finite(mixed):
   present = {m: np.array([True, False]) for m in batch["present"]}
   outputs = forward(variables, batch | {"present": present})
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(outputs))
+
+
+@pytest.mark.parametrize("kind", ["early", "mid_concat"])
+def test_what_is_encoded_may_come_in_any_order(kind):
+  segmenter, batch = network_of(kind, (AERIAL, S2, S1))
+  variables = initialise.init_variables(segmenter, batch, seed=1)
+
+  @functools.partial(jax.jit, compiler_options=OPTIONS)
+  def decode_twice(variables, batch):
+    encoded = segmenter.apply(variables, batch, False, method="encode")
+    return [
+      segmenter.apply(
+        variables,
+        {m: encoded[m] for m in order},
+        {},
+        False,
+        method="decode",
+      )["logits"]
+      for order in ((AERIAL, S2, S1), sorted((AERIAL, S2, S1)))
+    ]
+
+  expected, found = decode_twice(variables, batch)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_weights_are_shared_by_those_that_are_there():

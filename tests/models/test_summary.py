@@ -5,7 +5,7 @@ import json
 import jax
 import pytest
 
-from configs import benchmark
+from configs import benchmark, sweep_modalities
 from flairhub_jax.__main__ import main
 from flairhub_jax.models import build, initialise, summary
 from tests.models import numbers
@@ -51,6 +51,13 @@ def test_parts_equal_the_references(name, shared):
   assert found.num_parameters == manifest["params_total"]
   printed = manifest["params_printed_by_reference"]
   assert found.num_parameters_without_fusion == printed
+
+
+def test_modalities_keep_their_order():
+  """That of their names is another, and would put the series first."""
+  config = dict(sweep_modalities.get_runs("small"))["LPIS-I/seed-0"]
+  found = {p.role: p for p in summary.summarise(config, num_dates=1).parts}
+  assert found["fusion"].flops > 0
 
 
 def test_the_command_prints_a_table(capsys):
