@@ -37,11 +37,14 @@ def list_runs(
   get_config: Callable[[], ml_collections.ConfigDict],
   kinds: Sequence[str] = KINDS,
 ) -> list[tuple[str, ml_collections.ConfigDict]]:
-  """The same on any configuration, which `get_config` makes for each run."""
+  """The same on any configuration, which `get_config` makes for each run.
+
+  Seed by seed, so that later ones find their programs compiled.
+  """
   runs = []
-  for kind in kinds:
-    for dropout in (0.0, DROPOUT):
-      for seed in SEEDS:
+  for seed in SEEDS:
+    for kind in kinds:
+      for dropout in (0.0, DROPOUT):
         config = get_config().lock()
         config.seed = seed
         config.fusion.kind = kind

@@ -32,10 +32,13 @@ def get_runs(part: str) -> list[tuple[str, ml_collections.ConfigDict]]:
     raise InputError(__file__, ":strategies or :sensors", repr(part))
   sensors = get_config().data.modalities
   runs = []
-  for sensor in sensors:
-    others = tuple(other for other in sensors if other != sensor)
-    for name, kept in ((f"only_{sensor}", (sensor,)), (f"no_{sensor}", others)):
-      for seed in sweep_fusion.SEEDS:
+  for seed in sweep_fusion.SEEDS:
+    for sensor in sensors:
+      others = tuple(other for other in sensors if other != sensor)
+      for name, kept in (
+        (f"only_{sensor}", (sensor,)),
+        (f"no_{sensor}", others),
+      ):
         config = get_config()
         config.seed = seed
         config.data.modalities = kept
