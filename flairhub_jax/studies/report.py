@@ -1,5 +1,6 @@
 """The report of a study: what it computes, draws and says."""
 
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,7 @@ from flairhub_jax.studies.costs import Cost
 from flairhub_jax.studies.pages import Figure, Section
 from flairhub_jax.studies.statistics import estimate
 
-PAGE, TEXT = "report.html", "report.md"
+PAGE, TEXT, RECORDS = "report.html", "report.md", "runs.jsonl"
 
 # What a page shows of configurations side by side, or of runs in a sentence.
 _MAX_SHOWN = 6
@@ -65,6 +66,10 @@ def write(
   for name, lines in records.items():
     if lines:
       atomic.write_text(out / f"{name}.csv", tables.as_csv(lines))
+  atomic.write_text(
+    out / RECORDS,
+    "".join(json.dumps(runs.as_record(run)) + "\n" for run in found),
+  )
   title = f"{len(rows)} configurations, {len(found)} runs"
   if len(rows) == 1:
     title = f"{rows[0].name}, {len(found)} run{'s' if len(found) > 1 else ''}"
@@ -77,7 +82,7 @@ def write(
     if isinstance(part, Figure)
   ]
   lists = [out / f"{name}.csv" for name, lines in records.items() if lines]
-  return [out / PAGE, out / TEXT, *lists, *pictures]
+  return [out / PAGE, out / TEXT, out / RECORDS, *lists, *pictures]
 
 
 def _overview(

@@ -273,6 +273,36 @@ def relevant_fields(config: Any) -> dict[str, Any]:
   return result
 
 
+def as_record(run: Run) -> dict[str, Any]:
+  """What a report rests on, of one run: JSON in a line.
+
+  Its configuration, its scores on the split by task and class, and those with
+  modalities missing; percent.
+  """
+  averages = list(metrics.AVERAGES)
+  scores, subsets = {}, []
+  for task, found in run.scores["tasks"].items() if run.scores else ():
+    scores[task] = {name: found[name] for name in averages}
+    scores[task]["iou"] = {
+      name: row["iou"] for name, row in found["classes"].items()
+    }
+  for entry in run.subsets["subsets"] if run.subsets else ():
+    by_task = {
+      task: {name: found[name] for name in averages}
+      for task, found in entry["tasks"].items()
+    }
+    subsets.append({"modalities": entry["modalities"], "scores": by_task})
+  return {
+    "run": f"{run.folder.parent.name}/{run.folder.name}",
+    "state": run.state,
+    "seed": run.seed,
+    "data": run.config.data.fingerprint,
+    "config": relevant_fields(run.config),
+    "scores": scores,
+    "subsets": subsets,
+  }
+
+
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
   if not isinstance(node, dict) or not node:
     return {prefix: node}

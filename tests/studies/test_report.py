@@ -2,6 +2,7 @@
 
 import csv
 import html.parser
+import json
 import pathlib
 import types
 
@@ -213,6 +214,16 @@ def test_a_study_from_the_command_line(tmp_path, capsys):
       assert f"]({name})" in text
   states = {row["run"]: row["state"] for row in read_csv(out / "runs.csv")}
   assert states["mid_gated/seed-9"] == "unfinished: step 4 of 9"
+  lines = (out / "runs.jsonl").read_text(encoding="utf-8").splitlines()
+  records = [json.loads(line) for line in lines]
+  assert {r["run"]: r["state"] for r in records} == states
+  first = next(r for r in records if r["state"] == "finished")
+  scores = json.loads(
+    (tmp_path / "runs" / first["run"] / "results/test/scores.json").read_text()
+  )["tasks"]
+  for task, found in first["scores"].items():
+    assert found["miou"] == scores[task]["miou"]
+    assert len(found["iou"]) == len(scores[task]["classes"])
   scores = read_csv(out / "scores.csv")
   averaged = {r["configuration"]: r["runs"] for r in scores}
   assert averaged == dict.fromkeys(averaged, "3")
