@@ -271,7 +271,8 @@ def _learning(
       ]
       for row in rows
     }
-    if any(run for line in curves.values() for run in line):
+    # One validation is a point of the tables, no curve.
+    if any(len(run) > 1 for line in curves.values() for run in line):
       panels[title] = curves
   if not panels:
     return []
