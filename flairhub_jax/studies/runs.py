@@ -267,7 +267,11 @@ def relevant_fields(config: Any) -> dict[str, Any]:
         continue
     if words[:2] == ["model", "utae"] and not has_series:
       continue
-    if name == "auxiliary_weight" and not config.model.auxiliary:
+    if (
+      words[0] == "auxiliary_weight" and words[1] not in config.model.auxiliary
+    ):
+      continue
+    if words[:2] == ["optim", "encoder_rates"] and words[2] not in modalities:
       continue
     result[name] = value
   return result

@@ -12,7 +12,7 @@ from flairhub_jax import checkpoint, mesh, metrics, run_directory
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import initialise
-from flairhub_jax.training import optim, step, tracking
+from flairhub_jax.training import losses, optim, step, tracking
 from flairhub_jax.training.state import TrainState, init_state
 
 Evaluate = Callable[[Mapping[str, Any]], Mapping[str, metrics.Scores]]
@@ -50,6 +50,11 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
     if config.train[name] < 1:
       raise InputError(f"config.train.{name}", "at least 1", config.train[name])
   optim.build_optimizer(config.optim, config.train.num_steps)
+  losses.build_loss(config.loss)
+  if "plateau" in config.optim.schedule and "valid" not in dataset.splits:
+    raise InputError(
+      dataset.folder, "a valid split to tell a plateau", sorted(dataset.splits)
+    )
   names = [
     f"{task}/{name}" for task in config.data.tasks for name in metrics.AVERAGES
   ]
@@ -103,8 +108,16 @@ def train(
     process=(jax.process_index(), jax.process_count()),
   )
   optimizer, schedule = optim.build_optimizer(config.optim, num_steps)
+  class_weights = {
+    task: losses.balance(
+      config.labels[task].class_weights,
+      dataset.splits["train"].class_counts.get(task, ()),
+      config.labels[task].frequency_power,
+    )
+    for task in config.data.tasks
+  }
   train_step = jax.jit(
-    step.make_train_step(model, optimizer, config),
+    step.make_train_step(model, optimizer, config, class_weights),
     donate_argnames="state",
     out_shardings=(replicated, replicated),
   )
@@ -153,7 +166,9 @@ def train(
       if number % config.train.log_every == 0 or is_save:
         values = _read_window(window, dataset)
         seconds = time.monotonic() - window_start
-        values["learning_rate"] = float(schedule(number - 1))
+        values["learning_rate"] = float(
+          schedule(number - 1) * state.plateau.factor
+        )
         values["patches_per_second"] = (
           len(window) * config.data.batch_size / seconds
         )
@@ -171,6 +186,11 @@ def train(
         progress.write(
           f"step {number}: {config.train.best_metric} {best_metric:.2f}"
         )
+        if optim.has_plateau(config.optim, number, num_steps):
+          plateau = optim.after_validation(
+            state.plateau, config.optim, best_metric
+          )
+          state = state.replace(plateau=jax.device_put(plateau, replicated))
         window_start = time.monotonic()
       if is_save:
         checkpoints.save(state, number, best_metric)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
+from flairhub_jax.training import optim
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -19,6 +21,7 @@ class TrainState:
     batch_stats: running statistics of its batch normalisations.
     opt_state: the optimiser's moments.
     rng: base key; step n uses `fold_in(rng, n)`.
+    plateau: how far the learning rate has been reduced.
   """
 
   step: Int[Array, ""]
@@ -26,6 +29,7 @@ class TrainState:
   batch_stats: Any
   opt_state: Any
   rng: Key[Array, ""]
+  plateau: optim.Plateau
 
   @property
   def variables(self) -> dict[str, Any]:
@@ -45,4 +49,5 @@ def init_state(
     batch_stats=variables.get("batch_stats", {}),
     opt_state=optimizer.init(variables["params"]),
     rng=rng,
+    plateau=optim.no_plateau(),
   )

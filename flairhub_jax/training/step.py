@@ -1,46 +1,64 @@
 """One update: a pure function of state and batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flairhub_jax.training.losses import total_loss
+from flairhub_jax.training import losses, optim
 from flairhub_jax.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def make_train_step(
-  model: Any, optimizer: optax.GradientTransformation, config: Any
+  model: Any,
+  optimizer: optax.GradientTransformation,
+  config: Any,
+  class_weights: Mapping[str, Sequence[float]],
 ) -> TrainStep:
   """Returns `train_step(state, batch) -> (state, metrics)`, to be jitted.
 
   The metrics are scalars: `loss`, `loss/<task>`, `gradient_norm`.
+
+  Args:
+    model: the network.
+    optimizer: of its parameters.
+    config: resolved configuration.
+    class_weights: by task.
   """
-  tasks = config.data.tasks
-  class_weights = {
-    task: jnp.asarray(config.labels[task].class_weights, jnp.float32)
-    for task in tasks
+  weights = {
+    task: jnp.asarray(values, jnp.float32)
+    for task, values in class_weights.items()
   }
-  task_weights = {task: config.labels[task].weight for task in tasks}
-  auxiliary_weight = config.auxiliary_weight
+  task_weights = {
+    task: config.labels[task].weight for task in config.data.tasks
+  }
+  loss_of = losses.build_loss(config.loss)
 
   def train_step(state: TrainState, batch: Any):
     rng = jax.random.fold_in(state.rng, state.step)
 
     def loss_fn(params):
       outputs, updates = model.apply(
-        {"params": params, "batch_stats": state.batch_stats},
+        {
+          "params": optim.freeze(params, config.optim),
+          "batch_stats": state.batch_stats,
+        },
         batch,
         train=True,
         rngs={"dropout": rng},
         mutable=["batch_stats"],
       )
-      loss, parts = total_loss(
-        outputs, batch["labels"], class_weights, task_weights, auxiliary_weight
+      loss, parts = losses.total_loss(
+        outputs,
+        batch["labels"],
+        weights,
+        task_weights,
+        config.auxiliary_weight,
+        loss_of,
       )
       return loss, (parts, updates.get("batch_stats", {}))
 
@@ -50,6 +68,7 @@ def make_train_step(
     updates, opt_state = optimizer.update(
       gradients, state.opt_state, state.params
     )
+    updates = optax.tree.scale(state.plateau.factor, updates)
     metrics = {
       "loss": loss,
       **{f"loss/{name}": value for name, value in parts.items()},
