@@ -174,6 +174,9 @@ def get_config() -> ml_collections.ConfigDict:
   train.num_steps = config_dict.placeholder(int)
   train.log_every = 10  # steps
   train.save_every = 500  # steps; every validation saves too
+  # Checkpoints; should the latest be broken, a run goes on from the one before.
+  train.keep_latest = 2
+  train.keep_best = 1
   train.validate_every = config_dict.placeholder(int)  # steps; None: an epoch
   # What "best" means: `<task>/<score>` of the validation, higher is better.
   train.best_metric = config_dict.placeholder(str)  # None: first task's mIoU

@@ -17,6 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 from flairhub_jax.errors import InputError
 
 Loss = Callable[..., Float[Array, ""]]
+# (outputs, labels by task) -> (loss, its parts)
+Criterion = Callable[
+  [Mapping[str, Any], Mapping[str, Int[Array, "b h w"]]],
+  tuple[Float[Array, ""], dict[str, Float[Array, ""]]],
+]
 
 
 def weighted_cross_entropy(
@@ -221,6 +226,36 @@ def balance(
       median = np.median(counts[there])
       weights[there] *= (median / counts[there]) ** power
   return tuple(weights.tolist())
+
+
+def build_criterion(
+  config: Any, class_counts: Mapping[str, Sequence[int]]
+) -> Criterion:
+  """Builds what a configuration minimises.
+
+  Args:
+    config: the whole configuration.
+    class_counts: training pixels of each class by task, where known.
+
+  Raises:
+    InputError: see `build_loss`.
+  """
+  class_weights = {}
+  for task in config.data.tasks:
+    settings = config.labels[task]
+    weights = balance(
+      settings.class_weights,
+      class_counts.get(task, ()),
+      settings.frequency_power,
+    )
+    class_weights[task] = jnp.asarray(weights, jnp.float32)
+  return functools.partial(
+    total_loss,
+    class_weights=class_weights,
+    task_weights={task: config.labels[task].weight for task in class_weights},
+    auxiliary_weight=dict(config.auxiliary_weight),
+    loss_of=build_loss(config.loss),
+  )
 
 
 def total_loss(

@@ -1,10 +1,9 @@
 """One update: a pure function of state and batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from flairhub_jax.training import losses, optim
@@ -16,27 +15,13 @@ TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 def make_train_step(
   model: Any,
   optimizer: optax.GradientTransformation,
+  criterion: losses.Criterion,
   config: Any,
-  class_weights: Mapping[str, Sequence[float]],
 ) -> TrainStep:
   """Returns `train_step(state, batch) -> (state, metrics)`, to be jitted.
 
   The metrics are scalars: `loss`, `loss/<task>`, `gradient_norm`.
-
-  Args:
-    model: the network.
-    optimizer: of its parameters.
-    config: resolved configuration.
-    class_weights: by task.
   """
-  weights = {
-    task: jnp.asarray(values, jnp.float32)
-    for task, values in class_weights.items()
-  }
-  task_weights = {
-    task: config.labels[task].weight for task in config.data.tasks
-  }
-  loss_of = losses.build_loss(config.loss)
 
   def train_step(state: TrainState, batch: Any):
     rng = jax.random.fold_in(state.rng, state.step)
@@ -52,14 +37,7 @@ def make_train_step(
         rngs={"dropout": rng},
         mutable=["batch_stats"],
       )
-      loss, parts = losses.total_loss(
-        outputs,
-        batch["labels"],
-        weights,
-        task_weights,
-        config.auxiliary_weight,
-        loss_of,
-      )
+      loss, parts = criterion(outputs, batch["labels"])
       return loss, (parts, updates.get("batch_stats", {}))
 
     (loss, (parts, batch_stats)), gradients = jax.value_and_grad(

@@ -1,9 +1,11 @@
 """What a run tells: JSON lines, TensorBoard events, a text log."""
 
+import contextlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorboardX
@@ -11,6 +13,38 @@ import tensorboardX
 from flairhub_jax import atomic, run_directory
 
 logger = logging.getLogger("flairhub")
+
+
+class Stopwatch:
+  """Tells how long a run waits for data, computes, evaluates and saves."""
+
+  def __init__(self):
+    """Starts it."""
+    self._seconds: dict[str, float] = {}
+    self._start = time.monotonic()
+
+  @contextlib.contextmanager
+  def of(self, what: str) -> Iterator[None]:
+    """Counts the time within as that of `what`."""
+    start = time.monotonic()
+    try:
+      yield
+    finally:
+      spent = time.monotonic() - start
+      self._seconds[what] = self._seconds.get(what, 0.0) + spent
+
+  def read(self) -> dict[str, float]:
+    """Seconds since the last reading by what they went into.
+
+    The rest is `compute`: the host waits for the device only where it logs.
+    """
+    now = time.monotonic()
+    seconds = {name: self._seconds.get(name, 0.0) for name in self.PARTS}
+    seconds["compute"] = now - self._start - sum(seconds.values())
+    self._seconds, self._start = {}, now
+    return {f"seconds/{name}": value for name, value in seconds.items()}
+
+  PARTS = ("data", "evaluate", "save")
 
 
 class Tracker:
