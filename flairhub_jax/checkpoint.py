@@ -143,6 +143,8 @@ def restore_variables(
   folder: str | os.PathLike,
   abstract_variables: Any,
   sharding: jax.sharding.Sharding,
+  *,
+  averaged: bool = False,
 ) -> tuple[Any, int]:
   """Restores only the network's variables of the best checkpoint.
 
@@ -150,6 +152,7 @@ def restore_variables(
     folder: the run's checkpoints.
     abstract_variables: {"params": …, "batch_stats": …} of shapes and types.
     sharding: where the arrays go.
+    averaged: whether the parameters are those that training averaged.
 
   Returns:
     The variables, and the number of updates they have seen.
@@ -170,6 +173,9 @@ def restore_variables(
     ),
     abstract_variables,
   )
+  if averaged:
+    target = {**target, "average": target["params"]}
+    del target["params"]
   restore_args = ocp.checkpoint_utils.construct_restore_args(target)
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
@@ -188,6 +194,8 @@ def restore_variables(
   ]
   if missing:
     raise _other_network(folder, step, f"no {', '.join(missing)}")
+  if averaged:
+    variables = {**variables, "params": variables.pop("average")}
   return variables, step
 
 

@@ -61,7 +61,12 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       raise InputError(f"config.train.{name}", "at least 1", config.train[name])
   optim.build_optimizer(config.optim, config.train.num_steps)
   losses.build_loss(config.loss)
-  if "plateau" in config.optim.schedule and "valid" not in dataset.splits:
+  if not 0 <= config.train.average < 1:
+    raise InputError(
+      "config.train.average", "0 to below 1", config.train.average
+    )
+  watches = "plateau" in config.optim.schedule or config.train.patience
+  if watches and "valid" not in dataset.splits:
     raise InputError(
       dataset.folder, "a valid split to tell a plateau", sorted(dataset.splits)
     )
@@ -133,7 +138,12 @@ def train(
   if variables is None:
     example = pipeline.example_batch(reader, reading)
     variables = initialise.init_variables(model, example, seed=config.seed)
-  state = init_state(variables, optimizer, jax.random.key(config.seed))
+  state = init_state(
+    variables,
+    optimizer,
+    jax.random.key(config.seed),
+    has_average=config.train.average > 0,
+  )
   checkpoints = checkpoint.Checkpoints(
     run.checkpoints,
     keep_latest=config.train.keep_latest,
@@ -168,6 +178,8 @@ def train(
     closing.callback(one.close)
   with closing, interruption.listen() as asked_to_stop:
     for number in range(start_step + 1, num_steps + 1):
+      if number > run_directory.last_step(config, tracker.validations):
+        break
       with clock.of("data"):
         batch = next(batches)
       state, step_metrics = train_step(state, mesh.place_batch(batch, devices))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
@@ -21,6 +22,7 @@ class TrainState:
     batch_stats: running statistics of its batch normalisations.
     opt_state: the optimiser's moments.
     rng: base key; step n uses `fold_in(rng, n)`.
+    average: running average of the parameters; {} where there is none.
     plateau: how far the learning rate has been reduced.
   """
 
@@ -29,18 +31,24 @@ class TrainState:
   batch_stats: Any
   opt_state: Any
   rng: Key[Array, ""]
+  average: Any
   plateau: optim.Plateau
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What `Segmenter.apply` takes."""
-    return {"params": self.params, "batch_stats": self.batch_stats}
+    """What `Segmenter.apply` takes: the average where there is one."""
+    return {
+      "params": self.average or self.params,
+      "batch_stats": self.batch_stats,
+    }
 
 
 def init_state(
   variables: Mapping[str, Any],
   optimizer: optax.GradientTransformation,
   rng: Key[Array, ""],
+  *,
+  has_average: bool = False,
 ) -> TrainState:
   """Returns the state before the first update."""
   return TrainState(
@@ -49,5 +57,7 @@ def init_state(
     batch_stats=variables.get("batch_stats", {}),
     opt_state=optimizer.init(variables["params"]),
     rng=rng,
+    # A copy: the step gives the memory of both away.
+    average=jax.tree.map(jnp.copy, variables["params"]) if has_average else {},
     plateau=optim.no_plateau(),
   )

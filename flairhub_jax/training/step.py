@@ -52,9 +52,16 @@ def make_train_step(
       **{f"loss/{name}": value for name, value in parts.items()},
       "gradient_norm": optax.tree.norm(gradients),
     }
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if config.train.average:
+      average = optax.incremental_update(
+        params, average, 1 - config.train.average
+      )
     state = state.replace(
       step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
+      params=params,
+      average=average,
       batch_stats=batch_stats,
       opt_state=opt_state,
     )

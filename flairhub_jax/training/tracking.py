@@ -58,6 +58,8 @@ class Tracker:
     records = run_directory.read_records(run.metrics)
     kept = [r for r in records if r.get("step", 0) <= start_step]
     atomic.write_text(run.metrics, "".join(json.dumps(r) + "\n" for r in kept))
+    # Records of all validations so far.
+    self.validations = [r for r in kept if r["kind"] == "valid"]
     self._lines = open(run.metrics, "a", encoding="utf-8")
     self._events = tensorboardX.SummaryWriter(
       str(run.tensorboard), purge_step=start_step + 1
@@ -81,6 +83,8 @@ class Tracker:
     record = {"kind": kind, "step": step, **values}
     self._lines.write(json.dumps(record) + "\n")
     self._lines.flush()
+    if kind == "valid":
+      self.validations.append(record)
     for name, value in values.items():
       if isinstance(value, (int, float)) and math.isfinite(value):
         self._events.add_scalar(f"{kind}/{name}", value, step)
