@@ -178,9 +178,9 @@ def get_config() -> ml_collections.ConfigDict:
   train.keep_latest = 2
   train.keep_best = 1
   train.validate_every = config_dict.placeholder(int)  # steps; None: an epoch
-  # Decay of a running average of the parameters, which then is what is
-  # validated and used; 0: none.
-  train.average = 0.0
+  # Decay of an exponential moving average of the parameters, which then is what
+  # is validated and used; 0: none.
+  train.ema_decay = 0.0
   # Validations without a better score after which training ends; 0: never.
   train.patience = 0
   # What "best" means: `<task>/<score>` of the validation, higher is better.

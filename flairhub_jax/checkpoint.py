@@ -174,7 +174,7 @@ def restore_variables(
     abstract_variables,
   )
   if averaged:
-    target = {**target, "average": target["params"]}
+    target = {**target, "ema": target["params"]}
     del target["params"]
   restore_args = ocp.checkpoint_utils.construct_restore_args(target)
   with ocp.PyTreeCheckpointer() as checkpointer:
@@ -195,7 +195,7 @@ def restore_variables(
   if missing:
     raise _other_network(folder, step, f"no {', '.join(missing)}")
   if averaged:
-    variables = {**variables, "params": variables.pop("average")}
+    variables = {**variables, "params": variables.pop("ema")}
   return variables, step
 
 

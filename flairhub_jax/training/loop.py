@@ -61,9 +61,9 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       raise InputError(f"config.train.{name}", "at least 1", config.train[name])
   optim.build_optimizer(config.optim, config.train.num_steps)
   losses.build_loss(config.loss)
-  if not 0 <= config.train.average < 1:
+  if not 0 <= config.train.ema_decay < 1:
     raise InputError(
-      "config.train.average", "0 to below 1", config.train.average
+      "config.train.ema_decay", "0 to below 1", config.train.ema_decay
     )
   watches = "plateau" in config.optim.schedule or config.train.patience
   if watches and "valid" not in dataset.splits:
@@ -142,7 +142,7 @@ def train(
     variables,
     optimizer,
     jax.random.key(config.seed),
-    has_average=config.train.average > 0,
+    has_ema=config.train.ema_decay > 0,
   )
   checkpoints = checkpoint.Checkpoints(
     run.checkpoints,

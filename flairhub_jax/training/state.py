@@ -22,7 +22,7 @@ class TrainState:
     batch_stats: running statistics of its batch normalisations.
     opt_state: the optimiser's moments.
     rng: base key; step n uses `fold_in(rng, n)`.
-    average: running average of the parameters; {} where there is none.
+    ema: exponential moving average of the parameters; {} without one.
     plateau: how far the learning rate has been reduced.
   """
 
@@ -31,14 +31,14 @@ class TrainState:
   batch_stats: Any
   opt_state: Any
   rng: Key[Array, ""]
-  average: Any
+  ema: Any
   plateau: optim.Plateau
 
   @property
   def variables(self) -> dict[str, Any]:
     """What `Segmenter.apply` takes: the average where there is one."""
     return {
-      "params": self.average or self.params,
+      "params": self.ema or self.params,
       "batch_stats": self.batch_stats,
     }
 
@@ -48,7 +48,7 @@ def init_state(
   optimizer: optax.GradientTransformation,
   rng: Key[Array, ""],
   *,
-  has_average: bool = False,
+  has_ema: bool = False,
 ) -> TrainState:
   """Returns the state before the first update."""
   return TrainState(
@@ -58,6 +58,6 @@ def init_state(
     opt_state=optimizer.init(variables["params"]),
     rng=rng,
     # A copy: the step gives the memory of both away.
-    average=jax.tree.map(jnp.copy, variables["params"]) if has_average else {},
+    ema=jax.tree.map(jnp.copy, variables["params"]) if has_ema else {},
     plateau=optim.no_plateau(),
   )

@@ -53,15 +53,13 @@ def make_train_step(
       "gradient_norm": optax.tree.norm(gradients),
     }
     params = optax.apply_updates(state.params, updates)
-    average = state.average
-    if config.train.average:
-      average = optax.incremental_update(
-        params, average, 1 - config.train.average
-      )
+    ema = state.ema
+    if config.train.ema_decay:
+      ema = optax.incremental_update(params, ema, 1 - config.train.ema_decay)
     state = state.replace(
       step=state.step + 1,
       params=params,
-      average=average,
+      ema=ema,
       batch_stats=batch_stats,
       opt_state=opt_state,
     )

@@ -48,7 +48,7 @@ def start(config):
     {"params": {"encoder_AERIAL_RGBI": {"stem": {"kernel": kernel}}}},
     optimizer,
     jax.random.key(0),
-    has_average=config.train.average > 0,
+    has_ema=config.train.ema_decay > 0,
   )
   criterion = losses.build_criterion(config, {})
   return state, jax.jit(
@@ -86,7 +86,7 @@ def test_a_plateau_shortens_the_update(config, batch):
 
 
 def test_the_average_follows_the_parameters(config, batch):
-  config.train.average = 0.75
+  config.train.ema_decay = 0.75
   state, train_step = start(config)
   expected = kernel_of(state.params)
   for _ in range(3):
@@ -95,7 +95,7 @@ def test_the_average_follows_the_parameters(config, batch):
   np.testing.assert_allclose(
     kernel_of(state.variables["params"]), expected, rtol=1e-5
   )
-  config.train.average = 0.0
+  config.train.ema_decay = 0.0
   state, train_step = start(config)
   state, _ = train_step(state, batch)
   assert state.variables["params"] is state.params
