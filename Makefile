@@ -29,4 +29,4 @@ test: .venv/installed
 	touch $@
 
 clean:
-	rm -rf $(DIR) .venv
+	rm -rf $(DIR) .venv .cache

@@ -117,25 +117,54 @@ def get_config() -> ml_collections.ConfigDict:
         weight=1.0,  # of this task's loss in the sum
         # One weight per class; 0 leaves a class out of loss and metrics.
         class_weights=tuple(float(w) for w in task.scored),
+        # The weights times (median / own training frequency) to this power.
+        frequency_power=0.0,
       )
     )
   # "fixed": the weights above; "uncertainty": times exp(-s), plus s / 2, with
   # a learned s per task (Kendall, Gal and Cipolla 2018).
   config.task_weighting = "fixed"
-  config.auxiliary_weight = 1.5  # of the mean auxiliary loss of a task
+  # Of each auxiliary decoder's loss; a task's are averaged.
+  config.auxiliary_weight = ml_collections.ConfigDict(
+    dict.fromkeys(modalities.MODALITIES, 1.5)
+  )
+  # Weights in the sum that is minimised; those of 0 are not computed.
+  config.loss = loss = ml_collections.ConfigDict()
+  loss.cross_entropy = 1.0
+  loss.focal = 0.0
+  loss.dice = 0.0
+  loss.lovasz = 0.0
+  loss.label_smoothing = 0.0  # share of a label spread over all classes
+  loss.focal_gamma = 2.0
 
   # ---- optimisation ---------------------------------------------------------
   config.optim = optim = ml_collections.ConfigDict()
-  optim.name = "adamw"
+  optim.name = "adamw"  # or adam, sgd, lamb, lion
   optim.learning_rate = 5e-5  # the peak of the schedule
   optim.weight_decay = 0.01
   optim.beta1 = 0.9
   optim.beta2 = 0.999
+  optim.momentum = 0.0  # of sgd
+  optim.clip_norm = 0.0  # of the gradient of all parameters; 0: never clipped
+  # Factors of the rate: of each encoder (0 freezes it), and of each stage of
+  # an image encoder against the stage above it.
+  optim.encoder_rates = ml_collections.ConfigDict(
+    dict.fromkeys(modalities.MODALITIES, 1.0)
+  )
+  optim.layer_decay = 1.0
+  # "one_cycle", "cosine", "constant", "reduce_on_plateau" (constant until
+  # validations stop improving), "cycle_then_plateau" (its rise, then that).
+  optim.schedule = "one_cycle"
   # One cycle: cosine from peak / div_factor to the peak over the first
   # `warmup_fraction` of the steps, then to the start / final_div_factor.
   optim.warmup_fraction = 0.2
   optim.div_factor = 1e3
   optim.final_div_factor = 1e4
+  optim.plateau = ml_collections.ConfigDict()
+  optim.plateau.patience = 10  # validations without a better score
+  optim.plateau.factor = 0.5
+  optim.plateau.cooldown = 4  # validations that do not count after that
+  optim.plateau.min_rate = 1e-7
 
   # ---- the run --------------------------------------------------------------
   config.train = train = ml_collections.ConfigDict()
@@ -145,7 +174,15 @@ def get_config() -> ml_collections.ConfigDict:
   train.num_steps = config_dict.placeholder(int)
   train.log_every = 10  # steps
   train.save_every = 500  # steps; every validation saves too
+  # Checkpoints; should the latest be broken, a run goes on from the one before.
+  train.keep_latest = 2
+  train.keep_best = 1
   train.validate_every = config_dict.placeholder(int)  # steps; None: an epoch
+  # Decay of an exponential moving average of the parameters, which then is what
+  # is validated and used; 0: none.
+  train.ema_decay = 0.0
+  # Validations without a better score after which training ends; 0: never.
+  train.patience = 0
   # What "best" means: `<task>/<score>` of the validation, higher is better.
   train.best_metric = config_dict.placeholder(str)  # None: first task's mIoU
   return config

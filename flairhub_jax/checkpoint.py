@@ -1,5 +1,6 @@
 """Checkpoints of a run: the latest and the best, whole or not at all."""
 
+import itertools
 import logging
 import os
 from typing import Any
@@ -19,13 +20,20 @@ logging.getLogger("absl").setLevel(logging.ERROR)
 class Checkpoints:
   """The checkpoints of a run directory, written in the background."""
 
-  def __init__(self, folder: str | os.PathLike, *, read_only: bool = False):
-    """Opens `folder`, making it unless `read_only`."""
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    *,
+    read_only: bool = False,
+    keep_latest: int = 1,
+    keep_best: int = 1,
+  ):
+    """Opens `folder`, making it unless `read_only`; keeps so many of each."""
     self._folder = os.path.abspath(folder)
-    latest = _policies.LatestN(1)
+    latest = _policies.LatestN(keep_latest)
     best = _policies.BestN(
       get_metric_fn=lambda metrics: metrics[_BEST],
-      n=1,
+      n=keep_best,
       keep_checkpoints_without_metrics=False,
     )
     self._manager = ocp.CheckpointManager(
@@ -86,6 +94,46 @@ class Checkpoints:
     except (ValueError, KeyError) as error:
       raise _other_network(self._folder, step, error) from error
 
+  def restore_latest(
+    self, state: Any, sharding: jax.sharding.Sharding
+  ) -> tuple[Any, list[str]]:
+    """Restores the latest state that can be read.
+
+    Checkpoints after it are set aside, as `<folder>_broken/<step>`: the run
+    comes to those steps again.
+
+    Args:
+      state: what to start from where there is no checkpoint.
+      sharding: where its arrays go.
+
+    Returns:
+      The state, and a line for each checkpoint that was set aside.
+
+    Raises:
+      InputError: there are checkpoints, and none can be read.
+    """
+    faults = {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        state = self.restore(step, state, sharding)
+        break
+      except InputError as error:
+        faults[step] = error
+    else:
+      if faults:
+        raise next(iter(faults.values()))
+      return jax.device_put(state, sharding), []
+    for broken in faults:
+      aside = f"{self._folder}_broken"
+      os.makedirs(aside, exist_ok=True)
+      os.replace(f"{self._folder}/{broken}", _free_name(f"{aside}/{broken}"))
+    if faults:
+      self._manager.reload()
+    return state, [
+      f"{error}; set aside, going on from step {step}"
+      for error in faults.values()
+    ]
+
   def close(self) -> None:
     """Waits until everything is on disk."""
     self._manager.close()
@@ -95,6 +143,8 @@ def restore_variables(
   folder: str | os.PathLike,
   abstract_variables: Any,
   sharding: jax.sharding.Sharding,
+  *,
+  averaged: bool = False,
 ) -> tuple[Any, int]:
   """Restores only the network's variables of the best checkpoint.
 
@@ -102,6 +152,7 @@ def restore_variables(
     folder: the run's checkpoints.
     abstract_variables: {"params": …, "batch_stats": …} of shapes and types.
     sharding: where the arrays go.
+    averaged: whether the parameters are those that training averaged.
 
   Returns:
     The variables, and the number of updates they have seen.
@@ -122,6 +173,9 @@ def restore_variables(
     ),
     abstract_variables,
   )
+  if averaged:
+    target = {**target, "ema": target["params"]}
+    del target["params"]
   restore_args = ocp.checkpoint_utils.construct_restore_args(target)
   with ocp.PyTreeCheckpointer() as checkpointer:
     try:
@@ -140,7 +194,14 @@ def restore_variables(
   ]
   if missing:
     raise _other_network(folder, step, f"no {', '.join(missing)}")
+  if averaged:
+    variables = {**variables, "params": variables.pop("ema")}
   return variables, step
+
+
+def _free_name(path: str) -> str:
+  names = itertools.chain([path], (f"{path}-{n}" for n in itertools.count(2)))
+  return next(name for name in names if not os.path.exists(name))
 
 
 def _other_network(

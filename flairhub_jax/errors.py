@@ -1,4 +1,4 @@
-"""What the user gave is wrong: one clear line, exit code 2."""
+"""Ends that are no fault of ours: one clear line and an exit code."""
 
 from collections.abc import Sequence
 
@@ -28,3 +28,7 @@ class InputErrors(InputError):
     """Keeps `problems`; `str(self)` prints them all, a line each."""
     ValueError.__init__(self, "\n".join(problems))
     self.problems = tuple(problems)
+
+
+class StoppedEarly(Exception):
+  """A run saved its state and stopped, because a signal asked for it."""

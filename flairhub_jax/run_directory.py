@@ -1,7 +1,9 @@
 """The folder of a run: what it holds, and whose it is."""
 
 import json
+import math
 import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flairhub_jax import atomic, configuration
@@ -84,6 +86,25 @@ def open_run(
   if not run.config.is_file():
     raise InputError(run.path, "a run directory (config.json)", "none")
   return run, configuration.load_json(run.config)
+
+
+def last_step(config: Any, validations: Iterable[Mapping[str, Any]]) -> int:
+  """Returns the step at which a run ends.
+
+  That is `train.num_steps`, or the validation before it with which the score
+  has not improved for `train.patience` of them.
+
+  Args:
+    config: resolved configuration.
+    validations: records of those so far, in order.
+  """
+  best, stale = -math.inf, 0
+  for record in validations if config.train.patience else ():
+    score = record[config.train.best_metric]
+    best, stale = (score, 0) if score > best else (best, stale + 1)
+    if stale >= config.train.patience:
+      return record["step"]
+  return config.train.num_steps
 
 
 def read_records(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -3,12 +3,17 @@
 import os
 import pathlib
 
+ROOT = pathlib.Path(__file__).parents[1]
+
 # Two devices, so that every test of training also tests sharding.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+# Programs are compiled once for all processes, and for the next time.
+os.environ |= {
+  "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache"),
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+}
 
 import pytest
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")

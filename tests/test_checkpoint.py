@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,3 +77,47 @@ def test_a_checkpoint_of_another_network_is_refused(saved, everywhere, params):
 def test_a_run_without_a_checkpoint_says_so(tmp_path, everywhere):
   with pytest.raises(InputError, match="none yet"):
     checkpoint.restore_variables(tmp_path / "none", {}, everywhere)
+
+
+def truncate(folder):
+  for path in folder.rglob("*"):
+    if path.is_file():
+      os.truncate(path, path.stat().st_size // 2)
+
+
+def test_a_broken_latest_checkpoint_is_set_aside(tmp_path, everywhere):
+  folder = tmp_path / "checkpoints"
+  checkpoints = checkpoint.Checkpoints(folder, keep_latest=3)
+  for step in (1, 2, 3):
+    checkpoints.save(state(step), step, None)
+  checkpoints.close()
+  truncate(folder / "3")
+  shutil.rmtree(folder / "2" / "state")
+  checkpoints = checkpoint.Checkpoints(folder, keep_latest=3)
+  restored, faults = checkpoints.restore_latest(state(0), everywhere)
+  np.testing.assert_array_equal(restored["params"]["layer"], [1, 1, 1])
+  assert len(faults) == 2 and all("from step 1" in line for line in faults)
+  # The steps come again and are saved again.
+  for step in (2, 3):
+    checkpoints.save(state(step + 10), step, None)
+  checkpoints.close()
+  checkpoints = checkpoint.Checkpoints(folder, keep_latest=3)
+  restored, faults = checkpoints.restore_latest(state(0), everywhere)
+  checkpoints.close()
+  np.testing.assert_array_equal(restored["params"]["layer"], [13, 13, 13])
+  assert not faults
+  aside = tmp_path / "checkpoints_broken"
+  assert {f.name for f in aside.iterdir()} == {"2", "3"}
+
+
+def test_where_none_can_be_read_nothing_is_touched(tmp_path, everywhere):
+  folder = tmp_path / "checkpoints"
+  checkpoints = checkpoint.Checkpoints(folder)
+  checkpoints.save(state(1), 1, None)
+  checkpoints.close()
+  truncate(folder / "1")
+  checkpoints = checkpoint.Checkpoints(folder)
+  with pytest.raises(InputError, match="checkpoints/1"):
+    checkpoints.restore_latest(state(0), everywhere)
+  checkpoints.close()
+  assert (folder / "1").is_dir()

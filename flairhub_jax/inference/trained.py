@@ -75,6 +75,7 @@ def load(
     run.checkpoints,
     build.variables_shape(model, batch),
     mesh.replicated(mesh.build_mesh()),
+    averaged=config.train.ema_decay > 0,
   )
   origin = {
     "run": run.path.name,
@@ -106,7 +107,7 @@ def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
   own = build.variables_shape(model, build.input_shapes(config))
   replicated = mesh.replicated(mesh.build_mesh())
   variables, step = checkpoint.restore_variables(
-    run.checkpoints, own, replicated
+    run.checkpoints, own, replicated, averaged=config.train.ema_decay > 0
   )
   if shape is None or _shapes(shape) == _shapes(own):
     return variables, step

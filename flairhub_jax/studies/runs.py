@@ -163,18 +163,19 @@ def _spell(error: Exception) -> str:
 
 def _state(config, records, scores, subsets, split, *, is_own: bool) -> str:
   """What a run lacks; imported weights were trained elsewhere."""
+  metric = config.train.best_metric
+  valid = [r for r in records if r["kind"] == "valid" and metric in r]
   if is_own:
     steps = [r["step"] for r in records if r["kind"] == "train"]
-    last, num_steps = max(steps, default=0), config.train.num_steps
+    last, num_steps = (
+      max(steps, default=0),
+      run_directory.last_step(config, valid),
+    )
     if last < num_steps:
       return f"unfinished: step {last} of {num_steps}"
   if scores is None:
     return f"not evaluated on {split}"
-  validations = {
-    r["step"]: r[config.train.best_metric]
-    for r in records
-    if r["kind"] == "valid" and config.train.best_metric in r
-  }
+  validations = {r["step"]: r[metric] for r in valid}
   step = scores["step"]
   best = max(validations, key=validations.get, default=step)
   if step in validations and validations[step] < validations[best]:
@@ -267,7 +268,11 @@ def relevant_fields(config: Any) -> dict[str, Any]:
         continue
     if words[:2] == ["model", "utae"] and not has_series:
       continue
-    if name == "auxiliary_weight" and not config.model.auxiliary:
+    if (
+      words[0] == "auxiliary_weight" and words[1] not in config.model.auxiliary
+    ):
+      continue
+    if words[:2] == ["optim", "encoder_rates"] and words[2] not in modalities:
       continue
     result[name] = value
   return result

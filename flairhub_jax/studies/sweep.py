@@ -158,15 +158,16 @@ def read_progress(
     steps |= {
       int(f.name) for f in run.checkpoints.iterdir() if f.name.isdigit()
     }
-  values = [
-    record[config.train.best_metric]
+  metric = config.train.best_metric
+  validations = [
+    record
     for record in run_directory.read_records(run.metrics)
-    if record["kind"] == "valid" and config.train.best_metric in record
+    if record["kind"] == "valid" and metric in record
   ]
   return Progress(
     step=max(steps),
-    num_steps=config.train.num_steps,
-    best=max(values, default=None),
+    num_steps=run_directory.last_step(config, validations),
+    best=max((record[metric] for record in validations), default=None),
     scores=_read_scores(run, split, subsets, steps),
   )
 

@@ -1,7 +1,8 @@
 """The training loop, from top to bottom."""
 
+import contextlib
 import math
-import time
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,9 +11,15 @@ import tqdm
 
 from flairhub_jax import checkpoint, mesh, metrics, run_directory
 from flairhub_jax.data import pipeline, records
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, StoppedEarly
 from flairhub_jax.models import initialise
-from flairhub_jax.training import optim, step, tracking
+from flairhub_jax.training import (
+  interruption,
+  losses,
+  optim,
+  step,
+  tracking,
+)
 from flairhub_jax.training.state import TrainState, init_state
 
 Evaluate = Callable[[Mapping[str, Any]], Mapping[str, metrics.Scores]]
@@ -46,10 +53,23 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       config.train.validate_every = max(1, num_patches // batch_size)
     if config.train.best_metric is None:
       config.train.best_metric = f"{config.data.tasks[0]}/miou"
-  for name in ("num_steps", "validate_every", "save_every", "log_every"):
+  for name in (
+    "num_steps", "validate_every", "save_every", "log_every",
+    "keep_latest", "keep_best",
+  ):  # fmt: skip
     if config.train[name] < 1:
       raise InputError(f"config.train.{name}", "at least 1", config.train[name])
   optim.build_optimizer(config.optim, config.train.num_steps)
+  losses.build_loss(config.loss)
+  if not 0 <= config.train.ema_decay < 1:
+    raise InputError(
+      "config.train.ema_decay", "0 to below 1", config.train.ema_decay
+    )
+  watches = "plateau" in config.optim.schedule or config.train.patience
+  if watches and "valid" not in dataset.splits:
+    raise InputError(
+      dataset.folder, "a valid split to tell a plateau", sorted(dataset.splits)
+    )
   names = [
     f"{task}/{name}" for task in config.data.tasks for name in metrics.AVERAGES
   ]
@@ -88,6 +108,7 @@ def train(
 
   Raises:
     NonFiniteLossError: training diverged; checkpoints hold the state before.
+    StoppedEarly: a signal asked for it; the state is saved.
   """
   # ---- set up ----
   num_steps = config.train.num_steps
@@ -103,8 +124,11 @@ def train(
     process=(jax.process_index(), jax.process_count()),
   )
   optimizer, schedule = optim.build_optimizer(config.optim, num_steps)
+  criterion = losses.build_criterion(
+    config, dataset.splits["train"].class_counts
+  )
   train_step = jax.jit(
-    step.make_train_step(model, optimizer, config),
+    step.make_train_step(model, optimizer, criterion, config),
     donate_argnames="state",
     out_shardings=(replicated, replicated),
   )
@@ -114,14 +138,23 @@ def train(
   if variables is None:
     example = pipeline.example_batch(reader, reading)
     variables = initialise.init_variables(model, example, seed=config.seed)
-  state = init_state(variables, optimizer, jax.random.key(config.seed))
-  checkpoints = checkpoint.Checkpoints(run.checkpoints)
-  start_step = checkpoints.latest_step() or 0
-  if start_step:
-    state = checkpoints.restore(start_step, state, replicated)
-  else:
-    state = jax.device_put(state, replicated)
+  state = init_state(
+    variables,
+    optimizer,
+    jax.random.key(config.seed),
+    has_ema=config.train.ema_decay > 0,
+  )
+  checkpoints = checkpoint.Checkpoints(
+    run.checkpoints,
+    keep_latest=config.train.keep_latest,
+    keep_best=config.train.keep_best,
+  )
+  state, warnings = checkpoints.restore_latest(state, replicated)
+  start_step = int(state.step)
   tracker = tracking.Tracker(run, start_step)
+  for warning in warnings:
+    tracking.logger.warning(warning)
+    print(warning, file=sys.stderr)
   num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
   tracking.logger.info(
     "step %d of %d, %d parameters, %d devices (%s)",
@@ -139,46 +172,61 @@ def train(
   progress = tqdm.tqdm(
     total=num_steps, initial=start_step, unit="step", desc="train"
   )
-  window, window_start = [], time.monotonic()
-  try:
+  window, clock = [], tracking.Stopwatch()
+  closing = contextlib.ExitStack()
+  for one in (progress, tracker, checkpoints, batches):
+    closing.callback(one.close)
+  with closing, interruption.listen() as asked_to_stop:
     for number in range(start_step + 1, num_steps + 1):
-      batch = next(batches)
+      if number > run_directory.last_step(config, tracker.validations):
+        break
+      with clock.of("data"):
+        batch = next(batches)
       state, step_metrics = train_step(state, mesh.place_batch(batch, devices))
       window.append((number, batch["patch"], step_metrics))
       progress.update()
 
       is_last = number == num_steps
       is_validation = number % config.train.validate_every == 0 or is_last
-      is_save = number % config.train.save_every == 0 or is_validation
+      stopping = None if is_last else asked_to_stop()
+      is_save = (
+        number % config.train.save_every == 0 or is_validation or stopping
+      )
       if number % config.train.log_every == 0 or is_save:
         values = _read_window(window, dataset)
-        seconds = time.monotonic() - window_start
-        values["learning_rate"] = float(schedule(number - 1))
-        values["patches_per_second"] = (
-          len(window) * config.data.batch_size / seconds
+        seconds = clock.read()
+        values["learning_rate"] = float(
+          schedule(number - 1) * state.plateau.factor
         )
-        tracker.write("train", number, values)
+        stepping = seconds["seconds/data"] + seconds["seconds/compute"]
+        values["patches_per_second"] = (
+          len(window) * config.data.batch_size / stepping
+        )
+        tracker.write("train", number, values | seconds)
         progress.set_postfix(
           loss=f"{values['loss']:.3f}", lr=f"{values['learning_rate']:.1e}"
         )
-        window, window_start = [], time.monotonic()
+        window = []
 
       best_metric = None
       if is_validation and evaluate is not None:
-        scores = _flatten(evaluate(state.variables))
+        with clock.of("evaluate"):
+          scores = _flatten(evaluate(state.variables))
         best_metric = scores[config.train.best_metric]
         tracker.write("valid", number, scores)
         progress.write(
           f"step {number}: {config.train.best_metric} {best_metric:.2f}"
         )
-        window_start = time.monotonic()
+        if optim.has_plateau(config.optim, number, num_steps):
+          plateau = optim.after_validation(
+            state.plateau, config.optim, best_metric
+          )
+          state = state.replace(plateau=jax.device_put(plateau, replicated))
       if is_save:
-        checkpoints.save(state, number, best_metric)
-  finally:
-    batches.close()
-    checkpoints.close()
-    tracker.close()
-    progress.close()
+        with clock.of("save"):
+          checkpoints.save(state, number, best_metric)
+      if stopping:
+        raise StoppedEarly(f"{stopping}: saved step {number}")
   return state
 
 

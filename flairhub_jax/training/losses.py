@@ -1,33 +1,261 @@
-"""What is minimised: class-weighted cross entropy, summed over tasks."""
+"""What is minimised: a sum of losses per task, summed over tasks.
 
-from collections.abc import Mapping
+All of them leave out pixels whose label is no class, or a class of weight 0,
+and are 0 where no pixel counts.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from flairhub_jax.errors import InputError
+
+Loss = Callable[..., Float[Array, ""]]
+# (outputs, labels by task) -> (loss, its parts)
+Criterion = Callable[
+  [Mapping[str, Any], Mapping[str, Int[Array, "b h w"]]],
+  tuple[Float[Array, ""], dict[str, Float[Array, ""]]],
+]
 
 
 def weighted_cross_entropy(
   logits: Float[Array, "b h w k"],
   labels: Int[Array, "b h w"],
   class_weights: Float[Array, "k"],
+  *,
+  label_smoothing: float = 0.0,
 ) -> Float[Array, ""]:
   """Mean over pixels, each weighted by its true class: sum(w l) / sum(w).
 
   As torch's, except that labels beyond the classes count nothing (the
-  reference trains them as class 0), and that 0 instead of NaN comes out where
-  no pixel counts.
+  reference trains them as class 0).
+
+  Args:
+    logits: of every class.
+    labels: true class; others than 0 to k - 1 count nothing.
+    class_weights: of each class.
+    label_smoothing: share of a label that is spread evenly over all classes,
+      each with its weight.
   """
+  index, is_class = _index_of(labels, logits.shape[-1])
   logits = logits.astype(jnp.float32)
+  normaliser = jax.nn.logsumexp(logits, -1)
+  loss = _mean(
+    normaliser - _of_class(logits, index), class_weights[index], is_class
+  )
+  if not label_smoothing:
+    return loss
+  spread = normaliser * class_weights.sum() - logits @ class_weights
+  counted = class_weights[index] * is_class
+  total = counted.sum()
+  spread = (spread * (counted > 0)).sum() / jnp.where(total > 0, total, 1)
+  return (1 - label_smoothing) * loss + label_smoothing / logits.shape[
+    -1
+  ] * spread
+
+
+def focal(
+  logits: Float[Array, "b h w k"],
+  labels: Int[Array, "b h w"],
+  class_weights: Float[Array, "k"],
+  *,
+  gamma: float,
+) -> Float[Array, ""]:
+  """Cross entropy times (1 - p)**gamma, p the true class's probability.
+
+  Lin et al. 2017, arXiv:1708.02002; weighted as `weighted_cross_entropy`.
+  """
+  index, is_class = _index_of(labels, logits.shape[-1])
+  logits = logits.astype(jnp.float32)
+  log_p = _of_class(logits, index) - jax.nn.logsumexp(logits, -1)
+  # The power has no slope at p = 1 where gamma < 1.
+  doubt = jnp.maximum(-jnp.expm1(log_p), 1e-7)
+  return _mean(-(doubt**gamma) * log_p, class_weights[index], is_class)
+
+
+def dice(
+  logits: Float[Array, "b h w k"],
+  labels: Int[Array, "b h w"],
+  class_weights: Float[Array, "k"],
+) -> Float[Array, ""]:
+  """1 - 2 sum(p y) / (sum(p) + sum(y)), mean over the classes that occur.
+
+  Sums go over the whole batch. Milletari et al. 2016, arXiv:1606.04797,
+  without their squares.
+  """
+  index, counted = _counted(labels, class_weights)
+  p = jax.nn.softmax(logits.astype(jnp.float32), -1) * counted[..., None]
+  is_true = _is_true(index, counted, logits.shape[-1])
+  pixels = (0, 1, 2)
+  both = jnp.where(is_true, p, 0.0).sum(pixels)
+  number = is_true.sum(pixels).astype(jnp.float32)
+  share = 2 * both / jnp.maximum(p.sum(pixels) + number, 1e-7)
+  return _mean_of_classes(1 - share, number > 0)
+
+
+def lovasz(
+  logits: Float[Array, "b h w k"],
+  labels: Int[Array, "b h w"],
+  class_weights: Float[Array, "k"],
+) -> Float[Array, ""]:
+  """Lovász-softmax, mean over the classes that occur in the batch.
+
+  The convex surrogate of 1 - IoU: errors of a class, sorted, times how much
+  each of them costs in IoU. Berman et al. 2018, arXiv:1705.08790.
+  """
+  index, counted = _counted(labels, class_weights)
+  p = jax.nn.softmax(logits.astype(jnp.float32), -1)
+  is_true = _is_true(index, counted, logits.shape[-1])
+  # What does not count has error 0, comes last and costs nothing.
+  errors = jnp.abs(is_true - p) * counted[..., None]
+  flat = (-1, logits.shape[-1])
+  falling, is_true = jax.lax.sort(
+    (-errors.reshape(flat), is_true.reshape(flat).astype(jnp.int32)),
+    dimension=0,
+    num_keys=1,
+  )
+  number = is_true.sum(0)
+  # Counts of pixels: float32 would round them in large batches.
+  found = jnp.cumsum(is_true, 0)
+  union = number + jnp.arange(1, len(is_true) + 1)[:, None] - found
+  jaccard = 1 - (number - found) / jnp.maximum(union, 1)
+  cost = jnp.diff(jaccard, axis=0, prepend=0.0)
+  loss = (-falling * jax.lax.stop_gradient(cost)).sum(0)
+  return _mean_of_classes(loss, number > 0)
+
+
+def _index_of(labels, num_classes):
+  """Labels as indices, and which of them are classes at all."""
   index = labels.astype(jnp.int32)
-  is_class = index < logits.shape[-1]
-  index = jnp.where(is_class, index, 0)
-  true_logit = jnp.take_along_axis(logits, index[..., None], -1)[..., 0]
-  pixel_loss = jax.nn.logsumexp(logits, -1) - true_logit
-  weight = class_weights[index] * is_class
+  is_class = (index >= 0) & (index < num_classes)
+  return jnp.where(is_class, index, 0), is_class
+
+
+def _counted(labels, class_weights):
+  """Labels as indices, and which pixels count."""
+  index, is_class = _index_of(labels, class_weights.shape[0])
+  return index, is_class & (class_weights[index] > 0)
+
+
+def _is_true(
+  index: Int[Array, "b h w"], counted: Bool[Array, "b h w"], num_classes: int
+) -> Bool[Array, "b h w k"]:
+  return (index[..., None] == jnp.arange(num_classes)) & counted[..., None]
+
+
+def _of_class(logits, index):
+  return jnp.take_along_axis(logits, index[..., None], -1)[..., 0]
+
+
+def _mean(pixel_loss, weight, is_class):
+  """Weighted mean over the pixels that have a class."""
+  weight = weight * is_class
   total = weight.sum()
   return (weight * pixel_loss).sum() / jnp.where(total > 0, total, 1)
+
+
+def _mean_of_classes(loss, occurs):
+  return (loss * occurs).sum() / jnp.maximum(occurs.sum(), 1)
+
+
+def build_loss(settings: Any) -> Loss:
+  """Builds the loss of one output from a configuration's `loss` section.
+
+  Returns:
+    `loss(logits, labels, class_weights)`: the weighted sum of those losses
+    whose weight is not 0.
+
+  Raises:
+    InputError: a weight that is negative or no number, or none above 0.
+  """
+  for name in settings:
+    value = settings[name]
+    if not (math.isfinite(value) and value >= 0):
+      raise InputError(f"config.loss.{name}", "a number, 0 or more", value)
+  if not settings.label_smoothing < 1:
+    raise InputError(
+      "config.loss.label_smoothing", "below 1", settings.label_smoothing
+    )
+  known = {
+    "cross_entropy": functools.partial(
+      weighted_cross_entropy, label_smoothing=settings.label_smoothing
+    ),
+    "focal": functools.partial(focal, gamma=settings.focal_gamma),
+    "dice": dice,
+    "lovasz": lovasz,
+  }
+  parts = [(settings[n], loss) for n, loss in known.items() if settings[n]]
+  if not parts:
+    raise InputError(
+      "config.loss", f"a weight for any of {', '.join(known)}", "0 for all"
+    )
+
+  def loss(logits, labels, class_weights):
+    return sum(
+      weight * part(logits, labels, class_weights) for weight, part in parts
+    )
+
+  return loss
+
+
+def balance(
+  class_weights: Sequence[float], counts: Sequence[int], power: float
+) -> tuple[float, ...]:
+  """Multiplies weights by (median frequency / frequency) ** power.
+
+  Power 1 is the median-frequency balancing of Eigen and Fergus 2015
+  (arXiv:1411.4734), 0 changes nothing. A class that does not occur keeps its
+  weight.
+
+  Args:
+    class_weights: of each class; those of 0 have no part in the median.
+    counts: training pixels of each class; () where they are not known.
+    power: 0 to 1, or beyond.
+  """
+  weights = np.asarray(class_weights, np.float64)
+  if power and len(counts):
+    counts = np.asarray(counts, np.float64)
+    there = (weights > 0) & (counts > 0)
+    if there.any():
+      median = np.median(counts[there])
+      weights[there] *= (median / counts[there]) ** power
+  return tuple(weights.tolist())
+
+
+def build_criterion(
+  config: Any, class_counts: Mapping[str, Sequence[int]]
+) -> Criterion:
+  """Builds what a configuration minimises.
+
+  Args:
+    config: the whole configuration.
+    class_counts: training pixels of each class by task, where known.
+
+  Raises:
+    InputError: see `build_loss`.
+  """
+  class_weights = {}
+  for task in config.data.tasks:
+    settings = config.labels[task]
+    weights = balance(
+      settings.class_weights,
+      class_counts.get(task, ()),
+      settings.frequency_power,
+    )
+    class_weights[task] = jnp.asarray(weights, jnp.float32)
+  return functools.partial(
+    total_loss,
+    class_weights=class_weights,
+    task_weights={task: config.labels[task].weight for task in class_weights},
+    auxiliary_weight=dict(config.auxiliary_weight),
+    loss_of=build_loss(config.loss),
+  )
 
 
 def total_loss(
@@ -35,7 +263,8 @@ def total_loss(
   labels: Mapping[str, Int[Array, "b h w"]],
   class_weights: Mapping[str, Float[Array, "k"]],
   task_weights: Mapping[str, float],
-  auxiliary_weight: float,
+  auxiliary_weight: Mapping[str, float],
+  loss_of: Loss = weighted_cross_entropy,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
   """Sums the tasks' losses, and their mean auxiliary losses.
 
@@ -45,24 +274,27 @@ def total_loss(
     labels: by task.
     class_weights: by task.
     task_weights: by task.
-    auxiliary_weight: of a task's mean loss over its auxiliary decoders.
+    auxiliary_weight: by modality; the losses of a task's auxiliary decoders
+      times these are averaged.
+    loss_of: the loss of one output.
 
   Returns:
-    The loss, and its unweighted parts by task name and, for auxiliary ones,
-    `<task>/aux`; learned uncertainties as `<task>/log_variance`.
+    The loss, and its parts: by task name, unweighted; for auxiliary ones
+    `<task>/aux`, their mean with their weights; learned uncertainties as
+    `<task>/log_variance`.
   """
   parts, total = {}, jnp.zeros(())
   for task, logits in outputs["logits"].items():
     truth, weights = labels[task], class_weights[task]
-    parts[task] = weighted_cross_entropy(logits, truth, weights)
+    parts[task] = loss_of(logits, truth, weights)
     loss = parts[task]
     auxiliary = [
-      weighted_cross_entropy(by_task[task], truth, weights)
-      for by_task in outputs["aux"].values()
+      auxiliary_weight[modality] * loss_of(by_task[task], truth, weights)
+      for modality, by_task in outputs["aux"].items()
     ]
     if auxiliary:
       parts[f"{task}/aux"] = jnp.stack(auxiliary).mean()
-      loss = loss + auxiliary_weight * parts[f"{task}/aux"]
+      loss = loss + parts[f"{task}/aux"]
     if "log_variance" in outputs:
       log_variance = outputs["log_variance"][task]
       parts[f"{task}/log_variance"] = log_variance

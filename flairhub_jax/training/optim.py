@@ -1,13 +1,19 @@
-"""The optimiser and its learning rate over the steps."""
+"""The optimiser, its learning rate over the steps and over the network."""
 
 import math
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.struct
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from flairhub_jax.errors import InputError
+from flairhub_jax.modalities import MODALITIES
 
 
 def one_cycle(
@@ -41,32 +47,276 @@ def one_cycle(
   return schedule
 
 
+def _constant(optim: Any, num_steps: int) -> optax.Schedule:
+  return optax.constant_schedule(optim.learning_rate)
+
+
+def _one_cycle(optim: Any, num_steps: int) -> optax.Schedule:
+  return one_cycle(
+    num_steps,
+    optim.learning_rate,
+    warmup_fraction=optim.warmup_fraction,
+    div_factor=optim.div_factor,
+    final_div_factor=optim.final_div_factor,
+  )
+
+
+def _cosine(optim: Any, num_steps: int) -> optax.Schedule:
+  """Straight up to the peak, a cosine down to 0."""
+  warmup = warmup_steps(optim, num_steps)
+  return optax.warmup_cosine_decay_schedule(
+    0.0, optim.learning_rate, warmup, max(num_steps, warmup + 1)
+  )
+
+
+def _cycle(optim: Any, num_steps: int) -> optax.Schedule:
+  """The rise of one cycle, then constant: a plateau may reduce it."""
+  warmup = warmup_steps(optim, num_steps)
+  rise = one_cycle(
+    max(warmup, 1),
+    optim.learning_rate,
+    warmup_fraction=1.0,
+    div_factor=optim.div_factor,
+    final_div_factor=1.0,
+  )
+  return lambda step: jnp.where(
+    step < warmup, rise(jnp.minimum(step, warmup - 1)), optim.learning_rate
+  )
+
+
+_SCHEDULES: Mapping[str, Callable[[Any, int], optax.Schedule]] = {
+  "one_cycle": _one_cycle,
+  "cosine": _cosine,
+  "constant": _constant,
+  "reduce_on_plateau": _constant,
+  "cycle_then_plateau": _cycle,
+}
+
+
+def warmup_steps(optim: Any, num_steps: int) -> int:
+  """Steps of the warm-up: whole ones, as the reference counts them."""
+  return int(optim.warmup_fraction * num_steps)
+
+
+# ---- plateaus ---------------------------------------------------------------
+
+
+@flax.struct.dataclass
+class Plateau:
+  """How far a learning rate has been reduced, and why; all scalars.
+
+  Attributes:
+    factor: of the schedule's rate.
+    best: highest score so far.
+    stale: validations without a better one.
+    rest: validations during which nothing is counted after a reduction.
+  """
+
+  factor: Any
+  best: Any
+  stale: Any
+  rest: Any
+
+
+def no_plateau() -> Plateau:
+  """Nothing seen, nothing reduced."""
+  return Plateau(
+    factor=jnp.ones(()),
+    best=jnp.full((), -jnp.inf),
+    stale=jnp.zeros((), jnp.int32),
+    rest=jnp.zeros((), jnp.int32),
+  )
+
+
+def has_plateau(optim: Any, step: int, num_steps: int) -> bool:
+  """Whether a validation after `step` updates counts for the rate."""
+  if optim.schedule == "cycle_then_plateau":
+    return step >= warmup_steps(optim, num_steps)
+  return optim.schedule == "reduce_on_plateau"
+
+
+def after_validation(plateau: Plateau, optim: Any, score: float) -> Plateau:
+  """What a score (higher is better) does to the rate.
+
+  As torch's ReduceLROnPlateau, whose relative threshold is 1e-4. The reference
+  watches its validation loss; here it is the score that chooses the best
+  checkpoint.
+  """
+  settings = optim.plateau
+  factor, best = float(plateau.factor), float(plateau.best)
+  stale, rest = int(plateau.stale), int(plateau.rest)
+  margin = 1e-4 * abs(best) if math.isfinite(best) else 0.0
+  if score > best + margin:
+    best, stale = score, 0
+  else:
+    stale += 1
+  if rest:
+    rest, stale = rest - 1, 0
+  if stale > settings.patience:
+    least = settings.min_rate / optim.learning_rate
+    factor = min(factor, max(settings.factor * factor, least))
+    rest, stale = settings.cooldown, 0
+  return Plateau(
+    factor=np.float32(factor),
+    best=np.float32(best),
+    stale=np.int32(stale),
+    rest=np.int32(rest),
+  )
+
+
+# ---- rates over the network -------------------------------------------------
+
+# Parts of an image encoder whose names tell their stage.
+_STAGE = re.compile(r"(stage|merge|layer)_(\d+)")
+_NUM_STAGES = 4
+
+
+def rate_factor(path: tuple[str, ...], optim: Any) -> float:
+  """What the learning rate of a parameter is multiplied by.
+
+  `optim.encoder_rates` by modality; in image encoders times `layer_decay` for
+  each stage above, the decoder counting as one, the stem as the lowest.
+
+  Args:
+    path: names from the network down to the parameter.
+    optim: section of the configuration.
+  """
+  prefix, _, modality = path[0].partition("_")
+  if prefix != "encoder":
+    return 1.0
+  factor = optim.encoder_rates.get(modality, 1.0)
+  if modality in MODALITIES and MODALITIES[modality].is_series:
+    return factor  # a U-TAE has no such stages
+  match = _STAGE.match(path[1])
+  stage = -1
+  if match:
+    # ResNet counts from 1.
+    stage = int(match[2]) - (match[1] == "layer")
+  return factor * optim.layer_decay ** (_NUM_STAGES - stage)
+
+
+def _factor_of(path: Any, optim: Any) -> float:
+  return rate_factor(tuple(str(key.key) for key in path), optim)
+
+
+def freeze(params: Any, optim: Any) -> Any:
+  """Stops gradients where the rate is 0: their backward pass is left out."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: x if _factor_of(path, optim) else jax.lax.stop_gradient(x),
+    params,
+  )
+
+
+def _scale_by_place(optim: Any) -> optax.GradientTransformation:
+  return optax.stateless(
+    lambda updates, params: jax.tree_util.tree_map_with_path(
+      lambda path, x: x * _factor_of(path, optim), updates
+    )
+  )
+
+
+# ---- the optimiser ----------------------------------------------------------
+
+
+def _decay(rate: float) -> optax.GradientTransformation:
+  """Adds `rate` times each parameter that has ever had a gradient.
+
+  Parameters that exist only because the reference's files have them get none;
+  torch skips them, and so their decay.
+  """
+  return optax.stateless(
+    lambda updates, params: jax.tree.map(
+      lambda x, p: x + rate * jnp.any(x != 0) * p, updates, params
+    )
+  )
+
+
+def _adam(optim: Any) -> list[optax.GradientTransformation]:
+  """Torch's: the decay is part of the gradient."""
+  return [
+    _decay(optim.weight_decay),
+    optax.scale_by_adam(optim.beta1, optim.beta2),
+  ]
+
+
+def _adamw(optim: Any) -> list[optax.GradientTransformation]:
+  return [
+    optax.scale_by_adam(optim.beta1, optim.beta2),
+    _decay(optim.weight_decay),
+  ]
+
+
+def _lamb(optim: Any) -> list[optax.GradientTransformation]:
+  return [
+    optax.scale_by_adam(optim.beta1, optim.beta2, eps=1e-6),
+    _decay(optim.weight_decay),
+    optax.scale_by_trust_ratio(),
+  ]
+
+
+def _lion(optim: Any) -> list[optax.GradientTransformation]:
+  return [
+    optax.scale_by_lion(optim.beta1, optim.beta2),
+    _decay(optim.weight_decay),
+  ]
+
+
+def _sgd(optim: Any) -> list[optax.GradientTransformation]:
+  """Without decay, as the reference; momentum if any."""
+  return [optax.trace(optim.momentum)] if optim.momentum else []
+
+
+_OPTIMIZERS = {
+  "adamw": _adamw,
+  "adam": _adam,
+  "sgd": _sgd,
+  "lamb": _lamb,
+  "lion": _lion,
+}
+
+
 def build_optimizer(
   optim: Any, num_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Builds the optimiser of a configuration's `optim` section.
 
-  Weight decay acts on every parameter, as in the reference.
+  Gradients are clipped to `clip_norm` first; weight decay acts on every
+  parameter that is used, as in the reference.
 
   Raises:
-    InputError: an unknown name or a learning rate that is no positive number.
+    InputError: an unknown name, or a number out of its range.
   """
-  rate = optim.learning_rate
-  if not (math.isfinite(rate) and rate > 0):
-    raise InputError("config.optim.learning_rate", "a positive number", rate)
-  if optim.name != "adamw":
-    raise InputError("config.optim.name", "adamw", repr(optim.name))
-  schedule = one_cycle(
-    num_steps,
-    rate,
-    warmup_fraction=optim.warmup_fraction,
-    div_factor=optim.div_factor,
-    final_div_factor=optim.final_div_factor,
-  )
-  optimizer = optax.adamw(
+  for field, known in (("name", _OPTIMIZERS), ("schedule", _SCHEDULES)):
+    if optim[field] not in known:
+      raise InputError(
+        f"config.optim.{field}",
+        f"one of {', '.join(known)}",
+        repr(optim[field]),
+      )
+  for field, expected, is_good in (
+    ("learning_rate", "a positive number", lambda x: x > 0),
+    ("weight_decay", "0 or more", lambda x: x >= 0),
+    ("clip_norm", "0 or more", lambda x: x >= 0),
+    ("momentum", "0 to below 1", lambda x: 0 <= x < 1),
+    ("layer_decay", "above 0, at most 1", lambda x: 0 < x <= 1),
+    ("warmup_fraction", "0 to 1", lambda x: 0 <= x <= 1),
+  ):
+    value = optim[field]
+    if not (math.isfinite(value) and is_good(value)):
+      raise InputError(f"config.optim.{field}", expected, value)
+  for modality, rate in optim.encoder_rates.items():
+    if not (math.isfinite(rate) and rate >= 0):
+      raise InputError(
+        f"config.optim.encoder_rates.{modality}", "0 or more", rate
+      )
+  schedule = _SCHEDULES[optim.schedule](optim, num_steps)
+  clip = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
+  return (
+    optax.chain(
+      *clip,
+      *_OPTIMIZERS[optim.name](optim),
+      _scale_by_place(optim),
+      optax.scale_by_learning_rate(schedule),
+    ),
     schedule,
-    b1=optim.beta1,
-    b2=optim.beta2,
-    weight_decay=optim.weight_decay,
   )
-  return optimizer, schedule

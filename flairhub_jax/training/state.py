@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
+
+from flairhub_jax.training import optim
 
 
 @flax.struct.dataclass
@@ -19,6 +22,8 @@ class TrainState:
     batch_stats: running statistics of its batch normalisations.
     opt_state: the optimiser's moments.
     rng: base key; step n uses `fold_in(rng, n)`.
+    ema: exponential moving average of the parameters; {} without one.
+    plateau: how far the learning rate has been reduced.
   """
 
   step: Int[Array, ""]
@@ -26,17 +31,24 @@ class TrainState:
   batch_stats: Any
   opt_state: Any
   rng: Key[Array, ""]
+  ema: Any
+  plateau: optim.Plateau
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What `Segmenter.apply` takes."""
-    return {"params": self.params, "batch_stats": self.batch_stats}
+    """What `Segmenter.apply` takes: the average where there is one."""
+    return {
+      "params": self.ema or self.params,
+      "batch_stats": self.batch_stats,
+    }
 
 
 def init_state(
   variables: Mapping[str, Any],
   optimizer: optax.GradientTransformation,
   rng: Key[Array, ""],
+  *,
+  has_ema: bool = False,
 ) -> TrainState:
   """Returns the state before the first update."""
   return TrainState(
@@ -45,4 +57,7 @@ def init_state(
     batch_stats=variables.get("batch_stats", {}),
     opt_state=optimizer.init(variables["params"]),
     rng=rng,
+    # A copy: the step gives the memory of both away.
+    ema=jax.tree.map(jnp.copy, variables["params"]) if has_ema else {},
+    plateau=optim.no_plateau(),
   )

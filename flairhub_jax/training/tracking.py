@@ -1,9 +1,11 @@
 """What a run tells: JSON lines, TensorBoard events, a text log."""
 
+import contextlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorboardX
@@ -11,6 +13,38 @@ import tensorboardX
 from flairhub_jax import atomic, run_directory
 
 logger = logging.getLogger("flairhub")
+
+
+class Stopwatch:
+  """Tells how long a run waits for data, computes, evaluates and saves."""
+
+  def __init__(self):
+    """Starts it."""
+    self._seconds: dict[str, float] = {}
+    self._start = time.monotonic()
+
+  @contextlib.contextmanager
+  def of(self, what: str) -> Iterator[None]:
+    """Counts the time within as that of `what`."""
+    start = time.monotonic()
+    try:
+      yield
+    finally:
+      spent = time.monotonic() - start
+      self._seconds[what] = self._seconds.get(what, 0.0) + spent
+
+  def read(self) -> dict[str, float]:
+    """Seconds since the last reading by what they went into.
+
+    The rest is `compute`: the host waits for the device only where it logs.
+    """
+    now = time.monotonic()
+    seconds = {name: self._seconds.get(name, 0.0) for name in self.PARTS}
+    seconds["compute"] = now - self._start - sum(seconds.values())
+    self._seconds, self._start = {}, now
+    return {f"seconds/{name}": value for name, value in seconds.items()}
+
+  PARTS = ("data", "evaluate", "save")
 
 
 class Tracker:
@@ -24,6 +58,8 @@ class Tracker:
     records = run_directory.read_records(run.metrics)
     kept = [r for r in records if r.get("step", 0) <= start_step]
     atomic.write_text(run.metrics, "".join(json.dumps(r) + "\n" for r in kept))
+    # Records of all validations so far.
+    self.validations = [r for r in kept if r["kind"] == "valid"]
     self._lines = open(run.metrics, "a", encoding="utf-8")
     self._events = tensorboardX.SummaryWriter(
       str(run.tensorboard), purge_step=start_step + 1
@@ -47,6 +83,8 @@ class Tracker:
     record = {"kind": kind, "step": step, **values}
     self._lines.write(json.dumps(record) + "\n")
     self._lines.flush()
+    if kind == "valid":
+      self.validations.append(record)
     for name, value in values.items():
       if isinstance(value, (int, float)) and math.isfinite(value):
         self._events.add_scalar(f"{kind}/{name}", value, step)

@@ -34,10 +34,16 @@ UTAE_NAMES = {
 }
 _MOST_LEVELS, _WIDEST = 8, 4096
 _UTAE_OTHERS = ("ref_date", "pad_value")
-SCHEDULE = "one_cycle_lr"
+# Our names of the reference's `scheduler`; without one the rate is constant.
+SCHEDULES = {
+  "one_cycle_lr": "one_cycle",
+  "reduce_on_plateau": "reduce_on_plateau",
+  "cycle_then_plateau": "cycle_then_plateau",
+}
+_OPTIMIZERS = ("adamw", "adam", "sgd")
 _HYPERPARAMETERS = (
   "num_epochs batch_size seed learning_rate optimizer optim_weight_decay "
-  "optim_betas scheduler warmup_fraction"
+  "optim_betas scheduler warmup_fraction plateau_patience"
 ).split()
 
 
@@ -86,7 +92,7 @@ def _modalities(section: Section, config: Any, notes: list[str]) -> None:
   )
   weight = section.number("aux_loss_weight")
   if weight is not None:
-    config.auxiliary_weight = weight
+    config.auxiliary_weight.update(dict.fromkeys(MODALITIES, weight))
   dropout = section.section("modality_dropout")
   if any(dropout.number(m) for m in config.data.modalities if m in dropout):
     notes.append(
@@ -354,11 +360,22 @@ def _hyperparameters(section: Section, config: Any, notes: list[str]) -> None:
     if len(betas) != 2:
       raise InputError(section.place("optim_betas"), "two numbers", betas)
     config.optim.beta1, config.optim.beta2 = betas
-  for name, ours in (("optimizer", config.optim.name), ("scheduler", SCHEDULE)):
-    value = section.text(name)
-    if value not in (None, ours):
-      notes.append(f"{section.place(name)}: {value!r} ignored; ours is {ours}")
-  _note_unknown(section, (*_HYPERPARAMETERS, "plateau_patience"), notes)
+  patience = section.whole("plateau_patience", at_least=0)
+  if patience is not None:
+    config.optim.plateau.patience = patience
+  optimizer, schedule = section.text("optimizer"), section.text("scheduler")
+  if optimizer is not None:
+    _refuse_unknown(section.place("optimizer"), [optimizer], _OPTIMIZERS)
+    config.optim.name = optimizer
+  if schedule is not None:
+    _refuse_unknown(section.place("scheduler"), [schedule], SCHEDULES)
+    config.optim.schedule = SCHEDULES[schedule]
+    if "plateau" in schedule:
+      notes.append(
+        f"{section.place('scheduler')}: plateaus are those of the score that "
+        "chooses the best checkpoint, not of the validation loss"
+      )
+  _note_unknown(section, _HYPERPARAMETERS, notes)
 
 
 def _note_unknown(section: Section, known: Sequence[str], notes: list[str]):

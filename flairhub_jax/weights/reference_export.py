@@ -7,7 +7,7 @@ from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.weights.reference_config import (
   OURS_ALONE,
-  SCHEDULE,
+  SCHEDULES,
   UTAE_LISTS,
   UTAE_NAMES,
   UTAE_NUMBERS,
@@ -98,7 +98,7 @@ def _modalities(config: Any) -> dict[str, Any]:
     "inputs": {m: m in data.modalities for m in MODALITIES},
     "inputs_channels": channels,
     "aux_loss": {m: m in config.model.auxiliary for m in MODALITIES},
-    "aux_loss_weight": config.auxiliary_weight,
+    "aux_loss_weight": _auxiliary_weight(config),
     "modality_dropout": {m: 0 for m in MODALITIES},
     "pre_processings": {
       "filter_sentinel2": filter_.enabled,
@@ -175,9 +175,17 @@ def _supervision(config: Any) -> dict[str, Any]:
   return {"labels": list(config.data.tasks), "labels_configs": described}
 
 
+def _auxiliary_weight(config: Any) -> float:
+  """The reference has one for all modalities: the mean of theirs."""
+  names = config.model.auxiliary or config.data.modalities
+  weights = [config.auxiliary_weight[name] for name in names]
+  return sum(weights) / len(weights)
+
+
 def _task(config: Any, weights: str) -> dict[str, Any]:
   """How it is run; paths of data are left for the user to fill in."""
   optim = config.optim
+  schedules = {ours: theirs for theirs, ours in SCHEDULES.items()}
   return {
     "paths": {
       "out_folder": "results",
@@ -207,9 +215,9 @@ def _task(config: Any, weights: str) -> dict[str, Any]:
       "optimizer": optim.name,
       "optim_weight_decay": optim.weight_decay,
       "optim_betas": [optim.beta1, optim.beta2],
-      "scheduler": SCHEDULE,
+      "scheduler": schedules.get(optim.schedule),
       "warmup_fraction": optim.warmup_fraction,
-      "plateau_patience": 10,
+      "plateau_patience": optim.plateau.patience,
     },
     "hardware": {
       "accelerator": "auto",

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +19,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-  """Two devices; programs compiled once for all processes of this module."""
-  cache = tmp_path_factory.mktemp("compiled")
-  return os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-    "JAX_COMPILATION_CACHE_DIR": str(cache),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-  }
+def environment():
+  """Two devices."""
+  return os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
 def command(converted, workdir, *overrides):
@@ -115,6 +111,53 @@ def test_a_killed_run_ends_bitwise_like_an_uninterrupted_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_run_that_is_asked_to_stop_saves_and_says_so(
+  environment, converted, uninterrupted, tmp_path, name
+):
+  workdir = tmp_path / "stopped"
+  never = "--config.train.save_every=1000"
+  process = subprocess.Popen(
+    command(converted, workdir, never),
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  while not steps_told(workdir):
+    assert process.poll() is None, "ended before it could be stopped"
+    time.sleep(0.002)
+  process.send_signal(signal.Signals[name])
+  _, errors = process.communicate()
+  assert process.returncode == 75
+  saved = max(int(f.name) for f in (workdir / "checkpoints").iterdir())
+  assert 1 <= saved < 9 and f"{name}: saved step {saved}" in errors
+  run(environment, converted, workdir, never)
+  (_, whole), (_, again) = map(final_state, (uninterrupted, workdir))
+  jax.tree.map(np.testing.assert_array_equal, whole, again)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_before_a_broken_checkpoint(
+  environment, converted, uninterrupted, tmp_path
+):
+  workdir = tmp_path / "broken"
+  shutil.copytree(uninterrupted, workdir)
+  for path in (workdir / "checkpoints/9/state").rglob("*"):
+    if path.is_file():
+      os.truncate(path, path.stat().st_size // 2)
+  done = run(environment, converted, workdir)
+  assert "checkpoints/9" in done.stderr and "from step 8" in done.stderr
+  assert (workdir / "checkpoints_broken" / "9").is_dir()
+  (step, whole), (step_again, again) = map(
+    final_state, (uninterrupted, workdir)
+  )
+  assert step == step_again == 9
+  jax.tree.map(np.testing.assert_array_equal, whole, again)
+
+
+@pytest.mark.slow
 def test_what_a_run_leaves(uninterrupted):
   records = [
     json.loads(line)
@@ -126,7 +169,11 @@ def test_what_a_run_leaves(uninterrupted):
   assert [r["step"] for r in valid] == [4, 8, 9]
   scores = {r["step"]: r["AERIAL_LABEL-COSIA/miou"] for r in valid}
   kept = {int(f.name) for f in (uninterrupted / "checkpoints").iterdir()}
-  assert kept == {9, max(scores, key=scores.get)}
+  assert kept == {8, 9, max(scores, key=scores.get)}
+  train = [r for r in records if r["kind"] == "train"]
+  for name in ("data", "compute", "evaluate", "save"):
+    assert all(r[f"seconds/{name}"] >= 0 for r in train)
+  assert train[4]["seconds/evaluate"] > 0 and train[2]["seconds/save"] > 0
   assert any((uninterrupted / "tensorboard").iterdir())
   config = json.loads((uninterrupted / "config.json").read_text())
   assert config["data"]["fingerprint"]

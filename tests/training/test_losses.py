@@ -1,8 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from configs import base
 from flairhub_jax import metrics
+from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses
 
 
@@ -74,17 +77,16 @@ def test_auxiliary_losses_enter_the_sum_with_their_weight():
     truth,
     weights,
     {"task": 2.0},
-    1.5,
+    {"x": 1.5, "y": 0.5},
   )
   one = {
     name: losses.weighted_cross_entropy(x, truth["task"], weights["task"])
     for name, x in logits.items()
   }
-  expected = 2 * (one["a"] + 1.5 * (one["b"] + one["c"]) / 2)
+  auxiliary = (1.5 * one["b"] + 0.5 * one["c"]) / 2
+  expected = 2 * (one["a"] + auxiliary)
   np.testing.assert_allclose(total, expected, rtol=1e-6)
-  np.testing.assert_allclose(
-    parts["task/aux"], (one["b"] + one["c"]) / 2, rtol=1e-6
-  )
+  np.testing.assert_allclose(parts["task/aux"], auxiliary, rtol=1e-6)
 
 
 def test_learned_uncertainties_weigh_the_tasks():
@@ -96,9 +98,153 @@ def test_learned_uncertainties_weigh_the_tasks():
   outputs = {"logits": logits, "aux": {}}
   log_variance = {"a": jnp.float32(0.0), "b": jnp.float32(np.log(2.0))}
   total, parts = losses.total_loss(
-    outputs | {"log_variance": log_variance}, truth, weights, task_weights, 0.0
+    outputs | {"log_variance": log_variance}, truth, weights, task_weights, {}
   )
-  _, plain = losses.total_loss(outputs, truth, weights, task_weights, 0.0)
+  _, plain = losses.total_loss(outputs, truth, weights, task_weights, {})
   expected = plain["a"] + 3 * (plain["b"] / 2 + np.log(2) / 2)
   np.testing.assert_allclose(total, expected, rtol=1e-6)
   np.testing.assert_allclose(parts["b/log_variance"], np.log(2), rtol=1e-6)
+
+
+# ---- losses besides cross entropy -------------------------------------------
+
+NUM_CLASSES = 5
+
+
+@pytest.fixture(scope="module")
+def drawn():
+  """Logits, labels of which some are no class, and weights with a zero."""
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(2, 6, 7, NUM_CLASSES)).astype(np.float32)
+  labels = rng.integers(0, NUM_CLASSES - 1, (2, 6, 7)).astype(np.uint8)
+  labels[0, 0, :3] = 255
+  weights = np.array([1.0, 0.5, 2.0, 0.0, 1.0], np.float32)
+  return logits, labels, weights
+
+
+def pixels_of(logits, labels, weights):
+  """Probabilities, class and weight of each pixel that counts, in float64."""
+  is_class = labels < NUM_CLASSES
+  scores = np.exp(logits[is_class].astype(np.float64))
+  truth = labels[is_class].astype(int)
+  keep = weights[truth] > 0
+  p = scores / scores.sum(-1, keepdims=True)
+  return p[keep], truth[keep], weights[truth][keep].astype(np.float64)
+
+
+def test_smoothing_spreads_a_share_of_each_label(drawn):
+  p, truth, weight = pixels_of(*drawn)
+  weights = drawn[2].astype(np.float64)
+  true = (weight * -np.log(p[range(len(p)), truth])).sum() / weight.sum()
+  spread = (-np.log(p) @ weights).sum() / weight.sum()
+  found = losses.weighted_cross_entropy(*drawn, label_smoothing=0.1)
+  expected = 0.9 * true + 0.1 / NUM_CLASSES * spread
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_focal_loss_is_cross_entropy_of_the_doubtful(drawn):
+  p, truth, weight = pixels_of(*drawn)
+  p = p[range(len(p)), truth]
+  expected = (weight * (1 - p) ** 1.5 * -np.log(p)).sum() / weight.sum()
+  found = losses.focal(*drawn, gamma=1.5)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  plain = losses.weighted_cross_entropy(*drawn)
+  np.testing.assert_allclose(losses.focal(*drawn, gamma=0.0), plain, rtol=1e-5)
+
+
+def test_dice_by_its_definition(drawn):
+  p, truth, _ = pixels_of(*drawn)
+  shares = [
+    2 * p[truth == c, c].sum() / (p[:, c].sum() + (truth == c).sum())
+    for c in np.unique(truth)
+  ]
+  np.testing.assert_allclose(
+    losses.dice(*drawn), 1 - np.mean(shares), rtol=1e-5
+  )
+
+
+def test_lovasz_by_its_definition(drawn):
+  """Abel's sum over the thresholds: each set of worst errors has its IoU."""
+  p, truth, _ = pixels_of(*drawn)
+  by_class = []
+  for c in np.unique(truth):
+    errors = np.abs((truth == c) - p[:, c])
+    order = np.argsort(-errors)
+    wrong, costs = np.zeros(len(p), bool), [0.0]
+    for pixel in order:
+      wrong[pixel] = True
+      predicted = (truth == c) ^ wrong
+      both = (predicted & (truth == c)).sum()
+      either = (predicted | (truth == c)).sum()
+      costs.append(1 - both / either)
+    by_class.append((errors[order] * np.diff(costs)).sum())
+  np.testing.assert_allclose(
+    losses.lovasz(*drawn), np.mean(by_class), rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize("loss", [losses.dice, losses.lovasz])
+def test_of_certain_predictions_they_are_what_they_stand_for(loss):
+  truth = np.array([[[0, 0, 0, 1, 1, 2]]])
+  guess = np.array([[[0, 0, 1, 1, 2, 2]]])
+  logits = 100.0 * np.eye(3, dtype=np.float32)[guess]
+  iou = np.array([2 / 3, 1 / 3, 1 / 2])
+  score = 2 * iou / (1 + iou) if loss is losses.dice else iou
+  found = loss(logits, truth, np.ones(3, np.float32))
+  np.testing.assert_allclose(found, 1 - score.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "lovasz"])
+def test_what_does_not_count_has_no_gradient(drawn, name):
+  logits, labels, weights = drawn
+  settings = base.get_config().loss
+  settings.update(cross_entropy=0.0, label_smoothing=0.1)
+  settings[name] = 2.0
+  loss = losses.build_loss(settings)
+  value, gradient = jax.value_and_grad(loss)(logits, labels, weights)
+  counts = (labels < NUM_CLASSES) & (weights[labels % NUM_CLASSES] > 0)
+  assert np.isfinite(value) and value > 0
+  assert np.isfinite(gradient).all()
+  assert np.abs(gradient).max(-1)[counts].min() > 0
+  assert not gradient[~counts].any()
+  nothing = jax.value_and_grad(loss)(logits, labels, np.zeros_like(weights))
+  assert not any(np.any(x) for x in nothing)
+
+
+def test_losses_are_summed_with_their_weights(drawn):
+  settings = base.get_config().loss
+  settings.update(cross_entropy=0.25, lovasz=0.5)
+  expected = 0.25 * losses.weighted_cross_entropy(*drawn)
+  expected += 0.5 * losses.lovasz(*drawn)
+  found = losses.build_loss(settings)(*drawn)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("dice", -1.0),
+    ("focal_gamma", float("nan")),
+    ("label_smoothing", 1.0),
+    ("cross_entropy", 0.0),
+  ],
+)
+def test_bad_settings_of_a_loss_are_named(field, value):
+  settings = base.get_config().loss
+  settings[field] = value
+  with pytest.raises(InputError, match=r"config\.loss"):
+    losses.build_loss(settings)
+
+
+def test_rare_classes_can_weigh_more():
+  weights, counts = (1.0, 2.0, 0.0, 1.0), (100, 400, 1, 0)
+  assert losses.balance(weights, counts, 0.0) == weights
+  assert losses.balance(weights, (), 1.0) == weights
+  # The median of 100 and 400 is 250.
+  np.testing.assert_allclose(
+    losses.balance(weights, counts, 1.0), (2.5, 1.25, 0.0, 1.0)
+  )
+  np.testing.assert_allclose(
+    losses.balance(weights, counts, 0.5),
+    (2.5**0.5, 2 * 0.625**0.5, 0.0, 1.0),
+  )

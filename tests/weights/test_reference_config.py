@@ -108,6 +108,8 @@ def test_every_field_that_the_yaml_has():
       hyperparams__optim_weight_decay=0.1,
       hyperparams__optim_betas=[0.8, 0.95],
       hyperparams__warmup_fraction=0.1,
+      hyperparams__optimizer="sgd",
+      hyperparams__plateau_patience=4,
     )
   )
   data, utae, optim = config.data, config.model.utae, config.optim
@@ -119,7 +121,7 @@ def test_every_field_that_the_yaml_has():
   assert data.tasks == (CROPS, COVER)
   # Of modalities that are not read there is no auxiliary decoder.
   assert config.model.auxiliary == ("SENTINEL2_TS",)
-  assert config.auxiliary_weight == 0.5
+  assert set(config.auxiliary_weight.values()) == {0.5}
   assert dict(data.cloud_filter) == {
     "enabled": True,
     "max_cloud": 20,
@@ -155,6 +157,8 @@ def test_every_field_that_the_yaml_has():
   assert (config.train.num_epochs, data.batch_size, config.seed) == (3, 7, 11)
   assert (optim.learning_rate, optim.weight_decay) == (1e-3, 0.1)
   assert (optim.beta1, optim.beta2, optim.warmup_fraction) == (0.8, 0.95, 0.1)
+  assert (optim.name, optim.schedule) == ("sgd", "one_cycle")
+  assert optim.plateau.patience == 4
 
 
 def test_class_weights():
@@ -172,8 +176,7 @@ def test_class_weights():
   ("changes", "told"),
   [
     (dict(modalities__modality_dropout={"AERIAL_RGBI": 0.3}), "dropout"),
-    (dict(hyperparams__scheduler="reduce_on_plateau"), "reduce_on_plateau"),
-    (dict(hyperparams__optimizer="sgd"), "sgd"),
+    (dict(hyperparams__scheduler="reduce_on_plateau"), "plateaus"),
     (dict(hyperparams__momentum=0.9), "momentum"),
     (dict(models__multitemp_model__dilation=2), "dilation"),
   ],
