@@ -54,22 +54,7 @@ def write(
   sections += _learning(out, rows, tasks)
   sections.append(_cost_section(out, rows, costs, tasks))
   sections += _origin_sections(found, rows)
-  records = {
-    "scores": tables.score_records(rows),
-    "differences": tables.difference_records(rows),
-    "classes": tables.class_records(rows),
-    "tasks": tables.task_records(rows),
-    "subsets": subsets.records(rows),
-    "costs": tables.cost_records(costs),
-    "runs": tables.run_records(found, _names_by_folder(rows)),
-  }
-  for name, lines in records.items():
-    if lines:
-      atomic.write_text(out / f"{name}.csv", tables.as_csv(lines))
-  atomic.write_text(
-    out / RECORDS,
-    "".join(json.dumps(runs.as_record(run)) + "\n" for run in found),
-  )
+  lists = _write_records(out, found, rows, costs)
   title = f"{len(rows)} configurations, {len(found)} runs"
   if len(rows) == 1:
     title = f"{rows[0].name}, {len(found)} run{'s' if len(found) > 1 else ''}"
@@ -81,8 +66,33 @@ def write(
     for part in section.parts
     if isinstance(part, Figure)
   ]
-  lists = [out / f"{name}.csv" for name, lines in records.items() if lines]
-  return [out / PAGE, out / TEXT, out / RECORDS, *lists, *pictures]
+  return [out / PAGE, out / TEXT, *lists, *pictures]
+
+
+def _write_records(
+  out: pathlib.Path,
+  found: Sequence[runs.Run],
+  rows: Sequence[Configuration],
+  costs: Mapping[str, Cost],
+) -> list[pathlib.Path]:
+  """Writes what is in the tables as CSV, and each run as a line of JSON."""
+  records = {
+    "scores": tables.score_records(rows),
+    "differences": tables.difference_records(rows),
+    "classes": tables.class_records(rows),
+    "tasks": tables.task_records(rows),
+    "subsets": subsets.records(rows),
+    "costs": tables.cost_records(costs),
+    "runs": tables.run_records(found, _names_by_folder(rows)),
+  }
+  written = [out / RECORDS]
+  lines = (json.dumps(runs.as_record(run)) + "\n" for run in found)
+  atomic.write_text(out / RECORDS, "".join(lines))
+  for name, rows_of_table in records.items():
+    if rows_of_table:
+      written.append(out / f"{name}.csv")
+      atomic.write_text(written[-1], tables.as_csv(rows_of_table))
+  return written
 
 
 def _overview(
