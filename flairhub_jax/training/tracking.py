@@ -18,6 +18,8 @@ logger = logging.getLogger("flairhub")
 class Stopwatch:
   """Tells how long a run waits for data, computes, evaluates and saves."""
 
+  PARTS = ("data", "evaluate", "save")
+
   def __init__(self):
     """Starts it."""
     self._seconds: dict[str, float] = {}
@@ -43,8 +45,6 @@ class Stopwatch:
     seconds["compute"] = now - self._start - sum(seconds.values())
     self._seconds, self._start = {}, now
     return {f"seconds/{name}": value for name, value in seconds.items()}
-
-  PARTS = ("data", "evaluate", "save")
 
 
 class Tracker:
