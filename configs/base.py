@@ -18,6 +18,11 @@ def get_config() -> ml_collections.ConfigDict:
   # All randomness (parameters, order of patches, augmentation, dropout).
   config.seed = 2025
 
+  # Devices, over all processes: each takes its share of a batch; along `fsdp`
+  # they also share large parameters and what the optimiser keeps of them. -1:
+  # what the other axis leaves.
+  config.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1))
+
   # ---- what is read -------------------------------------------------------
   config.data = data = ml_collections.ConfigDict()
   data.path = ""  # folder that `flairhub convert` wrote
@@ -172,6 +177,10 @@ def get_config() -> ml_collections.ConfigDict:
   train.num_epochs = 150
   # Instead of epochs; None: num_epochs times the steps of one pass.
   train.num_steps = config_dict.placeholder(int)
+  # Parts that each device cuts its share of a batch into, to need less memory:
+  # the gradient is that of the whole batch, but batch statistics and dropout
+  # are drawn part by part.
+  train.accumulation = 1
   train.log_every = 10  # steps
   train.save_every = 500  # steps; every validation saves too
   # Checkpoints; should the latest be broken, a run goes on from the one before.
@@ -183,6 +192,10 @@ def get_config() -> ml_collections.ConfigDict:
   train.ema_decay = 0.0
   # Validations without a better score after which training ends; 0: never.
   train.patience = 0
+  train.validation_maps = 3  # patches drawn at each validation
+  # Folder of compiled programs, for starts without compilation; "": none but
+  # what JAX_COMPILATION_CACHE_DIR says.
+  train.compilation_cache = ""
   # What "best" means: `<task>/<score>` of the validation, higher is better.
   train.best_metric = config_dict.placeholder(str)  # None: first task's mIoU
   return config

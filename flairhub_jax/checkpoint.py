@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from flairhub_jax import mesh, processes
 from flairhub_jax.errors import InputError
 
 _policies = ocp.checkpoint_managers
@@ -68,24 +69,23 @@ class Checkpoints:
     best = self._manager.best_step()
     return self.latest_step() if best is None else best
 
-  def restore(
-    self, step: int, abstract_state: Any, sharding: jax.sharding.Sharding
-  ) -> Any:
+  def restore(self, step: int, abstract_state: Any, shardings: Any) -> Any:
     """Restores a whole state.
 
     Args:
       step: which checkpoint.
       abstract_state: its tree of shapes and types.
-      sharding: where its arrays go.
+      shardings: where each of its arrays goes, however it lay when saved.
 
     Raises:
       InputError: it holds another tree.
     """
     target = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=sharding
       ),
       abstract_state,
+      shardings,
     )
     try:
       return self._manager.restore(
@@ -94,9 +94,7 @@ class Checkpoints:
     except (ValueError, KeyError) as error:
       raise _other_network(self._folder, step, error) from error
 
-  def restore_latest(
-    self, state: Any, sharding: jax.sharding.Sharding
-  ) -> tuple[Any, list[str]]:
+  def restore_latest(self, state: Any, shardings: Any) -> tuple[Any, list[str]]:
     """Restores the latest state that can be read.
 
     Checkpoints after it are set aside, as `<folder>_broken/<step>`: the run
@@ -104,7 +102,7 @@ class Checkpoints:
 
     Args:
       state: what to start from where there is no checkpoint.
-      sharding: where its arrays go.
+      shardings: where each of its arrays goes.
 
     Returns:
       The state, and a line for each checkpoint that was set aside.
@@ -115,24 +113,29 @@ class Checkpoints:
     faults = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        state = self.restore(step, state, sharding)
+        state = self.restore(step, state, shardings)
         break
       except InputError as error:
         faults[step] = error
     else:
       if faults:
         raise next(iter(faults.values()))
-      return jax.device_put(state, sharding), []
-    for broken in faults:
-      aside = f"{self._folder}_broken"
-      os.makedirs(aside, exist_ok=True)
-      os.replace(f"{self._folder}/{broken}", _free_name(f"{aside}/{broken}"))
+      return mesh.place_state(state, shardings), []
     if faults:
+      processes.first_alone(lambda: self._set_aside(faults))
       self._manager.reload()
     return state, [
       f"{error}; set aside, going on from step {step}"
       for error in faults.values()
     ]
+
+  def _set_aside(self, steps):
+    """Moves checkpoints away; those of a fellow process are gone already."""
+    aside = f"{self._folder}_broken"
+    os.makedirs(aside, exist_ok=True)
+    for step in steps:
+      if os.path.isdir(f"{self._folder}/{step}"):
+        os.replace(f"{self._folder}/{step}", _free_name(f"{aside}/{step}"))
 
   def close(self) -> None:
     """Waits until everything is on disk."""

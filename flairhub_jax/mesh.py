@@ -1,6 +1,13 @@
-"""Devices: one `data` axis, parameters replicated, batches split."""
+"""Devices: a mesh of `data` and `fsdp`, and what lies where on it.
+
+A batch is split over both axes. Parameters and what the optimiser keeps are
+split over `fsdp` where they are large; a step gathers them while it needs them
+(fully sharded data parallelism, Zhao et al. 2023, arXiv:2304.11277).
+"""
 
 import ctypes
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,12 +16,43 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flairhub_jax.errors import InputError
 
+_AXES = ("data", "fsdp")
+# Numbers; smaller arrays are not worth a transfer of their own.
+_LEAST_SPLIT = 2**14
 
-def build_mesh() -> Mesh:
-  """Returns a mesh of all devices present, over all processes."""
+
+def build_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+  """Returns a mesh of all devices present, over all processes.
+
+  Args:
+    data: devices along the axis that only batches are split over; -1: as many
+      as the other axis leaves.
+    fsdp: devices that share the parameters; -1 likewise.
+
+  Raises:
+    InputError: the axes do not make up the number of devices.
+  """
+  count, sizes = jax.device_count(), [data, fsdp]
+  if sizes.count(-1) == 1:
+    other = max(sizes)
+    if other > 0 and count % other == 0:
+      sizes[sizes.index(-1)] = count // other
+  if min(sizes) < 1 or math.prod(sizes) != count:
+    raise InputError(
+      "config.mesh",
+      f"data x fsdp = {count}, the number of devices (-1, once: what is left)",
+      f"{data} x {fsdp}",
+    )
   return jax.make_mesh(
-    (jax.device_count(),), ("data",), axis_types=(AxisType.Auto,)
+    tuple(sizes), _AXES, axis_types=(AxisType.Auto,) * len(_AXES)
   )
+
+
+def describe(mesh: Mesh) -> str:
+  """Says which devices there are, in words for a log."""
+  axes = " x ".join(f"{size} {axis}" for axis, size in mesh.shape.items())
+  kind = jax.devices()[0].device_kind
+  return f"{axes} devices ({kind}), {jax.process_count()} process(es)"
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -24,25 +62,67 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def split_batch(mesh: Mesh) -> NamedSharding:
   """Every device holds its share of the leading axis."""
-  return NamedSharding(mesh, PartitionSpec("data"))
+  return NamedSharding(mesh, PartitionSpec(_AXES))
 
 
-def local_batch_size(global_batch_size: int) -> int:
+def split_state(state: Any, mesh: Mesh) -> Any:
+  """Where each array of a training state lies.
+
+  Large ones are split over `fsdp` along their longest axis that divides
+  evenly. The rule looks at nothing but shapes, so that a parameter, its
+  average and its moments lie alike.
+
+  Args:
+    state: arrays or their shapes.
+    mesh: of `build_mesh`.
+  """
+  parts = mesh.shape["fsdp"]
+
+  def place(leaf):
+    axes = [i for i, size in enumerate(leaf.shape) if size % parts == 0]
+    if parts == 1 or leaf.size < _LEAST_SPLIT or not axes:
+      return replicated(mesh)
+    longest = max(axes, key=lambda i: leaf.shape[i])
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
+
+  return jax.tree.map(place, state)
+
+
+def place_state(state: Any, shardings: Any) -> Any:
+  """Puts a state that every process holds whole where `shardings` say."""
+
+  def place(leaf, sharding):
+    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      return jax.device_put(leaf, sharding)
+    # Keys do not go to devices of other processes, their numbers do.
+    numbers = jax.device_put(jax.random.key_data(leaf), sharding)
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+
+  return jax.tree.map(place, state, shardings)
+
+
+def local_batch_size(global_batch_size: int, num_parts: int = 1) -> int:
   """Returns how many patches of a batch this process reads.
+
+  Args:
+    global_batch_size: patches over all devices.
+    num_parts: into how many parts each device cuts its share.
 
   Raises:
     InputError: the devices cannot share the batch evenly.
   """
-  if global_batch_size < 1 or global_batch_size % jax.device_count():
+  divisor = jax.device_count() * num_parts
+  if global_batch_size < 1 or global_batch_size % divisor:
+    parts = f" x {num_parts} parts each" if num_parts > 1 else ""
     raise InputError(
       "config.data.batch_size",
-      f"a multiple of the {jax.device_count()} devices",
+      f"a multiple of {divisor} ({jax.device_count()} devices{parts})",
       global_batch_size,
     )
   return global_batch_size // jax.process_count()
 
 
-def place_batch(batch: Any, mesh: Mesh) -> Any:
+def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> Any:
   """Puts a process's share of a batch on its devices.
 
   The number of a patch stays on the host: only reports need it.

@@ -9,16 +9,23 @@ from typing import Any
 from flairhub_jax import atomic, configuration
 from flairhub_jax.errors import InputError
 
-# Where and how fast the data are read does not change what is learned.
-_FREE_FIELDS = ("data.path", "data.num_workers")
+# Where the data are read from, how fast, and on which devices a step runs, does
+# not change what is learned.
+_FREE_FIELDS = (
+  "data.path",
+  "data.num_workers",
+  "mesh.data",
+  "mesh.fsdp",
+  "train.compilation_cache",
+)
 
 
 class RunDirectory:
   """Names the files of a run.
 
   `config.json` (resolved configuration), `checkpoints/`, `metrics.jsonl`,
-  `tensorboard/`, `log.txt`, `results/<split>/`; and `origin.json` where the
-  weights were trained elsewhere and imported.
+  `tensorboard/`, `log.txt`, `profile/`, `results/<split>/`; and `origin.json`
+  where the weights were trained elsewhere and imported.
   """
 
   def __init__(self, path: str | pathlib.Path):
@@ -29,6 +36,7 @@ class RunDirectory:
     self.metrics = self.path / "metrics.jsonl"
     self.tensorboard = self.path / "tensorboard"
     self.log = self.path / "log.txt"
+    self.profile = self.path / "profile"
     self.origin = self.path / "origin.json"
 
   def results(self, split: str) -> pathlib.Path:

@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
   "errors": 0,
   "atomic": 0,
+  "processes": 1,
   # The tables and configurations that everything reads.
   "modalities": 1,
   "labels": 1,
@@ -22,18 +23,18 @@ LEVELS = {
   "models": 2,
   "metrics": 2,
   "mesh": 2,
-  "checkpoint": 2,
+  "checkpoint": 3,
   "figures": 2,
   "run_directory": 2,
   # Rooms that do not know each other.
-  "training": 3,
-  "inference": 3,
-  "studies": 3,
-  "weights": 3,
+  "training": 4,
+  "inference": 4,
+  "studies": 4,
+  "weights": 4,
   # What joins them.
-  "commands": 4,
-  "__main__": 5,
-  "__init__": 5,
+  "commands": 5,
+  "__main__": 6,
+  "__init__": 6,
 }
 
 # Library -> the one room or module that imports it. Records and files of

@@ -24,6 +24,11 @@ def everywhere():
 
 
 @pytest.fixture
+def shardings():
+  return mesh.split_state(state(0), mesh.build_mesh())
+
+
+@pytest.fixture
 def saved(tmp_path):
   checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints")
   scores = {1: None, 2: 50.0, 3: 90.0, 4: None, 5: 40.0, 6: None}
@@ -33,13 +38,11 @@ def saved(tmp_path):
   return tmp_path / "checkpoints"
 
 
-def test_the_latest_and_the_best_are_kept(saved, everywhere):
+def test_the_latest_and_the_best_are_kept(saved, shardings):
   assert {f.name for f in saved.iterdir() if f.name.isdigit()} == {"3", "6"}
   checkpoints = checkpoint.Checkpoints(saved)
   assert (checkpoints.latest_step(), checkpoints.best_step()) == (6, 3)
-  restored = checkpoints.restore(
-    6, jax.eval_shape(lambda: state(0)), everywhere
-  )
+  restored = checkpoints.restore(6, jax.eval_shape(lambda: state(0)), shardings)
   checkpoints.close()
   np.testing.assert_array_equal(restored["params"]["layer"], [6, 6, 6])
   assert (
@@ -70,7 +73,9 @@ def test_a_checkpoint_of_another_network_is_refused(saved, everywhere, params):
   checkpoints = checkpoint.Checkpoints(saved)
   abstract = jax.eval_shape(lambda: state(0)) | {"params": params}
   with pytest.raises(InputError, match="a checkpoint of this network"):
-    checkpoints.restore(6, abstract, everywhere)
+    checkpoints.restore(
+      6, abstract, mesh.split_state(abstract, mesh.build_mesh())
+    )
   checkpoints.close()
 
 
@@ -85,7 +90,7 @@ def truncate(folder):
       os.truncate(path, path.stat().st_size // 2)
 
 
-def test_a_broken_latest_checkpoint_is_set_aside(tmp_path, everywhere):
+def test_a_broken_latest_checkpoint_is_set_aside(tmp_path, shardings):
   folder = tmp_path / "checkpoints"
   checkpoints = checkpoint.Checkpoints(folder, keep_latest=3)
   for step in (1, 2, 3):
@@ -94,7 +99,7 @@ def test_a_broken_latest_checkpoint_is_set_aside(tmp_path, everywhere):
   truncate(folder / "3")
   shutil.rmtree(folder / "2" / "state")
   checkpoints = checkpoint.Checkpoints(folder, keep_latest=3)
-  restored, faults = checkpoints.restore_latest(state(0), everywhere)
+  restored, faults = checkpoints.restore_latest(state(0), shardings)
   np.testing.assert_array_equal(restored["params"]["layer"], [1, 1, 1])
   assert len(faults) == 2 and all("from step 1" in line for line in faults)
   # The steps come again and are saved again.
@@ -102,7 +107,7 @@ def test_a_broken_latest_checkpoint_is_set_aside(tmp_path, everywhere):
     checkpoints.save(state(step + 10), step, None)
   checkpoints.close()
   checkpoints = checkpoint.Checkpoints(folder, keep_latest=3)
-  restored, faults = checkpoints.restore_latest(state(0), everywhere)
+  restored, faults = checkpoints.restore_latest(state(0), shardings)
   checkpoints.close()
   np.testing.assert_array_equal(restored["params"]["layer"], [13, 13, 13])
   assert not faults
@@ -110,7 +115,7 @@ def test_a_broken_latest_checkpoint_is_set_aside(tmp_path, everywhere):
   assert {f.name for f in aside.iterdir()} == {"2", "3"}
 
 
-def test_where_none_can_be_read_nothing_is_touched(tmp_path, everywhere):
+def test_where_none_can_be_read_nothing_is_touched(tmp_path, shardings):
   folder = tmp_path / "checkpoints"
   checkpoints = checkpoint.Checkpoints(folder)
   checkpoints.save(state(1), 1, None)
@@ -118,6 +123,6 @@ def test_where_none_can_be_read_nothing_is_touched(tmp_path, everywhere):
   truncate(folder / "1")
   checkpoints = checkpoint.Checkpoints(folder)
   with pytest.raises(InputError, match="checkpoints/1"):
-    checkpoints.restore_latest(state(0), everywhere)
+    checkpoints.restore_latest(state(0), shardings)
   checkpoints.close()
   assert (folder / "1").is_dir()

@@ -3,15 +3,23 @@
 import argparse
 from typing import Any
 
+import jax
 import numpy as np
 
-from flairhub_jax import checkpoint, configuration, mesh, run_directory
+from flairhub_jax import (
+  checkpoint,
+  configuration,
+  mesh,
+  processes,
+  run_directory,
+)
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
-from flairhub_jax.inference import patches, trained
+from flairhub_jax.inference import patches, report, trained
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build, initialise
 from flairhub_jax.training import loop
+from flairhub_jax.training.resolve import resolve
 from flairhub_jax.weights import files, timm
 
 
@@ -26,40 +34,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--workdir", required=True, metavar="RUN", help="run directory"
   )
+  parser.add_argument(
+    "--profile",
+    action="store_true",
+    help="trace a few steps into RUN/profile, for TensorBoard or Perfetto",
+  )
+  processes.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Trains until the last step of the configuration."""
+  processes.join(args)
   mesh.keep_cpu_memory()
   config = configuration.load_config_file(args.config, args.overrides)
   if not config.data.path:
     raise InputError("config.data.path", "a folder of `flairhub convert`", "''")
+  if config.train.compilation_cache:
+    jax.config.update(
+      "jax_compilation_cache_dir", config.train.compilation_cache
+    )
   dataset = records.load_dataset(config.data.path)
   model = build.build_segmenter(config, output_size=dataset.output_size)
-  config = loop.resolve(config, dataset)
+  config = resolve(config, dataset)
   _check_labels(config, dataset)
   variables = initial_variables(config, dataset, model, args.workdir)
-  directory = run_directory.start_or_continue(args.workdir, config)
-  evaluate = None
+  directory = processes.first_alone(
+    lambda: run_directory.start_or_continue(args.workdir, config)
+  )
+  evaluate, draw = None, None
   if "valid" in dataset.splits:
-    scored = build.build_segmenter(
-      config, output_size=dataset.output_size, count_padding=False
-    )
-    runner = patches.SplitRunner(scored, dataset, "valid", config)
-
-    def evaluate(variables):
-      return patches.score_tasks(runner.confusion(variables), config)
-
+    evaluate, draw = _validation(config, dataset)
   state = loop.train(
     config,
     directory,
     dataset=dataset,
     model=model,
     evaluate=evaluate,
+    draw=draw if config.train.validation_maps else None,
     initial_variables=variables,
+    profiles=args.profile,
   )
-  print(f"{int(state.step)} steps done: {directory.path}")
+  if processes.is_first():
+    print(f"{int(state.step)} steps done: {directory.path}")
   return 0
+
+
+def _validation(config, dataset):
+  """What scores the network on the validation split, and what draws it."""
+  network = build.build_segmenter(
+    config, output_size=dataset.output_size, count_padding=False
+  )
+  runner = patches.SplitRunner(
+    network,
+    dataset,
+    "valid",
+    config,
+    devices=mesh.build_mesh(**config.mesh),
+  )
+  shown = report.chosen_patches(
+    dataset.splits["valid"].num_patches, config.train.validation_maps
+  )
+
+  def evaluate(variables):
+    return patches.score_tasks(runner.confusion(variables), config)
+
+  def draw(variables, path):
+    maps = runner.maps(variables, shown)
+    if processes.is_first():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      report.draw_maps(path, dataset, "valid", maps)
+
+  return evaluate, draw
 
 
 def _check_labels(config, dataset: records.Dataset) -> None:

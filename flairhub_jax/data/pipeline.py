@@ -265,10 +265,21 @@ class _Filled:
     return {**example, "counted": np.bool_(index <= last)}
 
 
-def _stacker(reading: Reading, num_processes: int) -> BatchStacker:
-  # All processes must run the same program, and none knows the others' series.
+def _share(
+  dataset: grain.MapDataset,
+  reading: Reading,
+  batch_size: int,
+  process: tuple[int, int],
+) -> grain.MapDataset:
+  """This process's part of every batch, in the order of one process alone."""
   buckets = reading.date_buckets
-  return BatchStacker(buckets if num_processes == 1 else (max(buckets),))
+  if process[1] > 1:
+    # All run the same program, and none knows the others' series.
+    buckets = (max(buckets),)
+  parts = dataset.batch(
+    batch_size, drop_remainder=True, batch_fn=BatchStacker(buckets)
+  )
+  return parts[process[0] :: process[1]]
 
 
 def _iterate(
@@ -327,13 +338,10 @@ def train_batches(
     process: index of this process, and how many there are.
   """
   dataset = grain.MapDataset.source(reader).shuffle(seed=seed).repeat(None)
-  dataset = dataset[process[0] :: process[1]]
   if augment:
     dataset = dataset.random_map(transforms.augment, seed=seed + 1)
-  dataset = dataset.batch(
-    batch_size, drop_remainder=True, batch_fn=_stacker(reading, process[1])
-  )
-  return _iterate(dataset[start_step:], num_workers)
+  shares = _share(dataset, reading, batch_size, process)
+  return _iterate(shares[start_step:], num_workers)
 
 
 def num_evaluation_batches(num_patches: int, global_batch_size: int) -> int:
@@ -366,10 +374,8 @@ def evaluation_batches(
   total = batch_size * process[1]
   length = total * num_evaluation_batches(len(patches), total)
   dataset = grain.MapDataset.source(_Filled(reader, patches, length))
-  dataset = dataset[process[0] :: process[1]].batch(
-    batch_size, drop_remainder=True, batch_fn=_stacker(reading, process[1])
-  )
-  return _iterate(dataset[start_batch:], num_workers)
+  shares = _share(dataset, reading, batch_size, process)
+  return _iterate(shares[start_batch:], num_workers)
 
 
 def example_batch(reader: PatchReader, reading: Reading) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from flairhub_jax import atomic, labels, mesh, metrics
+from flairhub_jax import atomic, labels, mesh, metrics, processes
 from flairhub_jax.data import geotiff, pipeline, records
 from flairhub_jax.errors import InputError
 
@@ -104,6 +104,7 @@ class SplitRunner:
     config: Any,
     *,
     with_labels: bool = True,
+    devices: jax.sharding.Mesh | None = None,
   ):
     """Prepares reading; compilation happens at the first batch.
 
@@ -113,11 +114,12 @@ class SplitRunner:
       split: which of its splits.
       config: of the run.
       with_labels: whether labels are read too.
+      devices: of `mesh.build_mesh`; None: all, each with the whole network.
 
     Raises:
       InputError: the data lack what the network needs.
     """
-    self._devices = mesh.build_mesh()
+    self._devices = devices or mesh.build_mesh()
     self._reading = pipeline.build_reading(config, with_labels=with_labels)
     self._reader = pipeline.PatchReader(dataset, split, self._reading)
     self._step = make_predict_step(model, self._devices)
@@ -160,6 +162,7 @@ class SplitRunner:
       desc=f"{verb} {self._split}",
       unit="batch",
       leave=False,
+      disable=not processes.is_first(),
     )
     before = None
     with progress, contextlib.closing(batches):

@@ -4,6 +4,7 @@ All of them leave out pixels whose label is no class, or a class of weight 0,
 and are 0 where no pixel counts.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +18,15 @@ from jaxtyping import Array, Bool, Float, Int
 from flairhub_jax.errors import InputError
 
 Loss = Callable[..., Float[Array, ""]]
-# (outputs, labels by task) -> (loss, its parts)
-Criterion = Callable[
-  [Mapping[str, Any], Mapping[str, Int[Array, "b h w"]]],
-  tuple[Float[Array, ""], dict[str, Float[Array, ""]]],
-]
+# Means over pixels: those of the parts of a batch add up to that of the whole.
+ADDITIVE = ("cross_entropy", "focal")
 
 
 def weighted_cross_entropy(
   logits: Float[Array, "b h w k"],
   labels: Int[Array, "b h w"],
   class_weights: Float[Array, "k"],
+  total: Float[Array, ""] | None = None,
   *,
   label_smoothing: float = 0.0,
 ) -> Float[Array, ""]:
@@ -40,30 +39,38 @@ def weighted_cross_entropy(
     logits: of every class.
     labels: true class; others than 0 to k - 1 count nothing.
     class_weights: of each class.
+    total: what the sum over pixels is divided by; None: `total_weight`.
     label_smoothing: share of a label that is spread evenly over all classes,
       each with its weight.
   """
   index, is_class = _index_of(labels, logits.shape[-1])
+  weight = class_weights[index] * is_class
   logits = logits.astype(jnp.float32)
   normaliser = jax.nn.logsumexp(logits, -1)
-  loss = _mean(
-    normaliser - _of_class(logits, index), class_weights[index], is_class
-  )
+  loss = _mean(normaliser - _of_class(logits, index), weight, total)
   if not label_smoothing:
     return loss
   spread = normaliser * class_weights.sum() - logits @ class_weights
-  counted = class_weights[index] * is_class
-  total = counted.sum()
-  spread = (spread * (counted > 0)).sum() / jnp.where(total > 0, total, 1)
-  return (1 - label_smoothing) * loss + label_smoothing / logits.shape[
-    -1
-  ] * spread
+  if total is None:
+    total = weight.sum()
+  spread = (spread * (weight > 0)).sum() / jnp.where(total > 0, total, 1)
+  share = label_smoothing / logits.shape[-1]
+  return (1 - label_smoothing) * loss + share * spread
+
+
+def total_weight(
+  labels: Int[Array, "b h w"], class_weights: Float[Array, "k"]
+) -> Float[Array, ""]:
+  """Sum over the pixels of the weight of their class."""
+  index, is_class = _index_of(labels, class_weights.shape[0])
+  return (class_weights[index] * is_class).sum()
 
 
 def focal(
   logits: Float[Array, "b h w k"],
   labels: Int[Array, "b h w"],
   class_weights: Float[Array, "k"],
+  total: Float[Array, ""] | None = None,
   *,
   gamma: float,
 ) -> Float[Array, ""]:
@@ -76,7 +83,8 @@ def focal(
   log_p = _of_class(logits, index) - jax.nn.logsumexp(logits, -1)
   # The power has no slope at p = 1 where gamma < 1.
   doubt = jnp.maximum(-jnp.expm1(log_p), 1e-7)
-  return _mean(-(doubt**gamma) * log_p, class_weights[index], is_class)
+  weight = class_weights[index] * is_class
+  return _mean(-(doubt**gamma) * log_p, weight, total)
 
 
 def dice(
@@ -153,10 +161,10 @@ def _of_class(logits, index):
   return jnp.take_along_axis(logits, index[..., None], -1)[..., 0]
 
 
-def _mean(pixel_loss, weight, is_class):
+def _mean(pixel_loss, weight, total):
   """Weighted mean over the pixels that have a class."""
-  weight = weight * is_class
-  total = weight.sum()
+  if total is None:
+    total = weight.sum()
   return (weight * pixel_loss).sum() / jnp.where(total > 0, total, 1)
 
 
@@ -168,8 +176,8 @@ def build_loss(settings: Any) -> Loss:
   """Builds the loss of one output from a configuration's `loss` section.
 
   Returns:
-    `loss(logits, labels, class_weights)`: the weighted sum of those losses
-    whose weight is not 0.
+    `loss(logits, labels, class_weights, total=None)`: the weighted sum of
+    those losses whose weight is not 0.
 
   Raises:
     InputError: a weight that is negative or no number, or none above 0.
@@ -190,15 +198,22 @@ def build_loss(settings: Any) -> Loss:
     "dice": dice,
     "lovasz": lovasz,
   }
-  parts = [(settings[n], loss) for n, loss in known.items() if settings[n]]
+  parts = [(n, settings[n], loss) for n, loss in known.items() if settings[n]]
   if not parts:
     raise InputError(
       "config.loss", f"a weight for any of {', '.join(known)}", "0 for all"
     )
 
-  def loss(logits, labels, class_weights):
+  def loss(logits, labels, class_weights, total=None):
     return sum(
-      weight * part(logits, labels, class_weights) for weight, part in parts
+      weight
+      * part(
+        logits,
+        labels,
+        class_weights,
+        **({"total": total} if name in ADDITIVE else {}),
+      )
+      for name, weight, part in parts
     )
 
   return loss
@@ -228,6 +243,34 @@ def balance(
   return tuple(weights.tolist())
 
 
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+  """What a configuration minimises.
+
+  Attributes:
+    class_weights: by task.
+    total_loss: see `total_loss`, with its settings.
+  """
+
+  class_weights: Mapping[str, Float[Array, "k"]]
+  total_loss: Callable[
+    ..., tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
+  ]
+
+  def __call__(self, outputs, labels, totals=None):
+    """Returns the loss and its parts; see `total_loss`."""
+    return self.total_loss(outputs, labels, totals=totals)
+
+  def totals(
+    self, labels: Mapping[str, Int[Array, "b h w"]]
+  ) -> dict[str, Float[Array, ""]]:
+    """Weight of all pixels of a batch by task."""
+    return {
+      task: total_weight(labels[task], weights)
+      for task, weights in self.class_weights.items()
+    }
+
+
 def build_criterion(
   config: Any, class_counts: Mapping[str, Sequence[int]]
 ) -> Criterion:
@@ -249,12 +292,16 @@ def build_criterion(
       settings.frequency_power,
     )
     class_weights[task] = jnp.asarray(weights, jnp.float32)
-  return functools.partial(
-    total_loss,
-    class_weights=class_weights,
-    task_weights={task: config.labels[task].weight for task in class_weights},
-    auxiliary_weight=dict(config.auxiliary_weight),
-    loss_of=build_loss(config.loss),
+  task_weights = {task: config.labels[task].weight for task in class_weights}
+  return Criterion(
+    class_weights,
+    functools.partial(
+      total_loss,
+      class_weights=class_weights,
+      task_weights=task_weights,
+      auxiliary_weight=dict(config.auxiliary_weight),
+      loss_of=build_loss(config.loss),
+    ),
   )
 
 
@@ -265,6 +312,7 @@ def total_loss(
   task_weights: Mapping[str, float],
   auxiliary_weight: Mapping[str, float],
   loss_of: Loss = weighted_cross_entropy,
+  totals: Mapping[str, Float[Array, ""]] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
   """Sums the tasks' losses, and their mean auxiliary losses.
 
@@ -277,6 +325,7 @@ def total_loss(
     auxiliary_weight: by modality; the losses of a task's auxiliary decoders
       times these are averaged.
     loss_of: the loss of one output.
+    totals: by task, see `weighted_cross_entropy`; None: of these labels.
 
   Returns:
     The loss, and its parts: by task name, unweighted; for auxiliary ones
@@ -285,11 +334,12 @@ def total_loss(
   """
   parts, total = {}, jnp.zeros(())
   for task, logits in outputs["logits"].items():
-    truth, weights = labels[task], class_weights[task]
-    parts[task] = loss_of(logits, truth, weights)
+    total_of = None if totals is None else totals[task]
+    of_task = (labels[task], class_weights[task], total_of)
+    parts[task] = loss_of(logits, *of_task)
     loss = parts[task]
     auxiliary = [
-      auxiliary_weight[modality] * loss_of(by_task[task], truth, weights)
+      auxiliary_weight[modality] * loss_of(by_task[task], *of_task)
       for modality, by_task in outputs["aux"].items()
     ]
     if auxiliary:

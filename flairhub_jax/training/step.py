@@ -1,13 +1,17 @@
-"""One update: a pure function of state and batch."""
+"""One update: a pure function of state and batch, and its compiled program."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from flairhub_jax import mesh
+from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses, optim
-from flairhub_jax.training.state import TrainState
+from flairhub_jax.training.state import TrainState, init_state
 
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -17,32 +21,25 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   criterion: losses.Criterion,
   config: Any,
+  devices: jax.sharding.Mesh,
 ) -> TrainStep:
   """Returns `train_step(state, batch) -> (state, metrics)`, to be jitted.
 
   The metrics are scalars: `loss`, `loss/<task>`, `gradient_norm`.
   """
+  differentiate = _make_gradient(model, criterion, config)
 
   def train_step(state: TrainState, batch: Any):
-    rng = jax.random.fold_in(state.rng, state.step)
-
-    def loss_fn(params):
-      outputs, updates = model.apply(
-        {
-          "params": optim.freeze(params, config.optim),
-          "batch_stats": state.batch_stats,
-        },
-        batch,
-        train=True,
-        rngs={"dropout": rng},
-        mutable=["batch_stats"],
-      )
-      loss, parts = criterion(outputs, batch["labels"])
-      return loss, (parts, updates.get("batch_stats", {}))
-
-    (loss, (parts, batch_stats)), gradients = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(state.params)
+    key = jax.random.fold_in(state.rng, state.step)
+    params = jax.lax.with_sharding_constraint(
+      state.params, mesh.replicated(devices)
+    )
+    (loss, (parts, batch_stats)), gradients = differentiate(
+      params, state.batch_stats, batch, key
+    )
+    gradients = jax.lax.with_sharding_constraint(
+      gradients, mesh.split_state(gradients, devices)
+    )
     updates, opt_state = optimizer.update(
       gradients, state.opt_state, state.params
     )
@@ -66,3 +63,187 @@ def make_train_step(
     return state, metrics
 
   return train_step
+
+
+def _make_gradient(model, criterion, config):
+  """Loss, its parts, new batch statistics, and the gradient of a batch."""
+
+  def loss_fn(params, batch_stats, batch, key, totals=None):
+    outputs, updates = model.apply(
+      {
+        "params": optim.freeze(params, config.optim),
+        "batch_stats": batch_stats,
+      },
+      batch,
+      train=True,
+      rngs={"dropout": key},
+      mutable=["batch_stats"],
+    )
+    loss, parts = criterion(outputs, batch["labels"], totals)
+    return loss, (parts, updates.get("batch_stats", {}))
+
+  differentiate = jax.value_and_grad(loss_fn, has_aux=True)
+  num_parts = config.train.accumulation
+  if num_parts == 1:
+    return differentiate
+
+  def accumulate(params, batch_stats, batch, key):
+    # Each part adds its share of the mean over all pixels of the batch.
+    totals = {
+      task: total / num_parts
+      for task, total in criterion.totals(batch["labels"]).items()
+    }
+
+    def add(carry, part):
+      gradients, batch_stats = carry
+      number, batch = part
+      (loss, (parts, batch_stats)), more = differentiate(
+        params, batch_stats, batch, jax.random.fold_in(key, number), totals
+      )
+      gradients = jax.tree.map(
+        lambda so_far, new: so_far + new / num_parts, gradients, more
+      )
+      return (gradients, batch_stats), (loss, parts)
+
+    start = jax.tree.map(jnp.zeros_like, params), batch_stats
+    numbered = jnp.arange(num_parts), _cut(batch, num_parts)
+    (gradients, batch_stats), told = jax.lax.scan(add, start, numbered)
+    loss, parts = jax.tree.map(lambda x: x.mean(0), told)
+    return (loss, (parts, batch_stats)), gradients
+
+  return accumulate
+
+
+def _cut(batch, num_parts):
+  """Cuts [b …] into [parts b/parts …]; each device cuts its own share."""
+
+  def cut(x):
+    return x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1)
+
+  return jax.tree.map(cut, batch)
+
+
+class CompiledStep:
+  """A step, compiled ahead for each shape of batch that it meets.
+
+  Attributes:
+    shardings: where each array of the state lies.
+  """
+
+  def __init__(self, train_step: TrainStep, shardings: Any):
+    """Compiles nothing yet.
+
+    Args:
+      train_step: of `make_train_step`; the state it is given is overwritten.
+      shardings: where each array of the state lies.
+    """
+    self.shardings = shardings
+    everywhere = mesh.replicated(shardings.step.mesh)
+    self._jitted = jax.jit(
+      train_step,
+      donate_argnames="state",
+      out_shardings=(shardings, everywhere),
+    )
+    self._programs: dict[Any, jax.stages.Compiled] = {}
+
+  def __call__(self, state: TrainState, batch: Any):
+    """Returns the new state and the metrics, without waiting for them."""
+    self.compile(state, batch)
+    return self._programs[_shapes(batch)](state, batch)
+
+  def compile(self, state: TrainState, batch: Any) -> str | None:
+    """Compiles the step for batches of this shape, unless it is already.
+
+    Returns:
+      Time and memory in words, where it was compiled.
+
+    Raises:
+      InputError: the step needs more memory than the device has.
+    """
+    if _shapes(batch) in self._programs:
+      return None
+    start = time.monotonic()
+    try:
+      program = self._jitted.lower(state, batch).compile()
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      raise _too_large(batch, str(error).splitlines()[0]) from error
+    self._programs[_shapes(batch)] = program
+    need, limit = needed_bytes(program), device_bytes()
+    if limit and need > limit:
+      raise _too_large(batch, f"{need / 1e9:.1f} of {limit / 1e9:.1f} GB")
+    return (
+      f"compiled a step in {time.monotonic() - start:.0f} s; it takes"
+      f" {need / 1e9:.2f} GB"
+      + (f" of {limit / 1e9:.0f}" if limit else "")
+      + " per device"
+    )
+
+
+def _shapes(batch):
+  return tuple(x.shape for x in jax.tree.leaves(batch))
+
+
+def prepare(
+  config: Any,
+  model: Any,
+  variables: Mapping[str, Any],
+  devices: jax.sharding.Mesh,
+  class_counts: Mapping[str, Sequence[int]],
+) -> tuple[TrainState, CompiledStep, optax.Schedule]:
+  """Builds what a training starts from.
+
+  Args:
+    config: resolved configuration.
+    model: the network.
+    variables: its parameters and running statistics.
+    devices: of `mesh.build_mesh`.
+    class_counts: see `losses.build_criterion`.
+
+  Returns:
+    The state before the first update, not on the devices yet; the step; the
+    learning rate by step.
+  """
+  optimizer, schedule = optim.build_optimizer(
+    config.optim, config.train.num_steps
+  )
+  criterion = losses.build_criterion(config, class_counts)
+  state = init_state(
+    variables,
+    optimizer,
+    jax.random.key(config.seed),
+    has_ema=config.train.ema_decay > 0,
+  )
+  train_step = CompiledStep(
+    make_train_step(model, optimizer, criterion, config, devices),
+    mesh.split_state(state, devices),
+  )
+  return state, train_step, schedule
+
+
+def needed_bytes(program: jax.stages.Compiled) -> int:
+  """Memory that a program takes of each device, arguments included."""
+  memory = program.memory_analysis()
+  if memory is None:
+    return 0
+  return (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    + memory.temp_size_in_bytes
+    - memory.alias_size_in_bytes
+  )
+
+
+def device_bytes() -> int:
+  """Memory of a device; 0 where it is not told (CPUs)."""
+  return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+
+
+def _too_large(batch, found):
+  return InputError(
+    "config.data.batch_size",
+    "a step that fits the device (or try config.train.accumulation,"
+    " config.model.remat, config.dtype='bfloat16')",
+    f"{batch['counted'].shape[0]} patches: {found}",
+  )

@@ -4,21 +4,28 @@ import contextlib
 import json
 import logging
 import math
+import os
+import pathlib
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
+import numpy as np
+import PIL.Image
 import tensorboardX
+import tqdm
 
-from flairhub_jax import atomic, run_directory
+from flairhub_jax import atomic, processes, run_directory
 
 logger = logging.getLogger("flairhub")
 
 
 class Stopwatch:
-  """Tells how long a run waits for data, computes, evaluates and saves."""
+  """Tells how long a run waits for data, compiles, computes, and so on."""
 
-  PARTS = ("data", "evaluate", "save")
+  PARTS = ("data", "compile", "evaluate", "save")
 
   def __init__(self):
     """Starts it."""
@@ -47,8 +54,39 @@ class Stopwatch:
     return {f"seconds/{name}": value for name, value in seconds.items()}
 
 
+class Trace:
+  """Traces a few steps for the profiler, after those that compile."""
+
+  AFTER, STEPS = 5, 5
+
+  def __init__(self, folder: pathlib.Path | None, start_step: int):
+    """Traces nothing without a folder."""
+    self._folder = folder
+    self._first = start_step + self.AFTER + 1
+    self._is_running = False
+
+  def before(self, step: int) -> None:
+    """Starts or ends the trace where it is time."""
+    if self._folder is None:
+      return
+    if step == self._first:
+      jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+      self._is_running = True
+    elif step == self._first + self.STEPS:
+      self.close()
+
+  def close(self) -> None:
+    """Writes what was traced."""
+    if self._is_running:
+      self._is_running = False
+      jax.profiler.stop_trace()
+
+
 class Tracker:
-  """Writes the records of a run; a continued run repeats none."""
+  """Writes the records of a run; a continued run repeats none.
+
+  Of several processes the first one writes.
+  """
 
   def __init__(self, run: run_directory.RunDirectory, start_step: int):
     """Opens the files, dropping what lies after `start_step`.
@@ -57,14 +95,21 @@ class Tracker:
     """
     records = run_directory.read_records(run.metrics)
     kept = [r for r in records if r.get("step", 0) <= start_step]
-    atomic.write_text(run.metrics, "".join(json.dumps(r) + "\n" for r in kept))
     # Records of all validations so far.
     self.validations = [r for r in kept if r["kind"] == "valid"]
-    self._lines = open(run.metrics, "a", encoding="utf-8")
-    self._events = tensorboardX.SummaryWriter(
-      str(run.tensorboard), purge_step=start_step + 1
+    is_first = processes.is_first()
+    if is_first:
+      text = "".join(json.dumps(r) + "\n" for r in kept)
+      atomic.write_text(run.metrics, text)
+    self._lines = open(
+      run.metrics if is_first else os.devnull, "a", encoding="utf-8"
     )
-    self._handler = logging.FileHandler(run.log, encoding="utf-8")
+    self._events = tensorboardX.SummaryWriter(
+      str(run.tensorboard), purge_step=start_step + 1, write_to_disk=is_first
+    )
+    self._handler = logging.FileHandler(
+      run.log if is_first else os.devnull, encoding="utf-8"
+    )
     self._handler.setFormatter(
       logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
     )
@@ -88,6 +133,19 @@ class Tracker:
     for name, value in values.items():
       if isinstance(value, (int, float)) and math.isfinite(value):
         self._events.add_scalar(f"{kind}/{name}", value, step)
+
+  def tell(self, line: str) -> None:
+    """Tells the log and the terminal."""
+    logger.info(line)
+    if processes.is_first():
+      tqdm.tqdm.write(line, file=sys.stderr)
+
+  def write_picture(self, name: str, step: int, path: pathlib.Path) -> None:
+    """Shows a picture among the TensorBoard images."""
+    if processes.is_first():
+      with PIL.Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+      self._events.add_image(name, pixels, step, dataformats="HWC")
 
   def close(self) -> None:
     """Flushes and closes all files."""

@@ -16,7 +16,7 @@ from flairhub_jax.commands import train as train_command
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import build, initialise
-from flairhub_jax.training import loop
+from flairhub_jax.training.resolve import resolve
 from tests.weights import reference_files, timm_files
 from tests.weights.reference_files import COVER, CROPS
 
@@ -442,7 +442,7 @@ def initial(converted, workdir, **changes):
     section, name = path.split("__")
     config[section][name] = str(value) if name != "modalities" else value
   model = build.build_segmenter(config, output_size=dataset.output_size)
-  config = loop.resolve(config, dataset)
+  config = resolve(config, dataset)
   assert config.inputs.AERIAL_RGBI.pixels == 64
   return train_command.initial_variables(config, dataset, model, workdir)
 

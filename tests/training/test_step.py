@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from configs import base
+from flairhub_jax import mesh
+from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses, optim, step
 from flairhub_jax.training.state import init_state
 
@@ -52,7 +54,9 @@ def start(config):
   )
   criterion = losses.build_criterion(config, {})
   return state, jax.jit(
-    step.make_train_step(OneLayer(), optimizer, criterion, config)
+    step.make_train_step(
+      OneLayer(), optimizer, criterion, config, mesh.build_mesh()
+    )
   )
 
 
@@ -109,3 +113,60 @@ def test_a_frozen_encoder_gets_no_gradient(config, batch):
   np.testing.assert_array_equal(
     kernel_of(after.params), kernel_of(state.params)
   )
+
+
+@pytest.mark.parametrize(
+  "loss",
+  [
+    dict(cross_entropy=1.0),
+    dict(cross_entropy=1.0, label_smoothing=0.1),
+    dict(cross_entropy=0.0, focal=1.0),
+  ],
+)
+def test_parts_of_a_batch_add_up_to_the_whole(config, loss):
+  """Though one part has no pixel that counts."""
+  config.loss.update(loss)
+  weights = np.linspace(0, 2, 19)
+  config.labels[TASK].class_weights = tuple(weights)
+  rng = np.random.default_rng(2)
+  labels = rng.integers(0, 21, (8, 4, 4)).astype(np.uint8)
+  labels[1::4] = 0  # of weight 0, as all of the second part
+  batch = {
+    "inputs": rng.normal(size=(8, 4, 4, 3)).astype(np.float32),
+    "labels": {TASK: labels},
+  }
+  state, train_step = start(config)
+  whole, told = train_step(state, batch)
+  config.train.accumulation = 4
+  state, train_step = start(config)
+  parts, told_again = train_step(state, batch)
+  np.testing.assert_allclose(
+    kernel_of(parts.params), kernel_of(whole.params), rtol=1e-5, atol=1e-6
+  )
+  for name, value in told.items():
+    np.testing.assert_allclose(told_again[name], value, rtol=1e-5)
+
+
+def test_the_memory_of_a_step_is_told_and_bounded(config, batch, monkeypatch):
+  batch = {**batch, "counted": np.ones(2, bool)}
+  config.train.num_steps = 10
+  kernel = np.ones((3, 19), np.float32)
+  variables = {"params": {"encoder_AERIAL_RGBI": {"stem": {"kernel": kernel}}}}
+  devices = mesh.build_mesh()
+
+  def prepare():
+    state, train_step, _ = step.prepare(
+      config, OneLayer(), variables, devices, {}
+    )
+    return mesh.place_state(state, train_step.shardings), train_step
+
+  state, train_step = prepare()
+  on_devices = mesh.place_batch(batch, devices)
+  assert "GB per device" in train_step.compile(state, on_devices)
+  assert train_step.compile(state, on_devices) is None
+  after, _ = train_step(state, on_devices)
+  assert int(after.step) == 1
+  monkeypatch.setattr(step, "device_bytes", lambda: 10)
+  state, train_step = prepare()
+  with pytest.raises(InputError, match=r"data.batch_size: .*2 patches"):
+    train_step.compile(state, on_devices)

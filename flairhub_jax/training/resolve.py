@@ -1,0 +1,75 @@
+"""A configuration made whole by the data, and checked before anything runs."""
+
+from typing import Any
+
+from flairhub_jax import mesh, metrics
+from flairhub_jax.data import records
+from flairhub_jax.errors import InputError
+from flairhub_jax.training import losses, optim
+
+
+def resolve(config: Any, dataset: records.Dataset) -> Any:
+  """Fills in what depends on the data: steps, sizes, metric, fingerprint.
+
+  Raises:
+    InputError: there is nothing to train on, or a value cannot be.
+  """
+  config = config.copy_and_resolve_references()
+  if "train" not in dataset.splits:
+    raise InputError(dataset.folder, "a train split", sorted(dataset.splits))
+  num_patches = dataset.splits["train"].num_patches
+  batch_size = config.data.batch_size
+  with config.unlocked():
+    config.data.fingerprint = dataset.fingerprint
+    for modality in config.data.modalities:
+      if modality in dataset.modalities:
+        config.inputs[modality].pixels = dataset.modalities[modality].shape[-2]
+    if config.train.num_steps is None:
+      passes = config.train.num_epochs * num_patches
+      config.train.num_steps = max(1, passes // batch_size)
+    if config.train.validate_every is None:
+      config.train.validate_every = max(1, num_patches // batch_size)
+    if config.train.best_metric is None:
+      config.train.best_metric = f"{config.data.tasks[0]}/miou"
+  for name in (
+    "num_steps", "validate_every", "save_every", "log_every",
+    "keep_latest", "keep_best", "accumulation",
+  ):  # fmt: skip
+    if config.train[name] < 1:
+      raise InputError(f"config.train.{name}", "at least 1", config.train[name])
+  _check_devices(config)
+  optim.build_optimizer(config.optim, config.train.num_steps)
+  losses.build_loss(config.loss)
+  if not 0 <= config.train.ema_decay < 1:
+    raise InputError(
+      "config.train.ema_decay", "0 to below 1", config.train.ema_decay
+    )
+  watches = "plateau" in config.optim.schedule or config.train.patience
+  if watches and "valid" not in dataset.splits:
+    raise InputError(
+      dataset.folder, "a valid split to tell a plateau", sorted(dataset.splits)
+    )
+  names = [
+    f"{task}/{name}" for task in config.data.tasks for name in metrics.AVERAGES
+  ]
+  if config.train.best_metric not in names:
+    raise InputError(
+      "config.train.best_metric",
+      f"one of {', '.join(names)}",
+      repr(config.train.best_metric),
+    )
+  return config
+
+
+def _check_devices(config):
+  """Refuses a batch that the devices cannot share, or take in parts."""
+  mesh.build_mesh(**config.mesh)
+  num_parts = config.train.accumulation
+  mesh.local_batch_size(config.data.batch_size, num_parts)
+  whole = [n for n in ("dice", "lovasz") if config.loss[n]]
+  if num_parts > 1 and whole:
+    raise InputError(
+      "config.train.accumulation",
+      f"1 with {' and '.join(whole)}, which need the whole batch at once",
+      num_parts,
+    )
