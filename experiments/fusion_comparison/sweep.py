@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
   utae = config.model.utae
   utae.encoder_widths = utae.decoder_widths = (16, 16)
   config.optim.learning_rate = 3e-3
-  config.train.num_steps = config.train.validate_every = 200
+  config.train.num_steps = config.train.validate_every = 150
   return config.lock()
 
 
