@@ -18,6 +18,9 @@ def get_config() -> ml_collections.ConfigDict:
   # All randomness (parameters, order of patches, augmentation, dropout).
   config.seed = 2025
 
+  # Type of the products, "float32" or "bfloat16"; parameters, norms, softmax
+  # and losses stay in float32.
+  config.dtype = "float32"
   # Devices, over all processes: each takes its share of a batch; along `fsdp`
   # they also share large parameters and what the optimiser keeps of them. -1:
   # what the other axis leaves.

@@ -17,6 +17,7 @@ COMMANDS = {
   "convert": "turn GeoTIFFs into records",
   "train": "train a network, or continue an interrupted run",
   "sweep": "train and evaluate many runs, here or on SLURM",
+  "bench": "measure the speed of training or of the forward pass",
   "describe": "count parameters, operations and memory of a network",
   "evaluate": "score a run on a split",
   "report": "compare runs: tables, pictures and one page",
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args, rest = parser.parse_known_args(argv)
   args.overrides = [word for word in rest if word.startswith("--config.")]
   surplus = [word for word in rest if word not in args.overrides]
-  takes_overrides = args.command in ("train", "sweep", "describe")
+  takes_overrides = args.command in ("train", "sweep", "bench", "describe")
   if surplus or (args.overrides and not takes_overrides):
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
   try:

@@ -113,7 +113,8 @@ FUSIONS: Mapping[str, Strategy] = {
 
 _NORMALISATIONS = ("custom", "scaling", "without")
 
-
+# Types of products; parameters, normalisation and losses stay in float32.
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Whether the weights of tasks are parameters.
 TASK_WEIGHTINGS = {"fixed": False, "uncertainty": True}
 
@@ -122,7 +123,6 @@ def build_segmenter(
   config: Any,
   *,
   output_size: tuple[int, int],
-  dtype: Any = jnp.float32,
   count_padding: bool | None = None,
 ) -> Segmenter:
   """Builds the network that `config` describes.
@@ -130,7 +130,6 @@ def build_segmenter(
   Args:
     config: a configuration with the fields of `configs/base.py`.
     output_size: rows and columns of the logits.
-    dtype: type of the products.
     count_padding: see `utae.UTAE`; None: as `config.model.utae` says.
 
   Returns:
@@ -141,6 +140,7 @@ def build_segmenter(
   """
   sources = _sources(config)
   tasks = _tasks(config.data.tasks)
+  dtype = _lookup("config.dtype", config.dtype, DTYPES)
   auxiliary = _known(
     "config.model.auxiliary", config.model.auxiliary, modalities.MODALITIES
   )

@@ -149,7 +149,7 @@ class CompiledStep:
   def __call__(self, state: TrainState, batch: Any):
     """Returns the new state and the metrics, without waiting for them."""
     self.compile(state, batch)
-    return self._programs[_shapes(batch)](state, batch)
+    return self.program(batch)(state, batch)
 
   def compile(self, state: TrainState, batch: Any) -> str | None:
     """Compiles the step for batches of this shape, unless it is already.
@@ -179,6 +179,15 @@ class CompiledStep:
       + (f" of {limit / 1e9:.0f}" if limit else "")
       + " per device"
     )
+
+  def program(self, batch: Any) -> jax.stages.Compiled:
+    """Returns what was compiled for batches of this shape."""
+    return self._programs[_shapes(batch)]
+
+  def flops(self, state: TrainState, batch: Any) -> float:
+    """Counts the operations of a step, before XLA rewrites any."""
+    costs = self._jitted.lower(state, batch).cost_analysis()
+    return float((costs or {}).get("flops", 0.0))
 
 
 def _shapes(batch):

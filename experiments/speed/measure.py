@@ -1,0 +1,158 @@
+"""Times this code and the reference in turns, on the same machine.
+
+    python -m experiments.speed.measure PYTHON OUT [CASE …]
+
+PYTHON runs `run_reference.py`: an interpreter that has the reference. Each
+side runs alone, in processes of its own, one after the other, three times over.
+One line of `cpu.jsonl` per case and process; OUT/cpu.md is made of all of them.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from configs import benchmark
+from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.weights import reference_export, reference_yaml
+
+TINY, BASE = "swin_tiny_patch4_window7_224", "swin_base_patch4_window12_384"
+# Name -> experiment, encoder, what, patches, dates of each series.
+CASES = {
+  "LC-A Swin-T forward": ("LC-A", TINY, "forward", 1, 0),
+  "LC-A Swin-T train": ("LC-A", TINY, "train", 2, 0),
+  "LC-A Swin-B forward": ("LC-A", BASE, "forward", 1, 0),
+  "LC-A Swin-B train": ("LC-A", BASE, "train", 2, 0),
+  "LC-D Swin-T forward": ("LC-D", TINY, "forward", 1, 20),
+  "LC-D Swin-T train": ("LC-D", TINY, "train", 2, 20),
+  "LC-L Swin-T forward": ("LC-L", TINY, "forward", 1, 26),
+  "LC-L Swin-T train": ("LC-L", TINY, "train", 2, 26),
+  "LC-G forward": ("LC-G", TINY, "forward", 4, 30),
+  "LC-G train": ("LC-G", TINY, "train", 4, 30),
+}
+ROUNDS, STEPS = 3, 4
+
+
+def time_ours(case: str, folder: pathlib.Path) -> list[float]:
+  """Seconds of each step, by `flairhub bench`."""
+  experiment, encoder, what, batch_size, num_dates = CASES[case]
+  subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "flairhub_jax",
+      "bench",
+      what,
+      f"--config=configs/benchmark.py:{experiment}",
+      f"--config.model.encoder={encoder}",
+      "--config.model.auxiliary=()",
+      f"--config.data.batch_size={batch_size}",
+      f"--steps={STEPS}",
+      f"--dates={num_dates or 1}",
+      f"--json={folder / 'ours.json'}",
+    ],
+    check=True,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  return json.loads((folder / "ours.json").read_text())["seconds"]
+
+
+def time_reference(case: str, folder: pathlib.Path, python: str) -> list[float]:
+  """Seconds of each step of the reference, on as many threads."""
+  experiment, encoder, what, batch_size, num_dates = CASES[case]
+  config = benchmark.get_config(experiment)
+  config.model.encoder, config.model.auxiliary = encoder, ()
+  documents, _ = reference_export.documents(config)
+  reference_yaml.write_documents(folder / "configs", documents)
+  rng = np.random.default_rng(0)
+  arrays = {
+    task: rng.integers(0, 19, (batch_size, 512, 512)).astype(np.float32)
+    for task in config.data.tasks
+  }
+  for modality in config.data.modalities:
+    row, bands = MODALITIES[modality], len(config.inputs[modality].bands)
+    shape = (batch_size, bands, row.pixels, row.pixels)
+    if row.is_series:
+      shape = (batch_size, num_dates, *shape[1:])
+      days = np.linspace(-180, 180, num_dates, dtype=np.float32)
+      name = modality.replace("_TS", "_DATES")
+      arrays[name] = np.tile(days, (batch_size, 1))
+    arrays[modality] = rng.standard_normal(shape).astype(np.float32)
+  np.savez(folder / "inputs.npz", **arrays)
+  script = pathlib.Path(__file__).with_name("run_reference.py").absolute()
+  words = ["configs", "inputs.npz", what, str(STEPS), str(os.cpu_count())]
+  done = subprocess.run(
+    [python, str(script), *words],
+    cwd=folder,
+    check=True,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def write_table(path: pathlib.Path) -> None:
+  """Writes cpu.md from the records."""
+  records = [json.loads(line) for line in path.read_text().splitlines()]
+  lines = [
+    "| case | patches | reference, s | this code, s | faster |",
+    "| --- | ---: | ---: | ---: | ---: |",
+  ]
+  for case in CASES:
+    medians = {
+      side: [
+        statistics.median(r["seconds"])
+        for r in records
+        if r["case"] == case and r["side"] == side
+      ]
+      for side in ("reference", "ours")
+    }
+    if not all(medians.values()):
+      continue
+    # Neighbours in time are compared: the machine drifts.
+    pairs = zip(medians["reference"], medians["ours"], strict=False)
+    ratio = statistics.median(theirs / ours for theirs, ours in pairs)
+    cells = [
+      f"{min(medians[side]):.2f}-{max(medians[side]):.2f}"
+      for side in ("reference", "ours")
+    ]
+    lines.append(
+      f"| {case} | {CASES[case][3]} | {' | '.join(cells)} | {ratio:.2f} x |"
+    )
+  path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+  """Measures what has no record yet."""
+  python, out, *cases = sys.argv[1:]
+  path = pathlib.Path(out) / "cpu.jsonl"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.touch()
+  done = [json.loads(line) for line in path.read_text().splitlines()]
+  for number in range(ROUNDS):
+    for case in cases or CASES:
+      for side in ("reference", "ours"):
+        key = {"case": case, "round": number, "side": side}
+        if any(key.items() <= record.items() for record in done):
+          continue
+        with tempfile.TemporaryDirectory() as folder:
+          folder = pathlib.Path(folder)
+          seconds = (
+            time_reference(case, folder, python)
+            if side == "reference"
+            else time_ours(case, folder)
+          )
+        print(key, [round(s, 3) for s in seconds], flush=True)
+        with path.open("a") as file:
+          file.write(json.dumps(key | {"seconds": seconds}) + "\n")
+    write_table(path)
+
+
+if __name__ == "__main__":
+  main()

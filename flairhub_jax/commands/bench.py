@@ -1,0 +1,249 @@
+"""Measure the speed of a network: steps of training, or forward passes."""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from flairhub_jax import atomic, configuration, labels, mesh
+from flairhub_jax.data import pipeline, records
+from flairhub_jax.errors import InputError
+from flairhub_jax.inference import patches
+from flairhub_jax.models import build, initialise
+from flairhub_jax.training import step
+from flairhub_jax.training.resolve import resolve
+
+# Dense bfloat16 operations per second, from the makers' data sheets.
+_PEAK_BFLOAT16 = {
+  "NVIDIA H200": 989e12,
+  "NVIDIA H100 80GB HBM3": 989e12,
+  "NVIDIA A100-SXM4-80GB": 312e12,
+  "NVIDIA A100-SXM4-40GB": 312e12,
+  "TPU v4": 275e12,
+  "TPU v5 lite": 197e12,
+  "TPU v5": 459e12,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the flags; `--config.…` overrides are read by `run`."""
+  parser.add_argument("what", choices=("train", "forward"))
+  parser.add_argument(
+    "--config",
+    required=True,
+    metavar="FILE.py[:ARG]",
+    help="configuration; with --config.data.path its data are loaded, else"
+    " batches are random",
+  )
+  parser.add_argument(
+    "--steps", type=int, default=10, help="measured, after two that are not"
+  )
+  parser.add_argument(
+    "--dates",
+    type=int,
+    help="dates of a random time series; default: the smallest date bucket",
+  )
+  parser.add_argument("--json", metavar="FILE", help="where numbers go as well")
+  parser.add_argument(
+    "--profile", metavar="DIR", help="where a trace of the last three goes"
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Prints compile time, step time, throughput, operations and memory."""
+  if args.steps < 3:
+    raise InputError("--steps", "at least 3", args.steps)
+  mesh.keep_cpu_memory()
+  config = configuration.load_config_file(args.config, args.overrides)
+  devices = mesh.build_mesh(**config.mesh)
+  with contextlib.ExitStack() as closing:
+    if config.data.path:
+      dataset = records.load_dataset(config.data.path)
+      config = resolve(config, dataset)
+      batches = _loaded(config, dataset, closing)
+    else:
+      with config.unlocked():
+        config.train.num_steps = config.train.num_steps or 100_000
+      mesh.local_batch_size(config.data.batch_size, config.train.accumulation)
+      batches = _random(config, args.dates or config.data.date_buckets[0])
+    found = measure(
+      config, devices, batches, args.what, args.steps, args.profile
+    )
+  found = {"config": [args.config, *args.overrides], **found}
+  print(format_report(found))
+  if args.json:
+    atomic.write_text(pathlib.Path(args.json), json.dumps(found) + "\n")
+  return 0
+
+
+def measure(
+  config: Any,
+  devices: jax.sharding.Mesh,
+  batches: Iterator[Mapping[str, Any]],
+  what: str,
+  num_steps: int,
+  profile: str | None = None,
+) -> dict[str, Any]:
+  """Times steps one by one, each waited for.
+
+  Args:
+    config: resolved configuration.
+    devices: of `mesh.build_mesh`.
+    batches: on the host, without end, all of one shape.
+    what: "train" or "forward".
+    num_steps: how many are measured; two more come before.
+    profile: folder for a trace of the last three; None: no trace.
+
+  Returns:
+    Numbers by name; seconds, bytes and operations.
+  """
+  batch = mesh.place_batch(next(batches), devices)
+  start = time.monotonic()
+  advance, program, flops = _compile(config, devices, batch, what)
+  compile_seconds = time.monotonic() - start
+  waits, seconds = [], []
+  for number in tqdm.trange(num_steps + 2, desc=what, unit="step"):
+    if profile and number == num_steps - 1:
+      jax.profiler.start_trace(profile, create_perfetto_trace=True)
+    start = time.monotonic()
+    host_batch = next(batches)
+    waits.append(time.monotonic() - start)
+    batch = mesh.place_batch(host_batch, devices)
+    start = time.monotonic()
+    advance(batch)
+    seconds.append(time.monotonic() - start)
+  if profile:
+    jax.profiler.stop_trace()
+  waits, seconds = waits[2:], seconds[2:]
+  median = float(np.median(seconds))
+  device = jax.devices()[0]
+  memory = device.memory_stats() or {}
+  count = jax.device_count()
+  peak = _PEAK_BFLOAT16.get(device.device_kind)
+  return {
+    "what": what,
+    "device": device.device_kind,
+    "num_devices": count,
+    "jax": jax.__version__,
+    "batch_size": config.data.batch_size,
+    "data": "loaded" if config.data.path else "random",
+    "compile_seconds": compile_seconds,
+    "seconds": seconds,
+    "median_seconds": median,
+    "median_data_seconds": float(np.median(waits)),
+    "patches_per_second": config.data.batch_size / median,
+    "flops": flops,
+    "flops_per_second": flops / median,
+    "share_of_bfloat16_peak": peak and flops / median / count / peak,
+    "bytes_per_device": step.needed_bytes(program),
+    "peak_bytes_in_use": memory.get("peak_bytes_in_use"),
+  }
+
+
+def _compile(
+  config: Any, devices: jax.sharding.Mesh, batch: Any, what: str
+) -> tuple[Callable[[Any], None], jax.stages.Compiled, float]:
+  """What does a step and waits for it, its program, its operations."""
+  side = next(iter(batch["labels"].values())).shape[1:3]
+  model = build.build_segmenter(config, output_size=side)
+  variables = initialise.init_variables(
+    model, build.input_shapes(config), seed=config.seed
+  )
+  if what == "forward":
+    variables = jax.device_put(variables, mesh.replicated(devices))
+    lowered = patches.make_predict_step(model, devices).lower(variables, batch)
+    program = lowered.compile()
+    flops = float((lowered.cost_analysis() or {}).get("flops", 0.0))
+    return (
+      lambda batch: jax.block_until_ready(program(variables, batch)),
+      program,
+      flops,
+    )
+  state, train_step, _ = step.prepare(config, model, variables, devices, {})
+  state = mesh.place_state(state, train_step.shardings)
+  train_step.compile(state, batch)
+  flops = train_step.flops(state, batch)
+
+  def advance(batch):
+    nonlocal state
+    state, told = train_step(state, batch)
+    jax.block_until_ready(told)
+
+  return advance, train_step.program(batch), flops
+
+
+def _loaded(
+  config: Any, dataset: records.Dataset, closing: contextlib.ExitStack
+) -> Iterator[dict[str, Any]]:
+  """Training batches, as `train` reads them."""
+  reading = pipeline.build_reading(config)
+  batches = pipeline.train_batches(
+    pipeline.PatchReader(dataset, "train", reading),
+    reading,
+    batch_size=config.data.batch_size,
+    seed=config.seed,
+    augment=config.data.augment,
+    num_workers=config.data.num_workers,
+  )
+  closing.callback(batches.close)
+  return batches
+
+
+def _random(config: Any, num_dates: int) -> Iterator[dict[str, Any]]:
+  """One batch of noise, again and again."""
+  rng = np.random.default_rng(config.seed)
+  count, side = config.data.batch_size, build.output_side(config)
+  shapes = build.input_shapes(config, num_dates=num_dates)
+
+  def noise(shape):
+    values = rng.uniform(0, 255, (count, *shape.shape[1:]))
+    return values.astype(shape.dtype)
+
+  batch = {
+    "inputs": {m: noise(shape) for m, shape in shapes["inputs"].items()},
+    "dates": {
+      m: np.tile(np.linspace(-180, 180, num_dates, dtype=np.int32), (count, 1))
+      for m in shapes["dates"]
+    },
+    "valid": {m: np.ones((count, num_dates), bool) for m in shapes["valid"]},
+    "present": {m: np.ones(count, bool) for m in shapes["inputs"]},
+    "labels": {
+      task: rng.integers(
+        0, labels.TASKS[task].num_classes, (count, side, side)
+      ).astype(np.uint8)
+      for task in config.data.tasks
+    },
+    "counted": np.ones(count, bool),
+  }
+  while True:
+    yield batch
+
+
+def format_report(found: Mapping[str, Any]) -> str:
+  """Returns the numbers, a line each."""
+  seconds = np.sort(found["seconds"])
+  rate = found["flops_per_second"] / 1e12
+  lines = [
+    f"{found['what']}: {' '.join(found['config'])}",
+    f"devices            {found['num_devices']} x {found['device']}",
+    f"batch              {found['batch_size']} patches, {found['data']}",
+    f"compile            {found['compile_seconds']:.1f} s",
+    f"step               {found['median_seconds']:.4f} s median,"
+    f" {seconds[0]:.4f} to {seconds[-1]:.4f}",
+    f"waiting for data   {found['median_data_seconds']:.4f} s a step",
+    f"throughput         {found['patches_per_second']:.2f} patches/s",
+    f"operations         {found['flops'] / 1e9:.1f} GFLOP a step,"
+    f" {rate:.3f} TFLOP/s",
+    f"memory             {found['bytes_per_device'] / 1e9:.2f} GB per device",
+  ]
+  if found["share_of_bfloat16_peak"]:
+    share = 100 * found["share_of_bfloat16_peak"]
+    lines.append(f"of bfloat16 peak   {share:.1f} %")
+  return "\n".join(lines)
