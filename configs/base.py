@@ -84,6 +84,9 @@ def get_config() -> ml_collections.ConfigDict:
   model.drop_path_rate = config_dict.placeholder(float)
   # File of `flairhub import-encoder` from which image encoders start.
   model.encoder_weights = ""
+  # Whether a step keeps of each encoder stage only what goes into it, and
+  # computes the rest again for the backward pass: less memory, more time.
+  model.remat = False
   model.decoder = "upernet"  # `upernet_nano` has a quarter of its channels
   model.auxiliary = ()  # modalities that get a decoder and a loss of their own
   # One U-TAE per time series.
@@ -184,6 +187,10 @@ def get_config() -> ml_collections.ConfigDict:
   # the gradient is that of the whole batch, but batch statistics and dropout
   # are drawn part by part.
   train.accumulation = 1
+  # What a batch norm takes its mean and variance over while training: "global",
+  # the batch of all devices; "device", each device's share by itself, as the
+  # reference does with several GPUs.
+  train.batch_statistics = "global"
   train.log_every = 10  # steps
   train.save_every = 500  # steps; every validation saves too
   # Checkpoints; should the latest be broken, a run goes on from the one before.

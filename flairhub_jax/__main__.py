@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from flairhub_jax import __version__
-from flairhub_jax.errors import InputError, StoppedEarly
+from flairhub_jax.errors import InputError, RunError, StoppedEarly
 
 # What schedulers take for a job to be queued again (EX_TEMPFAIL).
 STOPPED_EARLY = 75
@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs a command.
 
   Returns:
-    Exit code: 0 done, 2 what the user gave is wrong, 75 saved and stopped by
-    SIGTERM or SIGUSR1, 130 interrupted. Faults of ours end in a traceback and
-    code 1.
+    Exit code: 0 done, 1 a run diverged or the disk failed, 2 what the user
+    gave is wrong, 75 saved and stopped by SIGTERM or SIGUSR1, 130 interrupted.
+    Faults of ours end in a traceback and code 1.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   parser = argparse.ArgumentParser(
@@ -62,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   except InputError as error:
     print(f"flairhub {args.command}: {error}", file=sys.stderr)
     return 2
+  except (RunError, OSError) as error:
+    # The disk is full, a folder is not ours, a file is gone.
+    print(f"flairhub {args.command}: {error}", file=sys.stderr)
+    return 1
   except StoppedEarly as stop:
     print(f"flairhub {args.command}: {stop}", file=sys.stderr)
     return STOPPED_EARLY

@@ -1,5 +1,6 @@
 """Checkpoints of a run: the latest and the best, whole or not at all."""
 
+import contextlib
 import itertools
 import logging
 import os
@@ -9,7 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from flairhub_jax import mesh, processes
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, RunError
 
 _policies = ocp.checkpoint_managers
 # Validation scores travel with a checkpoint under this name.
@@ -50,15 +51,33 @@ class Checkpoints:
     )
 
   def save(self, state: Any, step: int, best_metric: float | None) -> None:
-    """Saves `state`, with the score by which the best is chosen if known."""
+    """Saves `state`, with the score by which the best is chosen if known.
+
+    Raises:
+      RunError: this one, or the one before, cannot be written; older ones are
+        as they were.
+    """
     if step in self._manager.all_steps():
       return
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
-      metrics=None if best_metric is None else {_BEST: best_metric},
-      force=True,
-    )
+    with self._writing():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+        metrics=None if best_metric is None else {_BEST: best_metric},
+        force=True,
+      )
+
+  @contextlib.contextmanager
+  def _writing(self):
+    """Says in a line what Orbax and its threads say in many."""
+    try:
+      yield
+    except Exception as error:
+      reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+      raise RunError(
+        f"{self._folder}: a checkpoint cannot be written ({reason}); those"
+        " before it are whole"
+      ) from error
 
   def latest_step(self) -> int | None:
     """Number of updates of the latest checkpoint; None without any."""
@@ -138,8 +157,13 @@ class Checkpoints:
         os.replace(f"{self._folder}/{step}", _free_name(f"{aside}/{step}"))
 
   def close(self) -> None:
-    """Waits until everything is on disk."""
-    self._manager.close()
+    """Waits until everything is on disk.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    with self._writing():
+      self._manager.close()
 
 
 def restore_variables(

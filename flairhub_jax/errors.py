@@ -30,5 +30,13 @@ class InputErrors(InputError):
     self.problems = tuple(problems)
 
 
+class RunError(Exception):
+  """A run cannot go on, through no fault of its configuration or of ours.
+
+  The loss is no number any more, or a checkpoint cannot be written: one clear
+  line and exit code 1. What was saved before is whole.
+  """
+
+
 class StoppedEarly(Exception):
   """A run saved its state and stopped, because a signal asked for it."""

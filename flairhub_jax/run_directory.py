@@ -67,7 +67,15 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
       "imported weights",
     )
   if run.config.exists():
-    lines = conflicts(configuration.load_json(run.config), config)
+    began = configuration.load_json(run.config)
+    old, new = began.data.fingerprint, config.data.fingerprint
+    if old != new:
+      raise InputError(
+        run.path,
+        f"the data set that this run began on (fingerprint {old})",
+        f"another one in {config.data.path} (fingerprint {new})",
+      )
+    lines = conflicts(began, config)
     if lines:
       raise InputError(
         run.path, "a run of this configuration", "; ".join(lines)

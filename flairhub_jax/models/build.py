@@ -113,7 +113,7 @@ FUSIONS: Mapping[str, Strategy] = {
 
 _NORMALISATIONS = ("custom", "scaling", "without")
 
-# Types of products; parameters, normalisation and losses stay in float32.
+# Types of products.
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Whether the weights of tasks are parameters.
 TASK_WEIGHTINGS = {"fixed": False, "uncertainty": True}
@@ -166,7 +166,10 @@ def build_segmenter(
     output_size=tuple(output_size),
     image_encoder=encoder,
     series_encoder=functools.partial(
-      series_encoder, count_padding=count_padding, dtype=dtype
+      series_encoder,
+      count_padding=count_padding,
+      remat=config.model.remat,
+      dtype=dtype,
     ),
     strategy=strategy,
     modality_dropout=_dropout(config.fusion.modality_dropout, active),
@@ -212,7 +215,7 @@ def build_image_encoder(
     InputError: an unknown name, or drop path in an encoder that has none.
   """
   encoder = _lookup("config.model.encoder", settings.encoder, ENCODERS)
-  options = {}
+  options = {"remat": settings.remat}
   names = {field.name for field in dataclasses.fields(encoder())}
   if "drop_path_rate" in names and settings.drop_path_rate is not None:
     options["drop_path_rate"] = settings.drop_path_rate

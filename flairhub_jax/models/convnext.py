@@ -1,5 +1,6 @@
 """ConvNeXt V2 (Woo et al. 2023) as timm builds it: four maps."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -92,6 +93,7 @@ class ConvNeXt(nn.Module):
     stored_as_images: see `Block`.
     drop_path_rate: of the last block; rises linearly from 0. The reference
       trains without.
+    remat: see `layers.stage`.
     dtype: type of the products.
   """
 
@@ -99,6 +101,7 @@ class ConvNeXt(nn.Module):
   depths: tuple[int, ...]
   stored_as_images: bool = False
   drop_path_rate: float = 0.0
+  remat: bool = False
   dtype: Any = jnp.float32
 
   num_maps = 4
@@ -113,24 +116,29 @@ class ConvNeXt(nn.Module):
     x = _dense(self.widths[0], "stem", self.dtype)(x)
     x = layers.LayerNorm(_EPSILON, dtype=self.dtype, name="stem_norm")(x)
     maps = []
-    for stage, (width, depth) in enumerate(
-      zip(self.widths, self.depths, strict=True)
-    ):
-      if stage:
-        norm = layers.LayerNorm(
-          _EPSILON, dtype=self.dtype, name=f"merge_{stage}_norm"
-        )
-        x = convolution.cut_patches(norm(x), 2)
-        x = _dense(width, f"merge_{stage}", self.dtype)(x)
-      for i in range(depth):
-        x = Block(
-          stored_as_images=self.stored_as_images,
-          drop_path_rate=rates.pop(0),
-          dtype=self.dtype,
-          name=f"stage_{stage}_block_{i}",
-        )(x, train)
+    for stage, depth in enumerate(self.depths):
+      own_rates, rates = rates[:depth], rates[depth:]
+      run = functools.partial(ConvNeXt._stage, stage=stage, rates=own_rates)
+      x = layers.stage(run, self.remat)(self, x, train)
       maps.append(x)
     return maps
+
+  def _stage(self, x, train, *, stage, rates):
+    """Merges pixels where it is not the first, then runs its blocks."""
+    if stage:
+      norm = layers.LayerNorm(
+        _EPSILON, dtype=self.dtype, name=f"merge_{stage}_norm"
+      )
+      x = convolution.cut_patches(norm(x), 2)
+      x = _dense(self.widths[stage], f"merge_{stage}", self.dtype)(x)
+    for i, rate in enumerate(rates):
+      x = Block(
+        stored_as_images=self.stored_as_images,
+        drop_path_rate=rate,
+        dtype=self.dtype,
+        name=f"stage_{stage}_block_{i}",
+      )(x, train)
+    return x
 
 
 def _dense(features, name, dtype):

@@ -24,6 +24,27 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
   return x * (0.5 * (1.0 + jax.lax.erf(x * math.sqrt(0.5))))
 
 
+def stage(run: Callable[..., Any], remat: bool) -> Callable[..., Any]:
+  """Returns `run(module, x, train, …)`, a stage of an encoder's `__call__`.
+
+  Args:
+    run: makes submodules of `module` and calls them.
+    remat: whether only what goes into a stage is kept for its backward pass,
+      which computes the rest once more: less memory, a forward pass more time.
+  """
+  if not remat:
+    return run
+
+  def again(module, x, train, *others):
+    # What is not an array must not pass through the transformation.
+    rematerialised = nn.remat(lambda module, *args: run(
+      module, args[0], train, *args[1:]
+    ))
+    return rematerialised(module, x, *others)
+
+  return again
+
+
 class Dense(nn.Module):
   """Linear map of the last axis, also every 1x1 convolution.
 

@@ -3,6 +3,7 @@
 segmentation-models-pytorch counts the image itself as the first map.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -68,11 +69,13 @@ class ResNet(nn.Module):
   Attributes:
     depths: number of blocks of each stage.
     is_bottleneck: kind of block.
+    remat: see `layers.stage`.
     dtype: type of the products.
   """
 
   depths: tuple[int, ...]
   is_bottleneck: bool
+  remat: bool = False
   dtype: Any = jnp.float32
 
   num_maps = 6
@@ -88,17 +91,23 @@ class ResNet(nn.Module):
     x = nn.relu(x)
     maps.append(x)
     x = _max_pool(x)
-    for stage, depth in enumerate(self.depths, start=1):
-      for i in range(depth):
-        x = Block(
-          _WIDTHS[stage - 1],
-          stride=2 if stage > 1 and i == 0 else 1,
-          is_bottleneck=self.is_bottleneck,
-          dtype=self.dtype,
-          name=f"layer_{stage}_block_{i}",
-        )(x, train)
+    for stage in range(1, 1 + len(self.depths)):
+      run = functools.partial(ResNet._stage, stage=stage)
+      x = layers.stage(run, self.remat)(self, x, train)
       maps.append(x)
     return maps
+
+  def _stage(self, x, train, *, stage):
+    """Runs the blocks of a stage, the first of which may halve the map."""
+    for i in range(self.depths[stage - 1]):
+      x = Block(
+        _WIDTHS[stage - 1],
+        stride=2 if stage > 1 and i == 0 else 1,
+        is_bottleneck=self.is_bottleneck,
+        dtype=self.dtype,
+        name=f"layer_{stage}_block_{i}",
+      )(x, train)
+    return x
 
 
 def _conv(features, kernel, stride, name, dtype):

@@ -4,6 +4,7 @@ Any image size: maps are padded to whole windows, windows shrink to maps that
 are smaller than them.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -208,6 +209,7 @@ class Swin(nn.Module):
     heads: number of heads of each stage.
     window: side of an attention window.
     drop_path_rate: of the last block; rises linearly from 0.
+    remat: see `layers.stage`.
     dtype: type of the products.
   """
 
@@ -216,6 +218,7 @@ class Swin(nn.Module):
   heads: tuple[int, ...]
   window: int
   drop_path_rate: float = 0.1
+  remat: bool = False
   dtype: Any = jnp.float32
 
   num_maps = 4
@@ -228,22 +231,27 @@ class Swin(nn.Module):
     rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
     x = PatchEmbedding(self.width, dtype=self.dtype, name="patch_embedding")(x)
     maps = []
-    for stage, (depth, heads) in enumerate(
-      zip(self.depths, self.heads, strict=True)
-    ):
-      if stage:
-        x = PatchMerging(dtype=self.dtype, name=f"merge_{stage}")(x)
-      for i in range(depth):
-        x = Block(
-          heads=heads,
-          window=self.window,
-          shifted=i % 2 == 1,
-          drop_path_rate=rates.pop(0),
-          dtype=self.dtype,
-          name=f"stage_{stage}_block_{i}",
-        )(x, train)
+    for stage, depth in enumerate(self.depths):
+      own_rates, rates = rates[:depth], rates[depth:]
+      run = functools.partial(Swin._stage, stage=stage, rates=own_rates)
+      x = layers.stage(run, self.remat)(self, x, train)
       maps.append(x)
     return maps
+
+  def _stage(self, x, train, *, stage, rates):
+    """Merges pixels where it is not the first, then runs its blocks."""
+    if stage:
+      x = PatchMerging(dtype=self.dtype, name=f"merge_{stage}")(x)
+    for i, rate in enumerate(rates):
+      x = Block(
+        heads=self.heads[stage],
+        window=self.window,
+        shifted=i % 2 == 1,
+        drop_path_rate=rate,
+        dtype=self.dtype,
+        name=f"stage_{stage}_block_{i}",
+      )(x, train)
+    return x
 
 
 def _dense(features, name, dtype, use_bias=True):

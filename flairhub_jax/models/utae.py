@@ -4,6 +4,7 @@ A convolutional encoder runs on every date, attention over time (L-TAE) makes
 one deepest map of them, a decoder joins skips averaged by the same attention.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -71,7 +72,11 @@ class _TransposedConv(nn.Module):
 
 
 class _ConvLayers(nn.Module):
-  """Convolutions, each with normalisation and ReLU."""
+  """Convolutions, each with normalisation and ReLU.
+
+  Those of raw values begin in float32: reflectances have more digits than
+  bfloat16.
+  """
 
   features: tuple[int, ...]
   norm: str
@@ -79,6 +84,7 @@ class _ConvLayers(nn.Module):
   stride: int = 1
   padding: int = 1
   padding_mode: str = "reflect"
+  takes_raw_values: bool = False
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -90,13 +96,14 @@ class _ConvLayers(nn.Module):
   ) -> Float[Array, "n p q d"]:
     """Runs on each of `n` images; `counted`: see `layers.BatchNorm`."""
     for i, features in enumerate(self.features):
+      is_raw = self.takes_raw_values and i == 0
       x = layers.Conv(
         features,
         kernel=self.kernel,
         stride=self.stride,
         padding=self.padding,
         padding_mode=self.padding_mode,
-        dtype=self.dtype,
+        dtype=jnp.float32 if is_raw else self.dtype,
         name=f"conv_{i}",
       )(x)
       if self.norm == "batch":
@@ -303,6 +310,7 @@ class UTAE(nn.Module):
     count_padding: whether padded dates enter, as zeros, the statistics of the
       normalisation before the attention. The reference does so, which makes
       a prediction depend on what else is in its batch.
+    remat: see `layers.stage`; of the convolutions on every date.
     dtype: type of the products.
   """
 
@@ -321,6 +329,7 @@ class UTAE(nn.Module):
   attention_dropout: float = 0.1
   mlp_dropout: float = 0.2
   count_padding: bool = False
+  remat: bool = False
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -374,25 +383,32 @@ class UTAE(nn.Module):
     b, t = x.shape[:2]
     keep = valid.reshape(b * t, 1, 1, 1)
     counted = keep.astype(jnp.float32)
-    width = self.encoder_widths[0]
     x = jnp.where(keep, x.reshape(b * t, *x.shape[2:]), 0.0)
-    x = _ConvLayers(
-      (width, width),
-      norm=self.encoder_norm,
-      padding_mode=self.padding_mode,
-      # Raw reflectances have more digits than bfloat16.
-      dtype=jnp.float32,
-      name="in_conv",
-    )(x, train, counted).astype(self.dtype)
-    # Padded dates run with the others and are zeroed after each level.
-    maps = [jnp.where(keep, x, 0.0)]
-    for i, width in enumerate(self.encoder_widths[1:]):
-      x = _DownBlock(
+    maps = []
+    for level in range(len(self.encoder_widths)):
+      run = functools.partial(UTAE._level, level=level)
+      x = layers.stage(run, self.remat)(self, x, train, counted)
+      # Padded dates run with the others and are zeroed after each level.
+      x = jnp.where(keep, x, 0.0)
+      maps.append(x)
+    return [y.reshape(b, t, *y.shape[1:]) for y in maps]
+
+  def _level(self, x, train, counted, *, level):
+    """One level of the encoder."""
+    width = self.encoder_widths[level]
+    if level:
+      return _DownBlock(
         width,
         norm=self.encoder_norm,
         dtype=self.dtype,
-        name=f"down_{i}",
+        name=f"down_{level - 1}",
         **self._between_levels(),
-      )(maps[-1], train, counted)
-      maps.append(jnp.where(keep, x, 0.0))
-    return [y.reshape(b, t, *y.shape[1:]) for y in maps]
+      )(x, train, counted)
+    return _ConvLayers(
+      (width, width),
+      norm=self.encoder_norm,
+      padding_mode=self.padding_mode,
+      takes_raw_values=True,
+      dtype=self.dtype,
+      name="in_conv",
+    )(x, train, counted)

@@ -11,7 +11,7 @@ import tqdm
 
 from flairhub_jax import checkpoint, mesh, metrics, processes, run_directory
 from flairhub_jax.data import pipeline, records
-from flairhub_jax.errors import StoppedEarly
+from flairhub_jax.errors import RunError, StoppedEarly
 from flairhub_jax.models import initialise
 from flairhub_jax.training import interruption, optim, step, tracking
 from flairhub_jax.training.state import TrainState
@@ -20,8 +20,8 @@ Evaluate = Callable[[Mapping[str, Any]], Mapping[str, metrics.Scores]]
 Draw = Callable[[Mapping[str, Any], pathlib.Path], None]
 
 
-class NonFiniteLossError(RuntimeError):
-  """The loss is no number any more; names the step and its patches."""
+class NonFiniteLossError(RunError):
+  """Loss or gradient is no number any more; names the step and its patches."""
 
 
 def train(
@@ -182,12 +182,15 @@ def _read_window(
   """Fetches the metrics since the last log: the only wait for the device."""
   fetched = jax.device_get([step_metrics for _, _, step_metrics in window])
   for (number, patches, _), values in zip(window, fetched, strict=True):
-    if not math.isfinite(values["loss"]):
-      table = pipeline.PatchTable(dataset, "train")
-      ids = ", ".join(table[i]["patch_id"] for i in patches)
-      raise NonFiniteLossError(
-        f"step {number}: the loss is {values['loss']}; patches {ids}"
-      )
+    # A gradient that is no number spoils the parameters a step before the loss.
+    for name in ("loss", "gradient_norm"):
+      if not math.isfinite(values[name]):
+        table = pipeline.PatchTable(dataset, "train")
+        ids = ", ".join(table[i]["patch_id"] for i in patches)
+        raise NonFiniteLossError(
+          f"step {number}: {name} is {values[name]}; checkpoints are of the"
+          f" steps before; patches {ids}"
+        )
   return {
     name: float(sum(values[name] for values in fetched) / len(fetched))
     for name in fetched[0]

@@ -7,6 +7,8 @@ from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses, optim
 
+_BATCH_STATISTICS = ("global", "device")
+
 
 def resolve(config: Any, dataset: records.Dataset) -> Any:
   """Fills in what depends on the data: steps, sizes, metric, fingerprint.
@@ -40,6 +42,12 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
   _check_devices(config)
   optim.build_optimizer(config.optim, config.train.num_steps)
   losses.build_loss(config.loss)
+  if config.train.batch_statistics not in _BATCH_STATISTICS:
+    raise InputError(
+      "config.train.batch_statistics",
+      f"one of {', '.join(_BATCH_STATISTICS)}",
+      repr(config.train.batch_statistics),
+    )
   if not 0 <= config.train.ema_decay < 1:
     raise InputError(
       "config.train.ema_decay", "0 to below 1", config.train.ema_decay

@@ -27,7 +27,9 @@ def make_train_step(
 
   The metrics are scalars: `loss`, `loss/<task>`, `gradient_norm`.
   """
-  differentiate = _make_gradient(model, criterion, config)
+  differentiate = _make_gradient(
+    _make_forward(model, config, devices), criterion, config
+  )
 
   def train_step(state: TrainState, batch: Any):
     key = jax.random.fold_in(state.rng, state.step)
@@ -65,22 +67,60 @@ def make_train_step(
   return train_step
 
 
-def _make_gradient(model, criterion, config):
-  """Loss, its parts, new batch statistics, and the gradient of a batch."""
+def _make_forward(model, config, devices):
+  """`(variables, batch, key) -> (outputs, batch statistics)` of training."""
 
-  def loss_fn(params, batch_stats, batch, key, totals=None):
+  def forward(variables, batch, key):
     outputs, updates = model.apply(
-      {
-        "params": optim.freeze(params, config.optim),
-        "batch_stats": batch_stats,
-      },
+      variables,
       batch,
       train=True,
       rngs={"dropout": key},
       mutable=["batch_stats"],
     )
+    return outputs, updates.get("batch_stats", {})
+
+  if config.train.batch_statistics == "global" or devices.size == 1:
+    return forward
+  by_device = jax.vmap(
+    forward, in_axes=(None, 0, 0), spmd_axis_name=devices.axis_names
+  )
+
+  def forward_by_device(variables, batch, key):
+    shares = jax.tree.map(
+      lambda x: x.reshape(devices.size, -1, *x.shape[1:]), batch
+    )
+    keys = jax.random.split(key, devices.size)
+    outputs, batch_stats = by_device(variables, shares, keys)
+    outputs = {
+      # Learned weights of tasks are no part of any patch.
+      name: jax.tree.map(
+        (lambda x: x[0])
+        if name == "log_variance"
+        else (lambda x: x.reshape(-1, *x.shape[2:])),
+        values,
+      )
+      for name, values in outputs.items()
+    }
+    # Running statistics are those of all devices; counts are the same.
+    batch_stats = jax.tree.map(
+      lambda x: x.mean(0).astype(x.dtype), batch_stats
+    )
+    return outputs, batch_stats
+
+  return forward_by_device
+
+
+def _make_gradient(forward, criterion, config):
+  """Loss, its parts, new batch statistics, and the gradient of a batch."""
+
+  def loss_fn(params, batch_stats, batch, key, totals=None):
+    params = optim.freeze(params, config.optim)
+    outputs, batch_stats = forward(
+      {"params": params, "batch_stats": batch_stats}, batch, key
+    )
     loss, parts = criterion(outputs, batch["labels"], totals)
-    return loss, (parts, updates.get("batch_stats", {}))
+    return loss, (parts, batch_stats)
 
   differentiate = jax.value_and_grad(loss_fn, has_aux=True)
   num_parts = config.train.accumulation
