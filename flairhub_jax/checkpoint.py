@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import logging
 import os
+import shutil
 from typing import Any
 
 import jax
@@ -16,7 +17,9 @@ _policies = ocp.checkpoint_managers
 # Validation scores travel with a checkpoint under this name.
 _BEST = "best_metric"
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+# A save that fails is told once, by `Checkpoints`, not by each of its tasks.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
@@ -59,6 +62,12 @@ class Checkpoints:
     """
     if step in self._manager.all_steps():
       return
+    need = sum(x.nbytes for x in jax.tree.leaves(state))
+    free = shutil.disk_usage(self._folder).free
+    if need > free:
+      raise self._cannot_write(
+        f"step {step} takes {need / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+      )
     with self._writing():
       self._manager.save(
         step,
@@ -73,11 +82,15 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-      raise RunError(
-        f"{self._folder}: a checkpoint cannot be written ({reason}); those"
-        " before it are whole"
-      ) from error
+      # The cause comes last in these messages.
+      reason = (str(error).splitlines() or [type(error).__name__])[0][-200:]
+      raise self._cannot_write(reason) from error
+
+  def _cannot_write(self, reason):
+    return RunError(
+      f"{self._folder}: a checkpoint cannot be written ({reason}); those before"
+      " it are whole"
+    )
 
   def latest_step(self) -> int | None:
     """Number of updates of the latest checkpoint; None without any."""

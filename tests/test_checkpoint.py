@@ -1,4 +1,5 @@
 import os
+import resource
 import shutil
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax import checkpoint, mesh
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, RunError
 
 
 def state(value, size=3):
@@ -49,6 +50,35 @@ def test_the_latest_and_the_best_are_kept(saved, shardings):
     jax.random.key_data(restored["rng"])
     == jax.random.key_data(jax.random.key(6))
   ).all()
+
+
+def test_a_full_disk_is_told_in_numbers(saved, monkeypatch):
+  checkpoints = checkpoint.Checkpoints(saved)
+  monkeypatch.setattr(
+    shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 80, 20)
+  )
+  large = state(7, size=10**6)
+  with pytest.raises(RunError, match=r"step 7 takes 4\.0 MB, 0\.0 MB are free"):
+    checkpoints.save(large, 7, None)
+  checkpoints.close()
+  assert {f.name for f in saved.iterdir() if f.name.isdigit()} == {"3", "6"}
+
+
+def test_a_failed_write_is_one_line_and_harms_nothing(saved, monkeypatch):
+  checkpoints = checkpoint.Checkpoints(saved)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+  try:
+    with pytest.raises(RunError, match="cannot be written") as caught:
+      noise = {"layer": jax.random.normal(jax.random.key(0), 10**6)}
+      checkpoints.save(state(7) | {"params": noise}, 7, 99.0)
+      checkpoints.close()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+  again = checkpoint.Checkpoints(saved)
+  assert (again.latest_step(), again.best_step()) == (6, 3)
+  again.close()
 
 
 def test_the_variables_of_the_best_are_used(saved, everywhere):

@@ -111,7 +111,7 @@ def measure(
   waits, seconds = [], []
   for number in tqdm.trange(num_steps + 2, desc=what, unit="step"):
     if profile and number == num_steps - 1:
-      jax.profiler.start_trace(profile, create_perfetto_trace=True)
+      jax.profiler.start_trace(profile)
     start = time.monotonic()
     host_batch = next(batches)
     waits.append(time.monotonic() - start)
@@ -121,9 +121,8 @@ def measure(
     seconds.append(time.monotonic() - start)
   if profile:
     jax.profiler.stop_trace()
-  waits, seconds = waits[2:], seconds[2:]
+  device, seconds = jax.devices()[0], seconds[2:]
   median = float(np.median(seconds))
-  device = jax.devices()[0]
   memory = device.memory_stats() or {}
   count = jax.device_count()
   peak = _PEAK_BFLOAT16.get(device.device_kind)
@@ -137,7 +136,7 @@ def measure(
     "compile_seconds": compile_seconds,
     "seconds": seconds,
     "median_seconds": median,
-    "median_data_seconds": float(np.median(waits)),
+    "median_data_seconds": float(np.median(waits[2:])),
     "patches_per_second": config.data.batch_size / median,
     "flops": flops,
     "flops_per_second": flops / median,

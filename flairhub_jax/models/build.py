@@ -154,6 +154,7 @@ def build_segmenter(
     config.model.utae,
     levels=encoder().num_maps if joins_maps else None,
     num_classes=sum(number for _, number in tasks),
+    remat=config.model.remat,
   )
   if count_padding is None:
     count_padding = config.model.utae.count_padding
@@ -166,10 +167,7 @@ def build_segmenter(
     output_size=tuple(output_size),
     image_encoder=encoder,
     series_encoder=functools.partial(
-      series_encoder,
-      count_padding=count_padding,
-      remat=config.model.remat,
-      dtype=dtype,
+      series_encoder, count_padding=count_padding, dtype=dtype
     ),
     strategy=strategy,
     modality_dropout=_dropout(config.fusion.modality_dropout, active),
@@ -284,7 +282,7 @@ def variables_shape(segmenter: Segmenter, batch: Any) -> dict[str, Any]:
   }
 
 
-def _series_encoder(settings, *, levels, num_classes):
+def _series_encoder(settings, *, levels, num_classes, remat):
   """U-TAE with the reference's rules for widths."""
   encoder_widths = tuple(settings.encoder_widths)
   decoder_widths = tuple(settings.decoder_widths)
@@ -323,6 +321,7 @@ def _series_encoder(settings, *, levels, num_classes):
     key_width=settings.key_width,
     attention_dropout=settings.attention_dropout,
     mlp_dropout=settings.mlp_dropout,
+    remat=remat,
   )
 
 

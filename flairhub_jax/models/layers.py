@@ -37,9 +37,9 @@ def stage(run: Callable[..., Any], remat: bool) -> Callable[..., Any]:
 
   def again(module, x, train, *others):
     # What is not an array must not pass through the transformation.
-    rematerialised = nn.remat(lambda module, *args: run(
-      module, args[0], train, *args[1:]
-    ))
+    rematerialised = nn.remat(
+      lambda module, *args: run(module, args[0], train, *args[1:])
+    )
     return rematerialised(module, x, *others)
 
   return again

@@ -9,20 +9,15 @@ import math
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from flairhub_jax.models import convolution, initialise, layers
+from flairhub_jax.models import convolution, initialise, layers, ltae
 
 AGGREGATIONS = ("att_group", "att_mean", "mean")
 ENCODER_NORMS = ("group", "batch", "instance")
 _CONV_GROUPS = 4
-_PERIOD = 1000.0  # days; T of the paper's positional encoding
-# The reference's value, not minus infinity: a series without any valid date
-# then attends to all dates alike instead of giving NaN.
-_MASKED = -1000.0
 
 
 def widths_beside(levels: int, widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -33,16 +28,6 @@ def widths_beside(levels: int, widths: tuple[int, ...]) -> tuple[int, ...]:
   """
   steps = np.linspace(min(widths) - 1, max(widths) + 1, levels).astype(int)
   return tuple(2 ** round(math.log(int(step), 2)) for step in steps)
-
-
-def positional_encoding(
-  days: Int[Array, "b t"], width: int
-) -> Float[Array, "b t c"]:
-  """Sines (even channels) and cosines (odd) of days since the reference."""
-  channel = np.arange(width)
-  period = np.float32(_PERIOD) ** (2 * (channel // 2) / width)
-  angle = days.astype(jnp.float32)[..., None] / period.astype(np.float32)
-  return jnp.where(channel % 2 == 0, jnp.sin(angle), jnp.cos(angle))
 
 
 class _TransposedConv(nn.Module):
@@ -189,82 +174,6 @@ class _UpBlock(nn.Module):
     return x + _ConvLayers(wide, name="conv2", **shared)(x, train)
 
 
-class TemporalEncoder(nn.Module):
-  """L-TAE: attention over time at each pixel, one learned query per head.
-
-  Attributes:
-    heads: number of heads.
-    width: width of the values, over all heads together.
-    key_width: width of a head's keys.
-    features: width of the result.
-    attention_dropout: probability of dropping an attention weight.
-    mlp_dropout: probability of dropping a value after the perceptron.
-    count_padding: see `UTAE`.
-    dtype: type of the products.
-  """
-
-  heads: int
-  width: int
-  key_width: int
-  features: int
-  attention_dropout: float
-  mlp_dropout: float
-  count_padding: bool
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self,
-    x: Float[Array, "b t h w c"],
-    days: Int[Array, "b t"],
-    valid: Bool[Array, "b t"],
-    train: bool,
-  ) -> tuple[Float[Array, "b h w d"], Float[Array, "b t h w heads"]]:
-    """Returns one map and the attention weights."""
-    b, t, h, w, _ = x.shape
-    x = x.reshape(b, t, h * w, -1)
-    counted = None
-    if not self.count_padding:
-      counted = valid.astype(jnp.float32)[:, :, None, None]
-    x = layers.GroupNorm(
-      self.heads, axes=(1,), dtype=self.dtype, name="in_norm"
-    )(x, counted)
-    x = layers.Dense(self.width, dtype=self.dtype, name="in_projection")(x)
-    encoding = positional_encoding(days, self.width // self.heads)
-    encoding = jnp.tile(encoding, self.heads).astype(self.dtype)
-    x = x + encoding[:, :, None]
-    scores = self._scores(x)
-    scores = jnp.where(valid[:, :, None, None], scores, _MASKED)
-    weights = jax.nn.softmax(scores, axis=1)
-    weights = nn.Dropout(self.attention_dropout)(
-      weights, deterministic=not train
-    )
-    x = x.reshape(b, t, h * w, self.heads, -1)
-    x = (weights.astype(self.dtype)[..., None] * x).sum(axis=1)
-    x = x.reshape(b, h * w, self.width)
-    x = layers.Dense(self.features, dtype=self.dtype, name="mlp")(x)
-    x = layers.BatchNorm(dtype=self.dtype, name="mlp_norm")(x, train)
-    x = nn.Dropout(self.mlp_dropout)(nn.relu(x), deterministic=not train)
-    x = layers.GroupNorm(
-      self.heads, axes=(), dtype=self.dtype, name="out_norm"
-    )(x)
-    return x.reshape(b, h, w, -1), weights.reshape(b, t, h, w, self.heads)
-
-  def _scores(self, x):
-    """Query times keys, [b t n heads], with the query folded into the keys."""
-    shape = (self.heads, self.key_width)
-    spread = initialise.Draw("normal", math.sqrt(2.0 / self.key_width))
-    query = self.param("query", spread, shape)
-    kernel = self.param("key_kernel", spread, (self.width, math.prod(shape)))
-    bias = self.param(
-      "key_bias", initialise.torch_uniform(self.width), (math.prod(shape),)
-    )
-    query = query / math.sqrt(self.key_width)
-    kernel = (kernel.reshape(self.width, *shape) * query).sum(-1)
-    bias = (bias.reshape(shape) * query).sum(-1)
-    return (x @ kernel.astype(self.dtype)).astype(jnp.float32) + bias
-
-
 def average_over_time(
   x: Float[Array, "b t h w c"],
   attention: Float[Array, "b t p q heads"],
@@ -342,7 +251,7 @@ class UTAE(nn.Module):
   ) -> tuple[Float[Array, "b h w k"], list[Float[Array, "b _ _ _"]]]:
     """Returns the logits and the decoder's maps, DEEPEST first."""
     skips = self._encode(x, valid, train)
-    x, attention = TemporalEncoder(
+    x, attention = ltae.TemporalEncoder(
       heads=self.num_heads,
       width=self.attention_width,
       key_width=self.key_width,

@@ -85,13 +85,8 @@ def train(
   state, warnings = checkpoints.restore_latest(state, train_step.shardings)
   start_step = int(state.step)
   tracker = tracking.Tracker(run, start_step)
-  for warning in warnings:
-    tracker.tell(warning)
-  num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
-  tracker.tell(
-    f"step {start_step} of {num_steps}, {num_parameters} parameters,"
-    f" {mesh.describe(devices)}"
-  )
+  for line in (*warnings, *_opening(config, state, devices, dataset)):
+    tracker.tell(line)
 
   # ---- batch, step, log, save, evaluate ----
   batches = pipeline.train_batches(
@@ -173,6 +168,21 @@ def train(
       if stopping:
         raise StoppedEarly(f"{stopping}: saved step {number}")
   return state
+
+
+def _opening(config, state, devices, dataset):
+  """What a run says of itself before it begins."""
+  num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
+  yield (
+    f"step {int(state.step)} of {config.train.num_steps}, {num_parameters}"
+    f" parameters, {mesh.describe(devices)}"
+  )
+  valid, batch_size = dataset.splits.get("valid"), config.data.batch_size
+  if valid and valid.num_patches < batch_size:
+    yield (
+      f"the valid split has {valid.num_patches} patches, fewer than a batch of"
+      f" {batch_size}: filled up with some that do not count"
+    )
 
 
 def _read_window(

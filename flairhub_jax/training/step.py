@@ -82,31 +82,31 @@ def _make_forward(model, config, devices):
 
   if config.train.batch_statistics == "global" or devices.size == 1:
     return forward
-  by_device = jax.vmap(
-    forward, in_axes=(None, 0, 0), spmd_axis_name=devices.axis_names
+
+  def forward_of_device(variables, batch, key):
+    key = jax.random.fold_in(key, jax.lax.axis_index(devices.axis_names))
+    outputs, batch_stats = forward(variables, batch, key)
+    # Learned weights of tasks are no part of any patch.
+    weights = {k: outputs.pop(k) for k in ["log_variance"] if k in outputs}
+    # Running statistics are the mean over devices; they count alike.
+    batch_stats = jax.tree.map(
+      lambda x: jax.lax.pmean(x, devices.axis_names).astype(x.dtype),
+      batch_stats,
+    )
+    return outputs, weights, batch_stats
+
+  everywhere, split = jax.P(), jax.P(devices.axis_names)
+  by_device = jax.shard_map(
+    forward_of_device,
+    mesh=devices,
+    in_specs=(everywhere, split, everywhere),
+    out_specs=(split, everywhere, everywhere),
+    check_vma=False,
   )
 
   def forward_by_device(variables, batch, key):
-    shares = jax.tree.map(
-      lambda x: x.reshape(devices.size, -1, *x.shape[1:]), batch
-    )
-    keys = jax.random.split(key, devices.size)
-    outputs, batch_stats = by_device(variables, shares, keys)
-    outputs = {
-      # Learned weights of tasks are no part of any patch.
-      name: jax.tree.map(
-        (lambda x: x[0])
-        if name == "log_variance"
-        else (lambda x: x.reshape(-1, *x.shape[2:])),
-        values,
-      )
-      for name, values in outputs.items()
-    }
-    # Running statistics are those of all devices; counts are the same.
-    batch_stats = jax.tree.map(
-      lambda x: x.mean(0).astype(x.dtype), batch_stats
-    )
-    return outputs, batch_stats
+    outputs, weights, batch_stats = by_device(variables, batch, key)
+    return outputs | weights, batch_stats
 
   return forward_by_device
 

@@ -70,7 +70,7 @@ class Trace:
     if self._folder is None:
       return
     if step == self._first:
-      jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+      jax.profiler.start_trace(self._folder)
       self._is_running = True
     elif step == self._first + self.STEPS:
       self.close()

@@ -236,6 +236,6 @@ def test_gelu_equals_the_references(numbers):
 
 def test_positional_encoding_equals_the_references(units):
   numbers = units[1]("positional_encoding")
-  found = utae.positional_encoding(numbers["days"], 16)
+  found = ltae.positional_encoding(numbers["days"], 16)
   # Float32 angles of some hundred radians carry errors of 1e-5.
   np.testing.assert_allclose(found, numbers["table"], rtol=0, atol=2e-5)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -158,6 +159,51 @@ def test_a_run_goes_on_from_before_a_broken_checkpoint(
 
 
 @pytest.mark.slow
+def test_a_run_that_diverges_keeps_the_last_good_state(
+  environment, converted, tmp_path
+):
+  done = run(
+    environment,
+    converted,
+    tmp_path / "run",
+    "--config.data.modalities=('AERIAL_RGBI',)",
+    "--config.optim.name=sgd",
+    "--config.optim.schedule=constant",
+    "--config.optim.learning_rate=1e15",
+    "--config.train.save_every=1",
+    expected=1,
+  )
+  told = re.search(r"step (\d+): (loss|gradient_norm) is .*", done.stderr)
+  assert "Traceback" not in done.stderr and "patches D0" in told[0]
+  step, state = final_state(tmp_path / "run")
+  assert step == int(told[1]) - 1
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state["params"]))
+
+
+@pytest.mark.slow
+def test_a_trace_of_a_run_is_written(environment, converted, tmp_path):
+  # Fewer patches than a batch: they are filled up, and that is told.
+  done = run(
+    environment,
+    converted,
+    tmp_path / "run",
+    "--profile",
+    "--config.data.modalities=('AERIAL_RGBI',)",
+    "--config.data.batch_size=8",
+    "--config.train.batch_statistics=device",
+    "--config.model.remat=True",
+    "--config.dtype=bfloat16",
+    "--config.train.num_steps=12",
+  )
+  assert "fewer than a batch of 8" in done.stderr
+  traces = [
+    f.name for f in (tmp_path / "run/profile").rglob("*") if f.is_file()
+  ]
+  assert any(name.endswith(".xplane.pb") for name in traces)
+  assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
+
+
+@pytest.mark.slow
 def test_what_a_run_leaves(uninterrupted):
   records = [
     json.loads(line)
@@ -242,6 +288,18 @@ def test_evaluation_and_maps_of_a_run(environment, uninterrupted, tmp_path):
   maps[-1].unlink()
   flairhub("predict", "--run", str(uninterrupted), "--out", str(out))
   assert maps[-1].exists() and maps[0].stat().st_mtime_ns == stays
+
+
+def test_other_data_in_the_same_folder_are_refused(
+  environment, converted, uninterrupted, tmp_path
+):
+  other = tmp_path / "records"
+  shutil.copytree(converted, other)
+  with open(other / "dataset.json", "a") as file:
+    file.write("\n")
+  done = run(environment, other, uninterrupted, expected=2)
+  assert "the data set that this run began on" in done.stderr
+  assert "Traceback" not in done.stderr
 
 
 def test_another_config_in_the_same_folder_is_refused(

@@ -1,5 +1,6 @@
 """One update, on a network of one layer."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from configs import base
 from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
+from flairhub_jax.models import layers
 from flairhub_jax.training import losses, optim, step
 from flairhub_jax.training.state import init_state
 
@@ -170,3 +172,52 @@ def test_the_memory_of_a_step_is_told_and_bounded(config, batch, monkeypatch):
   state, train_step = prepare()
   with pytest.raises(InputError, match=r"data.batch_size: .*2 patches"):
     train_step.compile(state, on_devices)
+
+
+class Normalised(nn.Module):
+  """A batch norm before a linear layer."""
+
+  @nn.compact
+  def __call__(self, batch, train):
+    x = layers.BatchNorm(name="norm")(batch["inputs"], train)
+    return {"logits": {TASK: layers.Dense(19, name="head")(x)}, "aux": {}}
+
+
+@pytest.mark.parametrize("kind", ["global", "device"])
+def test_batch_statistics_are_of_all_devices_or_of_each(config, batch, kind):
+  config.train.batch_statistics = kind
+  devices = mesh.build_mesh()
+  assert devices.size == 2
+  model = Normalised()
+  variables = model.init(jax.random.key(0), batch, False)
+  # The step overwrites what it is given.
+  state, train_step, _ = step.prepare(
+    config, model, jax.tree.map(np.array, variables), devices, {}
+  )
+  state = mesh.place_state(state, train_step.shardings)
+  state, told = train_step(state, mesh.place_batch(batch, devices))
+  parts = [batch["inputs"]] if kind == "global" else batch["inputs"]
+  means = [part.mean((0, 1, 2)[: part.ndim - 1]) for part in parts]
+  found = np.asarray(state.batch_stats["norm"]["mean"])
+  np.testing.assert_allclose(found, 0.1 * np.mean(means, 0), rtol=1e-4)
+  variances = [part.reshape(-1, 3).var(0, ddof=1) for part in parts]
+  found = np.asarray(state.batch_stats["norm"]["var"])
+  np.testing.assert_allclose(
+    found, 0.9 + 0.1 * np.mean(variances, 0), rtol=1e-4
+  )
+  assert int(state.batch_stats["norm"]["count"]) == 1
+
+  # The loss is what it would be of each part normalised by itself.
+  def loss(part):
+    outputs, _ = model.apply(
+      variables, {"inputs": part}, True, mutable=["batch_stats"]
+    )
+    return outputs["logits"][TASK]
+
+  logits = np.concatenate(
+    [loss(part[None] if part.ndim == 3 else part) for part in parts]
+  )
+  expected, _ = losses.build_criterion(config, {})(
+    {"logits": {TASK: jnp.asarray(logits)}, "aux": {}}, batch["labels"]
+  )
+  np.testing.assert_allclose(told["loss"], expected, rtol=1e-5)
