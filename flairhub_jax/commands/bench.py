@@ -113,18 +113,16 @@ def measure(
     if profile and number == num_steps - 1:
       jax.profiler.start_trace(profile)
     start = time.monotonic()
-    host_batch = next(batches)
+    batch = next(batches)
     waits.append(time.monotonic() - start)
-    batch = mesh.place_batch(host_batch, devices)
+    batch = mesh.place_batch(batch, devices)
     start = time.monotonic()
     advance(batch)
     seconds.append(time.monotonic() - start)
   if profile:
     jax.profiler.stop_trace()
-  device, seconds = jax.devices()[0], seconds[2:]
-  median = float(np.median(seconds))
-  memory = device.memory_stats() or {}
-  count = jax.device_count()
+  seconds, count, device = seconds[2:], jax.device_count(), jax.devices()[0]
+  median, memory = float(np.median(seconds)), device.memory_stats() or {}
   peak = _PEAK_BFLOAT16.get(device.device_kind)
   return {
     "what": what,

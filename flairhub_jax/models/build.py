@@ -213,15 +213,14 @@ def build_image_encoder(
     InputError: an unknown name, or drop path in an encoder that has none.
   """
   encoder = _lookup("config.model.encoder", settings.encoder, ENCODERS)
-  options = {"remat": settings.remat}
-  names = {field.name for field in dataclasses.fields(encoder())}
-  if "drop_path_rate" in names and settings.drop_path_rate is not None:
-    options["drop_path_rate"] = settings.drop_path_rate
-  elif settings.drop_path_rate:
+  options, rate = {"remat": settings.remat}, settings.drop_path_rate
+  if hasattr(encoder(), "drop_path_rate") and rate is not None:
+    options["drop_path_rate"] = rate
+  elif rate:
     raise InputError(
       "config.model.drop_path_rate",
       f"0 or None: {settings.encoder} has no drop path",
-      settings.drop_path_rate,
+      rate,
     )
   return functools.partial(encoder, dtype=dtype, **options)
 

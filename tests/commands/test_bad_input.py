@@ -101,7 +101,13 @@ def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
 @pytest.mark.parametrize(
   ("override", "told"),
   [
-    ("--config.data.batch_size=3", "multiple of the 2 devices, found 3"),
+    ("--config.data.batch_size=3", "a multiple of 2 (2 devices), found 3"),
+    ("--config.data.batch_size=0", "a multiple of 2 (2 devices), found 0"),
+    ("--config.train.accumulation=3", "6 (2 devices x 3 parts each), found 4"),
+    ("--config.mesh.data=3", "2, the number of devices"),
+    ("--config.mesh.fsdp=-1", "-1 x -1"),
+    ("--config.optim.name=adagrad", "adamw"),
+    ("--config.dtype=float8", "bfloat16"),
     ("--config.model.encoder=resnet9", "resnet9"),
     ("--config.fusion.kind=mid_magic", "mid_magic"),
     ("--config.data.tasks=('COSIA',)", "AERIAL_LABEL-COSIA"),

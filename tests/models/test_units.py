@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from flairhub_jax import modalities
-from flairhub_jax.models import convolution, fusion, late, layers, utae
+from flairhub_jax.models import (
+  convolution,
+  fusion,
+  late,
+  layers,
+  ltae,
+  utae,
+)
 from flairhub_jax.weights import reference
 
 CLOSE = dict(rtol=0, atol=5e-6)

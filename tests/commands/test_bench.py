@@ -1,0 +1,50 @@
+"""What `flairhub bench` measures, prints and writes."""
+
+import json
+import pathlib
+
+import pytest
+
+from flairhub_jax import __main__
+
+TINY = f"--config={pathlib.Path(__file__).parents[1] / 'tiny.py'}"
+AERIAL = "--config.data.modalities=('AERIAL_RGBI',)"
+
+
+@pytest.mark.slow
+def test_steps_on_random_patches(tmp_path, capsys):
+  code = __main__.main(
+    [
+      *("bench", "train", TINY, AERIAL, "--config.data.path="),
+      *("--config.data.batch_size=2", "--steps=3"),
+      *("--json", f"{tmp_path}/found.json", "--profile", f"{tmp_path}/trace"),
+    ]
+  )
+  assert code == 0
+  found = json.loads((tmp_path / "found.json").read_text())
+  assert len(found["seconds"]) == 3 and min(found["seconds"]) > 0
+  assert found["data"] == "random" and found["batch_size"] == 2
+  rate = found["patches_per_second"] * found["median_seconds"]
+  assert rate == pytest.approx(2)
+  assert found["compile_seconds"] > 0 and found["bytes_per_device"] > 0
+  # Forward and backward of 512 px through the smallest Swin.
+  assert 1e9 < found["flops"] < 1e12
+  assert any((tmp_path / "trace").rglob("*.xplane.pb"))
+  assert "GFLOP a step" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_forward_passes_on_loaded_patches(converted, capsys):
+  code = __main__.main(
+    [
+      *("bench", "forward", TINY, AERIAL, f"--config.data.path={converted}"),
+      "--steps=3",
+    ]
+  )
+  assert code == 0
+  assert "4 patches, loaded" in capsys.readouterr().out
+
+
+def test_too_few_steps(capsys):
+  assert __main__.main(["bench", "forward", TINY, "--steps=1"]) == 2
+  assert "--steps: expected at least 3, found 1" in capsys.readouterr().err
