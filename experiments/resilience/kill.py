@@ -79,7 +79,7 @@ def training(folder: pathlib.Path, name: str) -> list[str]:
     "--config.data.tasks=('AERIAL_LABEL-COSIA',)",
     "--config.data.batch_size=4",
     "--config.data.date_buckets=(8,)",
-    "--config.optim.ema_decay=0.99",
+    "--config.train.ema_decay=0.99",
     f"--config.train.num_steps={NUM_STEPS}",
     f"--config.train.save_every={SAVE_EVERY}",
     f"--config.train.validate_every={VALIDATE_EVERY}",
