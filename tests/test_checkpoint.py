@@ -52,6 +52,25 @@ def test_the_latest_and_the_best_are_kept(saved, shardings):
   ).all()
 
 
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_what_is_saved_is_the_state_of_its_step(tmp_path, num_devices):
+  """Though the next step takes its memory while it is being written."""
+  devices = mesh.Mesh(jax.devices()[:num_devices], ("data",))
+  everywhere = mesh.replicated(devices)
+  add = jax.jit(lambda x: x + 1, donate_argnums=0, out_shardings=everywhere)
+  checkpoints = checkpoint.Checkpoints(tmp_path, keep_latest=3)
+  x = jax.device_put(jnp.zeros(2**20), everywhere)
+  for step in (1, 2, 3):
+    for _ in range(10):
+      x = add(x)
+    checkpoints.save({"x": x}, step, None)
+  for step in (1, 2, 3):
+    shape = jax.eval_shape(lambda: {"x": x})
+    found = checkpoints.restore(step, shape, {"x": everywhere})
+    np.testing.assert_array_equal(found["x"], 10.0 * step)
+  checkpoints.close()
+
+
 def test_a_full_disk_is_told_in_numbers(saved, monkeypatch):
   checkpoints = checkpoint.Checkpoints(saved)
   monkeypatch.setattr(

@@ -21,4 +21,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.train.validate_every = 4
   config.train.save_every = 2
   config.train.log_every = 1
+  config.train.validation_maps = 1
   return config
