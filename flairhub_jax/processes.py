@@ -122,7 +122,7 @@ def first_alone(action: Callable[[], T]) -> T:
   its message.
 
   Raises:
-    InputError: as `action` raises it.
+    InputError, OSError: as `action` raises it; the others' is an InputError.
   """
   if jax.process_count() == 1:
     return action()
@@ -130,7 +130,7 @@ def first_alone(action: Callable[[], T]) -> T:
   if is_first():
     try:
       result = action()
-    except InputError as error:
+    except (InputError, OSError) as error:
       fault = str(error).encode()[:1000]
       raised = error
   text = np.zeros(1000, np.uint8)

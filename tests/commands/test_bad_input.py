@@ -122,6 +122,15 @@ def test_a_value_that_cannot_be(capsys, converted, tmp_path, override, told):
   assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_cannot_be_written(capsys, converted, tmp_path):
+  (tmp_path / "file").touch()
+  words = ("train", TINY, f"--workdir={tmp_path / 'file' / 'run'}")
+  code = __main__.main([*words, f"--config.data.path={converted}"])
+  told = capsys.readouterr().err.splitlines()
+  assert code == 1 and len(told) == 1
+  assert told[0].startswith("flairhub train: ") and "file" in told[0]
+
+
 def test_data_that_are_not_there(capsys, tmp_path):
   line = complaint(
     capsys,

@@ -1,11 +1,13 @@
 """Layers: fast forms against plain ones, statistics, starting values."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flairhub_jax.models import (
+  convnext,
   convolution,
   initialise,
   layers,
@@ -117,6 +119,31 @@ def test_drop_path_keeps_the_mean():
   assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}
   assert abs(y.mean() - 1.0) < 0.05
   np.testing.assert_array_equal(module.apply({}, x, False), x)
+
+
+@pytest.mark.parametrize(
+  ("encoder", "per_block"),
+  [
+    (swin.Swin(8, (1, 2, 1, 1), (1, 1, 2, 2), 7, drop_path_rate=0.4), 2),
+    (convnext.ConvNeXt((4, 8, 8, 8), (1, 2, 1, 1), drop_path_rate=0.4), 1),
+  ],
+)
+def test_drop_path_rises_from_block_to_block_as_timms(encoder, per_block):
+  rates = []
+
+  def note(call, args, options, context):
+    if isinstance(context.module, layers.DropPath):
+      rates.append(context.module.rate)
+    return call(*args, **options)
+
+  image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  with nn.intercept_methods(note):
+    jax.eval_shape(
+      lambda x: encoder.init(jax.random.key(0), x, train=False), image
+    )
+  # timm's calculate_drop_path_rates: evenly spaced over all blocks.
+  expected = np.repeat([0.0, 0.1, 0.2, 0.3, 0.4], per_block)
+  np.testing.assert_allclose(rates, expected, atol=1e-9)
 
 
 def test_shifted_windows_see_their_own_side_only():

@@ -1,39 +1,25 @@
 """The same training on other devices, in processes of their own."""
 
-import json
-import os
-import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.training import runs
 
 pytestmark = pytest.mark.slow
-
-
-def environment(num_devices):
-  flags = f"--xla_force_host_platform_device_count={num_devices}"
-  return os.environ | {"XLA_FLAGS": flags}
 
 
 def start(converted, workdir, *flags, num_devices):
   """Three steps of a small network, in full precision and without dropout."""
   return subprocess.Popen(
-    [
-      sys.executable,
-      "-m",
-      "flairhub_jax",
-      "train",
-      "--config=tests/tiny.py",
-      f"--workdir={workdir}",
-      f"--config.data.path={converted}",
+    runs.command(
+      converted,
+      workdir,
       "--config.data.modalities=('AERIAL_RGBI',)",
       "--config.data.tasks=('AERIAL_LABEL-COSIA',)",
       "--config.data.batch_size=8",
@@ -42,9 +28,9 @@ def start(converted, workdir, *flags, num_devices):
       "--config.train.num_steps=3",
       "--config.train.ema_decay=0.5",
       *flags,
-    ],
-    cwd=ROOT,
-    env=environment(num_devices),
+    ),
+    cwd=runs.ROOT,
+    env=runs.environment(num_devices),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -56,12 +42,6 @@ def finish(*started):
   for process, (_, errors) in zip(started, told, strict=True):
     assert process.returncode == 0, errors
   return [errors for _, errors in told]
-
-
-def losses(workdir):
-  lines = (workdir / "metrics.jsonl").read_text().splitlines()
-  records = [json.loads(line) for line in lines]
-  return [r["loss"] for r in records if r["kind"] == "train"]
 
 
 def parameters(workdir):
@@ -79,7 +59,9 @@ def parameters(workdir):
 
 def assert_alike(workdir, alone):
   """Equal but for the order of sums."""
-  np.testing.assert_allclose(losses(workdir), losses(alone), rtol=1e-4)
+  np.testing.assert_allclose(
+    runs.losses(workdir), runs.losses(alone), rtol=1e-4
+  )
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4),
     parameters(workdir),
