@@ -1,5 +1,7 @@
 """Products and convolutions in the forms that are fast on each backend."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ from jaxtyping import Array, Float
 
 # Maps up to this many pixels take the gathered form of a padded convolution.
 _GATHER_PIXELS = 1024
+# It makes the patches of some maps at a time, this many numbers.
+_GATHER_NUMBERS = 2**20
 # Names of PyTorch's `padding_mode` and what numpy calls the same.
 PADDING_MODES = {
   "zeros": "constant",
@@ -34,13 +38,44 @@ def _project_forward(x, kernel):
 
 def _project_backward(kept, gradient):
   x, kernel = kept
-  rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, kernel.shape[-1])
-  return gradient @ kernel.T, jax.lax.dot_general(
-    *rows, (((0,), (0,)), ((), ()))
+  return gradient @ kernel.T, _contract_rows(x, gradient)
+
+
+def _contract_rows(x, y, dtype=None):
+  """[*n c] and [*n d] to [c d]; of several axes XLA would transpose both."""
+  rows = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+  return jax.lax.dot_general(
+    *rows, (((0,), (0,)), ((), ())), preferred_element_type=dtype
   )
 
 
 project.defvjp(_project_forward, _project_backward)
+
+
+@jax.custom_vjp
+def add_to_each(
+  x: Float[Array, "n *k"], shared: Float[Array, "*k"]
+) -> Float[Array, "n *k"]:
+  """Returns `x + shared`.
+
+  The gradient of what is shared is a product with ones: XLA's sum over the
+  first axis of a large array takes fifty times as long on a CPU.
+  """
+  return x + shared
+
+
+def _add_to_each_forward(x, shared):
+  return x + shared, None
+
+
+def _add_to_each_backward(_, gradient):
+  rows = gradient.reshape(gradient.shape[0], -1)
+  ones = jnp.ones(rows.shape[0], rows.dtype)
+  total = jnp.matmul(ones, rows, precision=jax.lax.Precision.HIGHEST)
+  return gradient, total.reshape(gradient.shape[1:])
+
+
+add_to_each.defvjp(_add_to_each_forward, _add_to_each_backward)
 
 
 def convolve(
@@ -118,25 +153,72 @@ def _convolve_same_backward(kept, gradient):
 _convolve_same.defvjp(_convolve_same_forward, _convolve_same_backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve_gathered(x, kernel, stride, padding, padding_mode):
-  """`convolve` as a gather of patches and one matrix product."""
-  n, h, w, c = x.shape
-  side = kernel.shape[0]
+  """`convolve` as a gather of patches and one matrix product.
+
+  Some maps at a time, whose patches stay in the processor's cache; gradients
+  gather them again rather than read them back.
+  """
+  cut = _patch_cutter(x.shape, kernel.shape[0], stride, padding, padding_mode)
+  flat = kernel.reshape(-1, kernel.shape[-1])
+  return _join(jax.lax.map(lambda x: cut(x) @ flat, _by_parts(x, flat)))
+
+
+def _gathered_forward(x, kernel, *how):
+  return _convolve_gathered(x, kernel, *how), (x, kernel)
+
+
+def _gathered_backward(stride, padding, padding_mode, kept, gradient):
+  x, kernel = kept
+  cut = _patch_cutter(x.shape, kernel.shape[0], stride, padding, padding_mode)
+  flat = kernel.reshape(-1, kernel.shape[-1])
+
+  def add(weight, part):
+    x, gradient = part
+    patches, back = jax.vjp(cut, x)
+    weight += _contract_rows(patches, gradient, jnp.float32)
+    return weight, back(gradient @ flat.T)[0]
+
+  xs = _by_parts(x, flat)
+  gradient = gradient.reshape(*xs.shape[:2], *gradient.shape[1:])
+  weight, back = jax.lax.scan(
+    add, jnp.zeros(flat.shape, jnp.float32), (xs, gradient)
+  )
+  return _join(back), weight.astype(kernel.dtype).reshape(kernel.shape)
+
+
+_convolve_gathered.defvjp(_gathered_forward, _gathered_backward)
+
+
+def _patch_cutter(shape, side, stride, padding, padding_mode):
+  """What turns maps [m h w c] into their patches [m p q side*side*c]."""
+  _, h, w, c = shape
   pixels = np.pad(
     np.arange(h * w).reshape(h, w), padding, mode=PADDING_MODES[padding_mode]
   )
   windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side))
   windows = windows[::stride, ::stride]
-  p, q = windows.shape[:2]
-  patches = (
-    x.reshape(n, h * w, c)
-    .at[:, windows.reshape(-1)]
-    .get(mode="promise_in_bounds")
-  )
-  patches = patches.reshape(n * p * q, side * side * c)
-  return project(patches, kernel.reshape(side * side * c, -1)).reshape(
-    n, p, q, -1
-  )
+
+  def cut(x):
+    patches = x.reshape(-1, h * w, c).at[:, windows.reshape(-1)]
+    return patches.get(mode="promise_in_bounds").reshape(
+      -1, *windows.shape[:2], side * side * c
+    )
+
+  return cut
+
+
+def _by_parts(x, kernel):
+  """[n h w c] as [parts m h w c], of which m maps have few enough patches."""
+  n, h, w, _ = x.shape
+  most = max(1, _GATHER_NUMBERS // (h * w * kernel.shape[0]))
+  m = max(size for size in range(1, n + 1) if n % size == 0 and size <= most)
+  return x.reshape(n // m, m, *x.shape[1:])
+
+
+def _join(parts):
+  return parts.reshape(-1, *parts.shape[2:])
 
 
 def transposed_convolve(

@@ -86,7 +86,7 @@ class WindowAttention(nn.Module):
     qkv = qkv.reshape(count, tokens, 3, self.heads, width // self.heads)
     q, k, v = qkv.transpose(2, 0, 3, 1, 4)
     scores = (q * (width // self.heads) ** -0.5) @ k.transpose(0, 1, 3, 2)
-    scores = scores.astype(jnp.float32) + self._bias()
+    scores = convolution.add_to_each(scores.astype(jnp.float32), self._bias())
     if mask is not None:
       scores = scores.reshape(-1, mask.shape[0], self.heads, tokens, tokens)
       scores = scores + mask[:, None]
