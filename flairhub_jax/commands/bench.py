@@ -16,7 +16,7 @@ from flairhub_jax import atomic, configuration, labels, mesh
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
-from flairhub_jax.models import build, initialise
+from flairhub_jax.models import build, initialise, operations
 from flairhub_jax.training import step
 from flairhub_jax.training.resolve import resolve
 
@@ -155,9 +155,9 @@ def _compile(
   )
   if what == "forward":
     variables = jax.device_put(variables, mesh.replicated(devices))
-    lowered = patches.make_predict_step(model, devices).lower(variables, batch)
-    program = lowered.compile()
-    flops = float((lowered.cost_analysis() or {}).get("flops", 0.0))
+    predict = patches.make_predict_step(model, devices)
+    program = predict.lower(variables, batch).compile()
+    flops = operations.count(predict, variables, batch)
     return (
       lambda batch: jax.block_until_ready(program(variables, batch)),
       program,

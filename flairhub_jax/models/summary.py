@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 
 from flairhub_jax.modalities import MODALITIES
-from flairhub_jax.models import build, layers, utae
+from flairhub_jax.models import build, layers, operations, utae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _calls(segmenter, variables, batch):
 
 
 def _flops(module: nn.Module, variables: Any, inputs: Any) -> float:
-  """Operations of one part, as XLA counts them."""
+  """Operations of one part."""
   leaves, tree = jax.tree.flatten(inputs)
   is_array = [isinstance(x, jax.ShapeDtypeStruct) for x in leaves]
   arrays = [x for x, kept in zip(leaves, is_array, strict=True) if kept]
@@ -186,8 +186,7 @@ def _flops(module: nn.Module, variables: Any, inputs: Any) -> float:
     ]
     return module.apply(variables, *jax.tree.unflatten(tree, filled))
 
-  costs = jax.jit(forward).lower(variables, arrays).cost_analysis()
-  return float((costs or {}).get("flops", 0.0))
+  return operations.count(forward, variables, arrays)
 
 
 def _count(tree):

@@ -1,7 +1,5 @@
 """bfloat16: which products run in it, and how near they come."""
 
-import math
-
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.models import build, initialise
+from flairhub_jax.models import build, initialise, operations
 from tests import tiny
 
 SIDE = 64
@@ -22,26 +20,6 @@ def configure(dtype="bfloat16", changes=()):
   config.inputs["AERIAL_RGBI"].pixels = SIDE
   config.update_from_flattened_dict(dict(changes))
   return config
-
-
-def products(jaxpr):
-  """All products and convolutions, those of inner functions too."""
-  for equation in jaxpr.eqns:
-    if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-      yield equation
-    for inner in jax.extend.core.jaxprs_in_params(equation.params):
-      yield from products(inner)
-
-
-def operations(equation):
-  """Multiplications of a product or convolution."""
-  left, right = (x.aval.shape for x in equation.invars[:2])
-  (out,) = (x.aval.shape for x in equation.outvars)
-  if equation.primitive.name == "conv_general_dilated":
-    dims = equation.params["dimension_numbers"]
-    return math.prod(out) * math.prod(right) // right[dims.rhs_spec[0]]
-  (contracted, _), _ = equation.params["dimension_numbers"]
-  return math.prod(out) * math.prod(left[i] for i in contracted)
 
 
 def trace(config):
@@ -95,9 +73,11 @@ def test_products_run_in_bfloat16(changes):
   full size their share is smaller still.
   """
   count = {True: 0, False: 0}
-  for equation in products(trace(configure(changes=changes)).jaxpr):
+  jaxpr = trace(configure(changes=changes)).jaxpr
+  for equation, times in operations.products(jaxpr):
     types = {x.aval.dtype for x in equation.invars}
-    count[types == {jnp.dtype("bfloat16")}] += operations(equation)
+    number = times * operations.multiplications(equation)
+    count[types == {jnp.dtype("bfloat16")}] += number
   assert count[False] < 0.15 * count[True]
 
 

@@ -1,0 +1,46 @@
+"""Operations of a function: those of its products and convolutions."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.extend
+
+
+def count(function: Callable[..., Any], *args: Any) -> float:
+  """Counts a multiplication and an addition as two; the rest is little.
+
+  XLA's own count takes what a loop repeats for once.
+
+  Args:
+    function: what `jax.make_jaxpr` takes.
+    *args: its arguments, or their shapes.
+  """
+  jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+  return 2.0 * sum(times * multiplications(e) for e, times in products(jaxpr))
+
+
+def products(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
+  """Yields all products and convolutions, and how often each runs."""
+  for equation in jaxpr.eqns:
+    name, inner_times = equation.primitive.name, times
+    if name in ("dot_general", "conv_general_dilated"):
+      yield equation, times
+    elif name == "scan":
+      inner_times *= equation.params["length"]
+    elif name == "shard_map":
+      inner_times *= equation.params["mesh"].size
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from products(inner, inner_times)
+
+
+def multiplications(equation: Any) -> int:
+  """Multiplications of one product or convolution."""
+  left, right = (x.aval.shape for x in equation.invars[:2])
+  (out,) = (x.aval.shape for x in equation.outvars)
+  if equation.primitive.name == "conv_general_dilated":
+    dims = equation.params["dimension_numbers"]
+    return math.prod(out) * math.prod(right) // right[dims.rhs_spec[0]]
+  (contracted, _), _ = equation.params["dimension_numbers"]
+  return math.prod(out) * math.prod(left[i] for i in contracted)
