@@ -119,7 +119,11 @@ def write_table(path: pathlib.Path) -> None:
     pairs = zip(medians["reference"], medians["ours"], strict=False)
     ratio = statistics.median(theirs / ours for theirs, ours in pairs)
     cells = [
-      f"{min(medians[side]):.2f}-{max(medians[side]):.2f}"
+      "-".join(
+        sorted(
+          {f"{extreme(medians[side]):.2f}" for extreme in (min, max)}, key=float
+        )
+      )
       for side in ("reference", "ours")
     ]
     lines.append(
