@@ -56,6 +56,8 @@ class Checkpoints:
   def save(self, state: Any, step: int, best_metric: float | None) -> None:
     """Saves `state`, with the score by which the best is chosen if known.
 
+    Its leaves are arrays of JAX or of NumPy.
+
     Raises:
       RunError: this one, or the one before, cannot be written; older ones are
         as they were.
@@ -68,12 +70,11 @@ class Checkpoints:
       raise self._cannot_write(
         f"step {step} takes {need / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
       )
+    state = jax.tree.map(_one_copy, state)
     with self._writing():
       self._manager.save(
         step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(jax.tree.map(_one_copy, state))
-        ),
+        args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
         metrics=None if best_metric is None else {_BEST: best_metric},
         force=True,
       )
@@ -252,9 +253,9 @@ def _one_copy(leaf):
   Orbax would let each device cut its part out of every array, however small: as
   many programs to compile as there are shapes, and seconds at each save.
   """
-  if jax.process_count() == 1 and leaf.is_fully_replicated:
-    return leaf.addressable_data(0)
-  return leaf
+  if not isinstance(leaf, jax.Array) or jax.process_count() > 1:
+    return leaf
+  return leaf.addressable_data(0) if leaf.is_fully_replicated else leaf
 
 
 def _other_network(
