@@ -257,13 +257,15 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path):
 
 
 def test_an_interrupt_ends_what_runs(tmp_path):
+  note = tmp_path / "a"
+
   def interrupt(name):
     until = time.monotonic() + 30
-    while not (tmp_path / "a").exists() and time.monotonic() < until:
+    while not (note.exists() and note.read_text()) and time.monotonic() < until:
       time.sleep(0.01)
     raise KeyboardInterrupt
 
-  work = works.Note(str(tmp_path / "a"), "waits")
+  work = works.Note(str(note), "waits")
   with pytest.raises(KeyboardInterrupt):
     jobs.run_local(
       ["a"],
@@ -274,7 +276,7 @@ def test_an_interrupt_ends_what_runs(tmp_path):
       started=interrupt,
       ended=lambda name, fault: None,
     )
-  assert not is_alive(int((tmp_path / "a").read_text()))
+  assert not is_alive(int(note.read_text()))
 
 
 @pytest.mark.parametrize("at_a_time", [1, 2])
