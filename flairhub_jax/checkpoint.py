@@ -2,8 +2,10 @@
 
 import contextlib
 import itertools
+import json
 import logging
 import os
+import pathlib
 import shutil
 from typing import Any
 
@@ -33,8 +35,15 @@ class Checkpoints:
     keep_latest: int = 1,
     keep_best: int = 1,
   ):
-    """Opens `folder`, making it unless `read_only`; keeps so many of each."""
+    """Opens `folder`, making it unless `read_only`; keeps so many of each.
+
+    Raises:
+      InputError: it is `read_only`, and the score of one cannot be read.
+    """
     self._folder = os.path.abspath(folder)
+    self._warnings = processes.first_alone(
+      lambda: _drop_broken_scores(self._folder, read_only)
+    )
     latest = _policies.LatestN(keep_latest)
     best = _policies.BestN(
       get_metric_fn=lambda metrics: metrics[_BEST],
@@ -140,7 +149,8 @@ class Checkpoints:
       shardings: where each of its arrays goes.
 
     Returns:
-      The state, and a line for each checkpoint that was set aside.
+      The state, and a line for each checkpoint that was set aside or lost its
+      score.
 
     Raises:
       InputError: there are checkpoints, and none can be read.
@@ -155,11 +165,11 @@ class Checkpoints:
     else:
       if faults:
         raise next(iter(faults.values()))
-      return mesh.place_state(state, shardings), []
+      return mesh.place_state(state, shardings), self._warnings
     if faults:
       processes.first_alone(lambda: self._set_aside(faults))
       self._manager.reload()
-    return state, [
+    return state, self._warnings + [
       f"{error}; set aside, going on from step {step}"
       for error in faults.values()
     ]
@@ -240,6 +250,26 @@ def restore_variables(
   if averaged:
     variables = {**variables, "params": variables.pop("ema")}
   return variables, step
+
+
+def _drop_broken_scores(folder: str, read_only: bool) -> list[str]:
+  """Makes checkpoints whose score cannot be read ones without a score.
+
+  Orbax would open none of the folder.
+  """
+  warnings = []
+  for path in pathlib.Path(folder).glob("*/metrics/metrics"):
+    if not path.parts[-3].isdigit():
+      continue  # Orbax is still writing it.
+    try:
+      float(json.loads(path.read_text(encoding="utf-8"))[_BEST])
+    except (ValueError, KeyError, TypeError) as error:
+      fault = InputError(path, "the score of a checkpoint", repr(error))
+      if read_only:
+        raise fault from error
+      shutil.rmtree(path.parent)
+      warnings.append(f"{fault}; it counts as one without")
+  return warnings
 
 
 def _free_name(path: str) -> str:

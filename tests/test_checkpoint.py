@@ -128,6 +128,20 @@ def test_a_checkpoint_of_another_network_is_refused(saved, everywhere, params):
   checkpoints.close()
 
 
+@pytest.mark.parametrize("score", ["", '{"best_me', '{"other": 1.0}', "[]"])
+def test_a_broken_score_is_dropped(saved, shardings, everywhere, score):
+  (saved / "3" / "metrics" / "metrics").write_text(score)
+  with pytest.raises(InputError, match="expected the score of a checkpoint"):
+    checkpoint.restore_variables(saved, {}, everywhere)
+  checkpoints = checkpoint.Checkpoints(saved)
+  restored, (warning,) = checkpoints.restore_latest(state(0), shardings)
+  assert "3/metrics/metrics" in warning and "one without" in warning
+  np.testing.assert_array_equal(restored["params"]["layer"], [6, 6, 6])
+  checkpoints.save(state(7), 7, 1.0)
+  checkpoints.close()
+  assert checkpoint.Checkpoints(saved, read_only=True).best_step() == 7
+
+
 def test_a_run_without_a_checkpoint_says_so(tmp_path, everywhere):
   with pytest.raises(InputError, match="none yet"):
     checkpoint.restore_variables(tmp_path / "none", {}, everywhere)
