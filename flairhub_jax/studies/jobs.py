@@ -6,6 +6,7 @@ import getpass
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +74,6 @@ def run_local(
   finally:
     for _, job in running.values():
       job.cancel()
-    # A process that ignores interrupts (a background one) ends with the sweep.
     until = time.monotonic() + 10
     while not all(job.done() for _, job in running.values()):
       if time.monotonic() > until:
@@ -87,11 +87,16 @@ def _share(
 ) -> Iterator[None]:
   """Lets a process that is started here inherit its share of the cores.
 
+  And heed interrupts, which this one ignores if it runs in the background.
+
   XLA, OpenMP and the readers all make as many threads as they may use cores.
   Sums are rounded otherwise on another number of cores.
   """
   before = dict(os.environ)
   cores = None
+  ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+  if ignores:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
   for name, value in environment.items():
     os.environ.setdefault(name, value)
   if hasattr(os, "sched_setaffinity") and at_a_time > 1:
@@ -102,6 +107,8 @@ def _share(
   finally:
     os.environ.clear()
     os.environ.update(before)
+    if ignores:
+      signal.signal(signal.SIGINT, signal.SIG_IGN)
     if cores:
       os.sched_setaffinity(0, cores)
 

@@ -256,7 +256,19 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path):
   assert faults["d"] == "" and (tmp_path / "d").exists()
 
 
-def test_an_interrupt_ends_what_runs(tmp_path):
+@pytest.fixture(params=["heeds", "ignores, as in the background"])
+def interrupts(request):
+  """What this process does at an interrupt; those it starts inherit it."""
+  before = signal.getsignal(signal.SIGINT)
+  heeds = request.param == "heeds"
+  signal.signal(
+    signal.SIGINT, signal.default_int_handler if heeds else signal.SIG_IGN
+  )
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_what_runs(tmp_path, interrupts):
   note = tmp_path / "a"
 
   def interrupt(name):
