@@ -3,10 +3,12 @@
 import os
 import pathlib
 
+from tests.training import runs
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 # Two devices, so that every test of training also tests sharding.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+os.environ.setdefault("XLA_FLAGS", runs.xla_flags(num_devices=2))
 # Programs are compiled once for all processes, and for the next time.
 os.environ |= {
   "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache"),

@@ -6,6 +6,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int, Key
 
@@ -50,14 +51,24 @@ def init_state(
   *,
   has_ema: bool = False,
 ) -> TrainState:
-  """Returns the state before the first update."""
+  """Returns the state before the first update, moments still on the host.
+
+  There they cost neither a program for each shape nor memory of a device that
+  will hold only a part of them.
+  """
+  params = variables["params"]
+  # All optimisers of `optim` start from zeros.
+  moments = jax.tree.map(
+    lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+    jax.eval_shape(optimizer.init, params),
+  )
   return TrainState(
     step=jnp.zeros((), jnp.int32),
-    params=variables["params"],
+    params=params,
     batch_stats=variables.get("batch_stats", {}),
-    opt_state=optimizer.init(variables["params"]),
+    opt_state=moments,
     rng=rng,
     # A copy: the step gives the memory of both away.
-    ema=jax.tree.map(jnp.copy, variables["params"]) if has_ema else {},
+    ema=jax.tree.map(np.array, params) if has_ema else {},
     plateau=optim.no_plateau(),
   )

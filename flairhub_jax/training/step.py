@@ -268,7 +268,7 @@ def prepare(
     make_train_step(model, optimizer, criterion, config, devices),
     mesh.split_state(state, devices),
   )
-  return state, train_step, schedule
+  return state, train_step, jax.jit(schedule)
 
 
 def needed_bytes(program: jax.stages.Compiled) -> int:

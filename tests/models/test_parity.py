@@ -13,8 +13,6 @@ from tests.models import parity
 # gives 6e-4, a wrong epsilon 5e-4.
 BOUND = 3e-5
 
-# Compiling is most of the time; optimising does not pay for one run.
-OPTIONS = {"xla_backend_optimization_level": 0}
 
 EVAL_CASES = (
   "lca_swin_tiny",
@@ -47,9 +45,7 @@ def test_logits_equal_the_references(name, shared):
   case = parity.load_case(shared, name)
   segmenter, variables, batch = case.network()
   forward = functools.partial(parity.forward, segmenter)
-  outputs, between = jax.jit(forward, compiler_options=OPTIONS)(
-    variables, batch
-  )
+  outputs, between = jax.jit(forward)(variables, batch)
   found = parity.flat_outputs(outputs)
   expected = [k for k in case.numbers if k.split("/")[0] in ("logits", "aux")]
   assert sorted(found) == sorted(expected)
@@ -122,9 +118,7 @@ def test_a_training_step_equals_the_references(name, shared):
     loss = parity.weighted_loss(outputs, labels, case.settings["class_weights"])
     return loss, updates["batch_stats"]
 
-  step = jax.jit(
-    jax.value_and_grad(loss_fn, has_aux=True), compiler_options=OPTIONS
-  )
+  step = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
   (loss, batch_stats), gradients = step(variables["params"])
   expected = case.settings["losses_before_each_step_and_after_last"][0]
   np.testing.assert_allclose(loss, expected, rtol=3e-6)

@@ -13,7 +13,6 @@ from flairhub_jax.models import build, initialise
 COSIA, LPIS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
 AERIAL, DEM, S2 = "AERIAL_RGBI", "DEM_ELEV", "SENTINEL2_TS"
 S1 = "SENTINEL1-ASC_TS"
-OPTIONS = {"xla_backend_optimization_level": 0}
 
 
 def small_config(*chosen: str) -> ml_collections.ConfigDict:
@@ -51,7 +50,7 @@ def start(config, batch, output_size, **options):
   """A network, its variables and its compiled forward pass."""
   segmenter = build.build_segmenter(config, output_size=output_size, **options)
   variables = initialise.init_variables(segmenter, batch, seed=1)
-  forward = jax.jit(segmenter.apply, compiler_options=OPTIONS)
+  forward = jax.jit(segmenter.apply)
   return segmenter, variables, lambda batch: forward(variables, batch)
 
 
@@ -114,7 +113,7 @@ def test_modules_are_named_after_what_they_serve(network):
 def test_without_presence_everything_is_present(network, outputs):
   segmenter, variables, _, batch = network
   batch = {k: v for k, v in batch.items() if k != "present"}
-  forward = jax.jit(segmenter.apply, compiler_options=OPTIONS)
+  forward = jax.jit(segmenter.apply)
   assert_all_equal(forward(variables, batch), outputs, atol=1e-5)
 
 
@@ -168,9 +167,7 @@ def training(pair):
     total = sum(jnp.square(x).mean() for x in jax.tree.leaves(outputs))
     return total, updates["batch_stats"]
 
-  step = jax.jit(
-    jax.value_and_grad(loss_fn, has_aux=True), compiler_options=OPTIONS
-  )
+  step = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
   return lambda seed: step(variables["params"], jax.random.key(seed))
 
 

@@ -19,7 +19,6 @@ from flairhub_jax.models import (
 from flairhub_jax.weights import reference
 
 CLOSE = dict(rtol=0, atol=5e-6)
-OPTIONS = {"xla_backend_optimization_level": 0}
 
 UTAE_CASES = (
   "utae_att_group_nopad",
@@ -104,7 +103,7 @@ def build_utae_case(units, det, name):
 def test_utae_equals_the_references(name, utae_case, det):
   network, variables, inputs, numbers = utae_case(name)
   forward = functools.partial(network.apply, train=False)
-  forward = jax.jit(forward, compiler_options=OPTIONS)
+  forward = jax.jit(forward)
   logits, maps = forward(variables, *inputs)
   found = {"out": logits} | {f"map{i}": x for i, x in enumerate(maps)}
   for key, x in found.items():
@@ -132,7 +131,7 @@ def test_gradients_of_utae_equal_the_references(name, utae_case):
     )
     return sum(jnp.square(x).mean() for x in [logits, *maps])
 
-  step = jax.jit(jax.value_and_grad(loss_fn), compiler_options=OPTIONS)
+  step = jax.jit(jax.value_and_grad(loss_fn))
   loss, gradients = step(variables["params"])
   np.testing.assert_allclose(loss, numbers["train_loss"], rtol=5e-6)
   tree = {"params": {"encoder_SENTINEL2_TS": gradients}}

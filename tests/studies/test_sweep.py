@@ -19,6 +19,7 @@ from flairhub_jax.commands import sweep as command
 from flairhub_jax.errors import InputError
 from flairhub_jax.studies import jobs, lock, sweep
 from tests.studies import works
+from tests.training import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -428,9 +429,7 @@ def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
 ):
   directory = sweep.SweepDirectory(tmp_path / "w")
   a, b = directory.run("a/seed-0"), directory.run("b/seed-1")
-  environment = os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=1"
-  }
+  environment = runs.environment(1)
 
   def start(*more):
     argv = flags(file, directory.path, converted, *more)

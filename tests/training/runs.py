@@ -8,10 +8,17 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+def xla_flags(num_devices):
+  """So many devices; compiling is most of a test, optimising does not pay."""
+  return (
+    f"--xla_force_host_platform_device_count={num_devices}"
+    " --xla_backend_optimization_level=0"
+  )
+
+
 def environment(num_devices):
   """The variables of a process with so many devices."""
-  flags = f"--xla_force_host_platform_device_count={num_devices}"
-  return os.environ | {"XLA_FLAGS": flags}
+  return os.environ | {"XLA_FLAGS": xla_flags(num_devices)}
 
 
 def command(data, workdir, *overrides):

@@ -179,6 +179,7 @@ def test_a_trace_of_a_run_is_written(environment, converted, tmp_path):
     "--config.model.remat=True",
     "--config.dtype=bfloat16",
     "--config.train.num_steps=12",
+    "--config.train.validate_every=12",
   )
   assert "fewer than a batch of 8" in done.stderr
   traces = [

@@ -111,6 +111,7 @@ def updated(section, params=PARAMS | UNUSED, gradients=GRADIENTS):
   section.schedule = "constant"
   optimizer, _ = optim.build_optimizer(section, len(gradients))
   state = optimizer.init(params)
+  assert not any(map(np.any, jax.tree.leaves(state))), "init_state: zeros"
   for gradient in gradients:
     tree = jax.tree.map(np.zeros_like, params)
     tree["encoder_DEM_ELEV"]["stem"]["w"] = gradient.astype(np.float32)
