@@ -18,6 +18,11 @@ os.environ |= {
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+  """Long tests come first, so that no process is left with them at the end."""
+  items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
   """Reference numbers and real samples, which lie beside the project."""
