@@ -19,8 +19,9 @@ import pytest
 
 
 def pytest_collection_modifyitems(items):
-  """Long tests come first, so that no process is left with them at the end."""
-  items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+  """Long files come first, so that no process is left with one at the end."""
+  long = {item.path for item in items if item.get_closest_marker("slow")}
+  items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")
