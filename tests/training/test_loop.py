@@ -17,7 +17,6 @@ import pytest
 
 from tests.training import runs
 
-
 # Where any network will do: one that compiles soon.
 SERIES = "--config.data.modalities=('SENTINEL2_TS',)"
 
