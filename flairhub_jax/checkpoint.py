@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
 from typing import Any
 
 import jax
@@ -131,12 +132,10 @@ class Checkpoints:
       abstract_state,
       shardings,
     )
-    try:
+    with _reading(self._folder, step):
       return self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
       ).state
-    except (ValueError, KeyError) as error:
-      raise _other_network(self._folder, step, error) from error
 
   def restore_latest(self, state: Any, shardings: Any) -> tuple[Any, list[str]]:
     """Restores the latest state that can be read.
@@ -230,16 +229,13 @@ def restore_variables(
     target = {**target, "ema": target["params"]}
     del target["params"]
   restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-  with ocp.PyTreeCheckpointer() as checkpointer:
-    try:
-      variables = checkpointer.restore(
-        os.path.join(os.path.abspath(folder), str(step), "state"),
-        args=ocp.args.PyTreeRestore(
-          item=target, restore_args=restore_args, partial_restore=True
-        ),
-      )
-    except (ValueError, KeyError) as error:
-      raise _other_network(folder, step, error) from error
+  with ocp.PyTreeCheckpointer() as checkpointer, _reading(folder, step):
+    variables = checkpointer.restore(
+      os.path.join(os.path.abspath(folder), str(step), "state"),
+      args=ocp.args.PyTreeRestore(
+        item=target, restore_args=restore_args, partial_restore=True
+      ),
+    )
   missing = [
     jax.tree_util.keystr(path, simple=True, separator=".")
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
@@ -250,6 +246,21 @@ def restore_variables(
   if averaged:
     variables = {**variables, "params": variables.pop("ema")}
   return variables, step
+
+
+@contextlib.contextmanager
+def _reading(folder: str | os.PathLike, step: int):
+  """Says in a line what Orbax and its threads say in many.
+
+  Where one array fails, reads of others under way complain to nobody.
+  """
+  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+  try:
+    yield
+  except (ValueError, KeyError) as error:
+    raise _other_network(folder, step, error) from error
+  finally:
+    sys.unraisablehook = hook
 
 
 def _drop_broken_scores(folder: str, read_only: bool) -> list[str]:
@@ -264,7 +275,7 @@ def _drop_broken_scores(folder: str, read_only: bool) -> list[str]:
     try:
       float(json.loads(path.read_text(encoding="utf-8"))[_BEST])
     except (ValueError, KeyError, TypeError) as error:
-      fault = InputError(path, "the score of a checkpoint", repr(error))
+      fault = InputError(path, f"JSON with a number {_BEST}", "none")
       if read_only:
         raise fault from error
       shutil.rmtree(path.parent)

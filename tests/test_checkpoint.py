@@ -131,7 +131,7 @@ def test_a_checkpoint_of_another_network_is_refused(saved, everywhere, params):
 @pytest.mark.parametrize("score", ["", '{"best_me', '{"other": 1.0}', "[]"])
 def test_a_broken_score_is_dropped(saved, shardings, everywhere, score):
   (saved / "3" / "metrics" / "metrics").write_text(score)
-  with pytest.raises(InputError, match="expected the score of a checkpoint"):
+  with pytest.raises(InputError, match="JSON with a number best_metric"):
     checkpoint.restore_variables(saved, {}, everywhere)
   checkpoints = checkpoint.Checkpoints(saved)
   restored, (warning,) = checkpoints.restore_latest(state(0), shardings)
@@ -150,7 +150,7 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path, everywhere):
 def truncate(folder):
   for path in folder.rglob("*"):
     if path.is_file():
-      os.truncate(path, path.stat().st_size // 2)
+      cut(path)
 
 
 def test_a_broken_latest_checkpoint_is_set_aside(tmp_path, shardings):
@@ -176,6 +176,44 @@ def test_a_broken_latest_checkpoint_is_set_aside(tmp_path, shardings):
   assert not faults
   aside = tmp_path / "checkpoints_broken"
   assert {f.name for f in aside.iterdir()} == {"2", "3"}
+
+
+def lose(path):
+  path.unlink()
+
+
+def cut(path):
+  os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 0xFF
+  path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [lose, cut, flip])
+def test_no_damage_to_a_file_goes_unseen(tmp_path, shardings, capfd, damage):
+  """The state is that of the latest step or, as is said, of the one before."""
+  folder = tmp_path / "checkpoints"
+  checkpoints = checkpoint.Checkpoints(folder, keep_latest=2)
+  for step in (1, 2):
+    checkpoints.save(state(step, size=10**4), step, float(step))
+  checkpoints.close()
+  for number, path in enumerate(sorted((folder / "2").rglob("*"))):
+    if not path.is_file() or not path.stat().st_size:
+      continue
+    copy = tmp_path / f"copy_{number}"
+    shutil.copytree(folder, copy)
+    damage(copy / path.relative_to(folder))
+    checkpoints = checkpoint.Checkpoints(copy)
+    restored, warnings = checkpoints.restore_latest(
+      state(0, size=10**4), shardings
+    )
+    checkpoints.close()
+    came_from = 1 if any("from step 1" in line for line in warnings) else 2
+    assert (restored["params"]["layer"] == came_from).all(), path
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_where_none_can_be_read_nothing_is_touched(tmp_path, shardings):
