@@ -52,32 +52,6 @@ def _contract_rows(x, y, dtype=None):
 project.defvjp(_project_forward, _project_backward)
 
 
-@jax.custom_vjp
-def add_to_each(
-  x: Float[Array, "n *k"], shared: Float[Array, "*k"]
-) -> Float[Array, "n *k"]:
-  """Returns `x + shared`.
-
-  The gradient of what is shared is a product with ones: XLA's sum over the
-  first axis of a large array takes fifty times as long on a CPU.
-  """
-  return x + shared
-
-
-def _add_to_each_forward(x, shared):
-  return x + shared, None
-
-
-def _add_to_each_backward(_, gradient):
-  rows = gradient.reshape(gradient.shape[0], -1)
-  ones = jnp.ones(rows.shape[0], rows.dtype)
-  total = jnp.matmul(ones, rows, precision=jax.lax.Precision.HIGHEST)
-  return gradient, total.reshape(gradient.shape[1:])
-
-
-add_to_each.defvjp(_add_to_each_forward, _add_to_each_backward)
-
-
 def convolve(
   x: Float[Array, "n h w c"],
   kernel: Float[Array, "k k c d"],

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flairhub_jax.models import convolution, initialise, layers
+from flairhub_jax.models import attention, convolution, initialise, layers
 
 _PATCH = 4
 # timm's value, not minus infinity: parity depends on it in padded windows.
@@ -81,18 +81,9 @@ class WindowAttention(nn.Module):
     mask: Float[np.ndarray, "windows n n"] | None,
   ) -> Float[Array, "bw n c"]:
     """Attends within each of the `bw` windows (windows of a map adjacent)."""
-    count, tokens, width = x.shape
+    width = x.shape[-1]
     qkv = _dense(3 * width, "qkv", self.dtype)(x)
-    qkv = qkv.reshape(count, tokens, 3, self.heads, width // self.heads)
-    q, k, v = qkv.transpose(2, 0, 3, 1, 4)
-    scores = (q * (width // self.heads) ** -0.5) @ k.transpose(0, 1, 3, 2)
-    scores = convolution.add_to_each(scores.astype(jnp.float32), self._bias())
-    if mask is not None:
-      scores = scores.reshape(-1, mask.shape[0], self.heads, tokens, tokens)
-      scores = scores + mask[:, None]
-      scores = scores.reshape(count, self.heads, tokens, tokens)
-    weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-    x = (weights @ v).transpose(0, 2, 1, 3).reshape(count, tokens, width)
+    x = attention.attend(qkv, self._bias(), mask)
     return _dense(width, "projection", self.dtype)(x)
 
   def _bias(self):
