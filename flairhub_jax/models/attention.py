@@ -35,7 +35,7 @@ def attend(
     weights, total = _weights(q, k, bias, mask_of(number))
     return _tokens((weights.astype(v.dtype) @ v) / total).astype(qkv.dtype)
 
-  return _join(jax.lax.map(of_part, cut(qkv)))
+  return jax.lax.map(of_part, cut(qkv)).reshape(*qkv.shape[:2], -1)
 
 
 def _forward(qkv, bias, mask):
@@ -71,7 +71,7 @@ def _backward(kept, gradient):
   total, back = jax.lax.scan(
     add, jnp.zeros(bias.shape, jnp.float32), cut(qkv, result, gradient)
   )
-  return _join(back), total.astype(bias.dtype), None
+  return back.reshape(qkv.shape), total.astype(bias.dtype), None
 
 
 attend.defvjp(_forward, _backward)
@@ -89,7 +89,7 @@ def _weights(q, k, bias, mask):
 
 
 def _split(qkv, heads):
-  """Queries, to scale, keys and values [w heads n d]."""
+  """Queries, scaled already, keys and values, [w heads n d] each."""
   w, n, width = qkv.shape
   parts = qkv.reshape(w, n, 3, heads, width // (3 * heads))
   q, k, v = parts.transpose(2, 0, 3, 1, 4)
@@ -141,7 +141,3 @@ def _by_parts(qkv, bias, mask):
     return jnp.arange(parts), *cut
 
   return mask_of, cut
-
-
-def _join(parts):
-  return parts.reshape(-1, *parts.shape[2:])
