@@ -274,6 +274,8 @@ def _drop_broken_scores(folder: str, read_only: bool) -> list[str]:
       continue  # Orbax is still writing it.
     try:
       float(json.loads(path.read_text(encoding="utf-8"))[_BEST])
+    except FileNotFoundError:
+      continue  # Training, while another process evaluates, has dropped it.
     except (ValueError, KeyError, TypeError) as error:
       fault = InputError(path, f"JSON with a number {_BEST}", "none")
       if read_only:

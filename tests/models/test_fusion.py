@@ -28,12 +28,12 @@ SETS = {
 }
 
 
-def network_of(kind, chosen, *, tasks=(COSIA, LPIS), auxiliary=1, **dropout):
-  """A network that reads `chosen`, and a batch of two."""
+def network_of(kind, chosen, **dropout):
+  """A network of two tasks that reads `chosen`, and a batch of two."""
   config = small_config(*chosen)
   config.fusion.kind = kind
-  config.data.tasks = tasks
-  config.model.auxiliary = chosen[:auxiliary]
+  config.data.tasks = (COSIA, LPIS)
+  config.model.auxiliary = chosen[:1]
   config.fusion.modality_dropout.update(dropout)
   sides = {AERIAL: 32, DEM: 32, S2: 10, S1: 10}
   batch = random_batch({m: sides[m] for m in chosen}, num_dates=3)
@@ -58,10 +58,8 @@ def test_every_strategy_reads_every_set(kind, chosen):
 
 @pytest.fixture(scope="module", params=KINDS)
 def mixed(request):
-  """A strategy's network of an image and a series, compiled once."""
-  segmenter, batch = network_of(
-    request.param, (AERIAL, S2), tasks=(COSIA,), auxiliary=0
-  )
+  """A strategy's network of two images and a series, compiled once."""
+  segmenter, batch = network_of(request.param, SETS["images and series"])
   variables = initialise.init_variables(segmenter, batch, seed=1)
   # Gates start at zero: let them do something.
   rng = np.random.default_rng(0)
@@ -70,7 +68,8 @@ def mixed(request):
     variables["params"],
   )
   forward = jax.jit(segmenter.apply)
-  batch["present"] = {m: np.ones(2, bool) for m in (AERIAL, S2)}
+  everywhere = {m: np.ones(2, bool) for m in SETS["images and series"]}
+  batch["present"] = everywhere
   return variables, forward, batch
 
 

@@ -13,7 +13,6 @@ from tests.models import parity
 # gives 6e-4, a wrong epsilon 5e-4.
 BOUND = 3e-5
 
-
 EVAL_CASES = (
   "lca_swin_tiny",
   "lca_swin_tiny_320",
