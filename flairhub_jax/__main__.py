@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from flairhub_jax.errors import InputError, RunError, StoppedEarly
 
 # What schedulers take for a job to be queued again (EX_TEMPFAIL).
 STOPPED_EARLY = 75
+# Makes glibc (2.35 and later) ask Linux for huge pages.
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 # A command is imported only when it is called: most need no network.
 COMMANDS = {
@@ -74,5 +77,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 130
 
 
+def start() -> int:
+  """Runs `main` on the shell's arguments, in a process with huge pages.
+
+  On a CPU a step of training touches gigabytes anew; with pages of 2 MB instead
+  of 4 kB it is up to 1.25 times faster (experiments/speed). glibc reads its
+  tunables before Python runs, so the process starts over once, as itself.
+  """
+  tunables = os.environ.get("GLIBC_TUNABLES", "")
+  if sys.platform == "linux" and "glibc.malloc.hugetlb" not in tunables:
+    tunables = f"{tunables}:{_HUGE_PAGES}" if tunables else _HUGE_PAGES
+    os.environ["GLIBC_TUNABLES"] = tunables
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+  return main()
+
+
 if __name__ == "__main__":
-  sys.exit(main())
+  sys.exit(start())

@@ -46,10 +46,10 @@ def weighted_cross_entropy(
   index, is_class = _index_of(labels, logits.shape[-1])
   weight = class_weights[index] * is_class
   logits = logits.astype(jnp.float32)
-  normaliser = jax.nn.logsumexp(logits, -1)
-  loss = _mean(normaliser - _of_class(logits, index), weight, total)
+  loss = _mean(-_log_probability(logits, index), weight, total)
   if not label_smoothing:
     return loss
+  normaliser = jax.nn.logsumexp(logits, -1)
   spread = normaliser * class_weights.sum() - logits @ class_weights
   if total is None:
     total = weight.sum()
@@ -79,8 +79,7 @@ def focal(
   Lin et al. 2017, arXiv:1708.02002; weighted as `weighted_cross_entropy`.
   """
   index, is_class = _index_of(labels, logits.shape[-1])
-  logits = logits.astype(jnp.float32)
-  log_p = _of_class(logits, index) - jax.nn.logsumexp(logits, -1)
+  log_p = _log_probability(logits.astype(jnp.float32), index)
   # The power has no slope at p = 1 where gamma < 1.
   doubt = jnp.maximum(-jnp.expm1(log_p), 1e-7)
   weight = class_weights[index] * is_class
@@ -157,8 +156,30 @@ def _is_true(
   return (index[..., None] == jnp.arange(num_classes)) & counted[..., None]
 
 
-def _of_class(logits, index):
-  return jnp.take_along_axis(logits, index[..., None], -1)[..., 0]
+@jax.custom_vjp
+def _log_probability(logits, index):
+  """Log-softmax of the class `index`, [b h w].
+
+  Only logits are kept for the gradient, which is made in one pass over them:
+  on a CPU reading them once more is what costs.
+  """
+  return _log_probability_forward(logits, index)[0]
+
+
+def _log_probability_forward(logits, index):
+  normaliser = jax.nn.logsumexp(logits, -1)
+  of_class = jnp.take_along_axis(logits, index[..., None], -1)[..., 0]
+  return of_class - normaliser, (logits, index, normaliser)
+
+
+def _log_probability_backward(kept, gradient):
+  logits, index, normaliser = kept
+  p = jnp.exp(logits - normaliser[..., None])
+  is_class = index[..., None] == jnp.arange(logits.shape[-1])
+  return (is_class - p) * gradient[..., None], None
+
+
+_log_probability.defvjp(_log_probability_forward, _log_probability_backward)
 
 
 def _mean(pixel_loss, weight, total):
