@@ -196,7 +196,9 @@ def get_config() -> ml_collections.ConfigDict:
   # Checkpoints; should the latest be broken, a run goes on from the one before.
   train.keep_latest = 2
   train.keep_best = 1
-  train.validate_every = config_dict.placeholder(int)  # steps; None: an epoch
+  # Steps between validations; None: the steps of validate_epochs passes.
+  train.validate_every = config_dict.placeholder(int)
+  train.validate_epochs = 1
   # Decay of an exponential moving average of the parameters, which then is what
   # is validated and used; 0: none.
   train.ema_decay = 0.0
@@ -206,6 +208,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Folder of compiled programs, for starts without compilation; "": none but
   # what JAX_COMPILATION_CACHE_DIR says.
   train.compilation_cache = ""
-  # What "best" means: `<task>/<score>` of the validation, higher is better.
-  train.best_metric = config_dict.placeholder(str)  # None: first task's mIoU
+  # What "best" means: `<task>/<score>` of the validation, higher is better:
+  # "miou" is the published one, "weighted_iou" what the reference selects by,
+  # "iou/<class>" that of one class. None: the first task's mIoU.
+  train.best_metric = config_dict.placeholder(str)
   return config

@@ -1,14 +1,17 @@
 """Confusion matrices on the device, and the scores read from them."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from flairhub_jax import labels
+
 
 def confusion_matrix(
-  labels: Int[Array, "b h w"],
+  truth: Int[Array, "b h w"],
   predictions: Int[Array, "b h w"],
   counted: Bool[Array, "b"],
   num_classes: int,
@@ -18,8 +21,8 @@ def confusion_matrix(
   Labels outside 0..k-1 and samples with `counted` False are left out. The
   counts are int32: one batch fits, a whole data set is summed on the host.
   """
-  is_counted = counted[:, None, None] & (labels < num_classes) & (labels >= 0)
-  index = labels.astype(jnp.int32) * num_classes + predictions
+  is_counted = counted[:, None, None] & (truth < num_classes) & (truth >= 0)
+  index = truth.astype(jnp.int32) * num_classes + predictions
   index = jnp.where(is_counted, index, num_classes**2)
   counts = jnp.bincount(index.reshape(-1), length=num_classes**2 + 1)
   return counts[:-1].reshape(num_classes, num_classes).astype(jnp.int32)
@@ -80,6 +83,15 @@ class Scores:
       "recall": float(self.recall.mean()),
       "weighted_iou": self.weighted_iou,
     }
+
+
+def score_names(task: str, classes: Iterable[int]) -> list[str]:
+  """Names of a task's scores: its averages, then the IoU of some classes.
+
+  As validations log them and `config.train.best_metric` takes one of them.
+  """
+  own = [f"iou/{labels.TASKS[task].classes[value].name}" for value in classes]
+  return [f"{task}/{name}" for name in (*AVERAGES, *own)]
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -231,7 +231,7 @@ def _without_repetitions(runs: Sequence[Run]) -> list[Run]:
 
 
 # Where data lie, how fast they are read and how often a run reports does not
-# change what is learned; the number of steps follows from that of epochs.
+# change what is learned; numbers of steps follow from those of epochs.
 _FREE_FIELDS = (
   "seed",
   "data.path",
@@ -240,6 +240,7 @@ _FREE_FIELDS = (
   "train.log_every",
   "train.save_every",
   "train.num_epochs",
+  "train.validate_epochs",
 )
 
 

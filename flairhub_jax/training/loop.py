@@ -208,8 +208,10 @@ def _read_window(
 
 
 def _flatten(scores: Mapping[str, metrics.Scores]) -> dict[str, float]:
-  return {
-    f"{task}/{name}": value
-    for task, task_scores in scores.items()
-    for name, value in task_scores.summary().items()
-  }
+  flat = {}
+  for task, found in scores.items():
+    averages = found.summary()
+    values = [averages[name] for name in metrics.AVERAGES] + found.iou.tolist()
+    names = metrics.score_names(task, found.classes)
+    flat |= dict(zip(names, values, strict=True))
+  return flat

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from flairhub_jax import mesh, metrics
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
@@ -30,12 +32,13 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       passes = config.train.num_epochs * num_patches
       config.train.num_steps = max(1, passes // batch_size)
     if config.train.validate_every is None:
-      config.train.validate_every = max(1, num_patches // batch_size)
+      passes = config.train.validate_epochs * num_patches
+      config.train.validate_every = max(1, passes // batch_size)
     if config.train.best_metric is None:
       config.train.best_metric = f"{config.data.tasks[0]}/miou"
   for name in (
-    "num_steps", "validate_every", "save_every", "log_every",
-    "keep_latest", "keep_best", "accumulation",
+    "num_steps", "validate_every", "validate_epochs", "save_every",
+    "log_every", "keep_latest", "keep_best", "accumulation",
   ):  # fmt: skip
     if config.train[name] < 1:
       raise InputError(f"config.train.{name}", "at least 1", config.train[name])
@@ -57,13 +60,15 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
     raise InputError(
       dataset.folder, "a valid split to tell a plateau", sorted(dataset.splits)
     )
-  names = [
-    f"{task}/{name}" for task in config.data.tasks for name in metrics.AVERAGES
-  ]
-  if config.train.best_metric not in names:
+  averages, classes = [], []
+  for task in config.data.tasks:
+    scored = np.flatnonzero(np.asarray(config.labels[task].class_weights) > 0)
+    averages += metrics.score_names(task, ())
+    classes += metrics.score_names(task, scored)
+  if config.train.best_metric not in classes:
     raise InputError(
       "config.train.best_metric",
-      f"one of {', '.join(names)}",
+      f"one of {', '.join(averages)}, or <task>/iou/<scored class>",
       repr(config.train.best_metric),
     )
   return config

@@ -112,6 +112,8 @@ def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
     ("--config.fusion.kind=mid_magic", "mid_magic"),
     ("--config.data.tasks=('COSIA',)", "AERIAL_LABEL-COSIA"),
     ("--config.train.best_metric=accuracy", "AERIAL_LABEL-COSIA/miou"),
+    ("--config.train.best_metric=AERIAL_LABEL-COSIA/iou/mixed", "scored"),
+    ("--config.train.validate_epochs=0", "validate_epochs: expected at least"),
     ("--config.optim.learning_rate=nan", "nan"),
     ("--config.inputs.AERIAL_RGBI.bands=('R','UV')", "UV"),
   ],

@@ -208,6 +208,10 @@ def test_what_a_run_leaves(uninterrupted):
   assert len(losses) == 9 and losses[-1] < losses[0]
   valid = [r for r in records if r["kind"] == "valid"]
   assert [r["step"] for r in valid] == [4, 8, 9]
+  # The published score, the one the reference selects by, and each class's.
+  names = ("miou", "weighted_iou", "iou/building", "iou/brushwood")
+  assert all(f"AERIAL_LABEL-COSIA/{n}" in r for r in valid for n in names)
+  assert "AERIAL_LABEL-COSIA/iou/undefined" not in valid[0]
   scores = {r["step"]: r["AERIAL_LABEL-COSIA/miou"] for r in valid}
   kept = {int(f.name) for f in (uninterrupted / "checkpoints").iterdir()}
   assert kept == {8, 9, max(scores, key=scores.get)}
