@@ -4,7 +4,8 @@
 
 PYTHON runs `run_reference.py`: an interpreter that has the reference. Each
 side runs alone, in processes of its own, one after the other, three times over.
-One line of `cpu.jsonl` per case and process; OUT/cpu.md is made of all of them.
+One line of `cpu.jsonl` per case and process; OUT/cpu.md and OUT/cpu.png are
+made of all of them.
 """
 
 import json
@@ -15,6 +16,10 @@ import subprocess
 import sys
 import tempfile
 
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
 import numpy as np
 
 from configs import benchmark
@@ -35,6 +40,7 @@ CASES = {
   "LC-G forward": ("LC-G", TINY, "forward", 4, 30),
   "LC-G train": ("LC-G", TINY, "train", 4, 30),
 }
+SIDES = ("reference", "ours")
 ROUNDS, STEPS = 3, 4
 
 
@@ -97,39 +103,66 @@ def time_reference(case: str, folder: pathlib.Path, python: str) -> list[float]:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def write_table(path: pathlib.Path) -> None:
-  """Writes cpu.md from the records."""
-  records = [json.loads(line) for line in path.read_text().splitlines()]
+def medians_of(records: list[dict], case: str) -> dict[str, list[float]]:
+  """Median seconds of each round by side."""
+  return {
+    side: [
+      statistics.median(r["seconds"])
+      for r in records
+      if r["case"] == case and r["side"] == side
+    ]
+    for side in SIDES
+  }
+
+
+def faster(medians: dict[str, list[float]]) -> float:
+  """How many times; neighbours in time are compared: the machine drifts."""
+  pairs = zip(*medians.values(), strict=False)
+  return statistics.median(theirs / ours for theirs, ours in pairs)
+
+
+def write_table(path: pathlib.Path, found: dict[str, dict]) -> None:
+  """Writes medians by case: the range over rounds, and the ratio."""
   lines = [
     "| case | patches | reference, s | this code, s | faster |",
     "| --- | ---: | ---: | ---: | ---: |",
   ]
-  for case in CASES:
-    medians = {
-      side: [
-        statistics.median(r["seconds"])
-        for r in records
-        if r["case"] == case and r["side"] == side
-      ]
-      for side in ("reference", "ours")
-    }
-    if not all(medians.values()):
-      continue
-    # Neighbours in time are compared: the machine drifts.
-    pairs = zip(medians["reference"], medians["ours"], strict=False)
-    ratio = statistics.median(theirs / ours for theirs, ours in pairs)
+  for case, medians in found.items():
     cells = [
       "-".join(
-        sorted(
-          {f"{extreme(medians[side]):.2f}" for extreme in (min, max)}, key=float
-        )
+        sorted({f"{extreme(seconds):.2f}" for extreme in (min, max)}, key=float)
       )
-      for side in ("reference", "ours")
+      for seconds in medians.values()
     ]
     lines.append(
-      f"| {case} | {CASES[case][3]} | {' | '.join(cells)} | {ratio:.2f} x |"
+      f"| {case} | {CASES[case][3]} | {' | '.join(cells)} |"
+      f" {faster(medians):.2f} x |"
     )
-  path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+  path.write_text("\n".join(lines) + "\n")
+
+
+def draw(path: pathlib.Path, found: dict[str, dict]) -> None:
+  """Draws how many times faster each case is, with the seconds beside it."""
+  figure, axis = plt.subplots(figsize=(8, 0.34 * len(found) + 1.1))
+  ratios = [faster(medians) for medians in found.values()]
+  colours = [
+    "#1553ae" if case.endswith("train") else "#6c9bd2" for case in found
+  ]
+  axis.barh(list(found), ratios, 0.7, color=colours)
+  for row, (ratio, medians) in enumerate(
+    zip(ratios, found.values(), strict=True)
+  ):
+    theirs, ours = map(statistics.median, medians.values())
+    text = f" {ratio:.2f} x   {theirs:.2f} s, {ours:.2f} s"
+    axis.text(ratio, row, text, va="center")
+  axis.axvline(1, color="black", linewidth=1)
+  axis.invert_yaxis()
+  axis.set_xlim(0, 1.6 * max(ratios))
+  axis.set_xlabel("times faster than the reference   (reference, this code)")
+  axis.spines[["top", "right"]].set_visible(False)
+  figure.tight_layout()
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
 
 
 def main() -> None:
@@ -141,7 +174,7 @@ def main() -> None:
   done = [json.loads(line) for line in path.read_text().splitlines()]
   for number in range(ROUNDS):
     for case in cases or CASES:
-      for side in ("reference", "ours"):
+      for side in SIDES:
         key = {"case": case, "round": number, "side": side}
         if any(key.items() <= record.items() for record in done):
           continue
@@ -155,7 +188,11 @@ def main() -> None:
         print(key, [round(s, 3) for s in seconds], flush=True)
         with path.open("a") as file:
           file.write(json.dumps(key | {"seconds": seconds}) + "\n")
-    write_table(path)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    found = {case: medians_of(records, case) for case in CASES}
+    found = {case: m for case, m in found.items() if all(m.values())}
+    write_table(path.with_suffix(".md"), found)
+    draw(path.with_suffix(".png"), found)
 
 
 if __name__ == "__main__":
