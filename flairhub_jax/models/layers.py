@@ -4,6 +4,7 @@ Channels are last everywhere. Products run in `dtype`, parameters and
 normalisation stay in float32.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -173,30 +174,79 @@ class GroupNorm(nn.Module):
     Two passes: one pass loses digits on raw reflectances.
     """
     channels = x.shape[-1]
-    x = x.astype(jnp.float32)
-
-    def mean(values):
-      if counted is None:
-        values = values.mean(self.axes, keepdims=True)
-      else:
-        number = jnp.maximum(counted.sum(self.axes, keepdims=True), 1.0)
-        values = (values * counted).sum(self.axes, keepdims=True) / number
-      if self.groups is None:
-        return values
-      size = channels // self.groups
-      grouped = values.reshape(*values.shape[:-1], self.groups, size)
-      grouped = grouped.mean(-1, keepdims=True)
-      return jnp.broadcast_to(grouped, (*grouped.shape[:-1], size)).reshape(
-        values.shape
-      )
-
-    x = x - mean(x)
-    x = x * jax.lax.rsqrt(mean(jnp.square(x)) + self.epsilon)
+    scale = bias = None
     if self.groups is not None:
       scale = self.param("scale", initialise.ones, (channels,))
       bias = self.param("bias", initialise.zeros, (channels,))
-      x = x * scale + bias
-    return x.astype(self.dtype)
+    x = x.astype(jnp.float32)
+    how = (self.groups or channels, self.axes, self.epsilon)
+    return _normalise_groups(x, counted, scale, bias, *how).astype(self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _normalise_groups(x, counted, scale, bias, groups, axes, epsilon):
+  """What `GroupNorm` does; `scale` and `bias` are both given or both None.
+
+  Its gradient takes two sums over `x`; autodiff takes six.
+  """
+  how = (groups, axes, epsilon)
+  return _normalise_groups_forward(x, counted, scale, bias, *how)[0]
+
+
+def _normalise_groups_forward(x, counted, scale, bias, groups, axes, epsilon):
+  weight = 1.0 if counted is None else counted
+  number = _number_of(x, counted, axes)
+
+  def mean(values):
+    return _group_mean((values * weight).sum(axes, keepdims=True), groups)
+
+  centre = mean(x) / number
+  rate = jax.lax.rsqrt(mean(jnp.square(x - centre)) / number + epsilon)
+  y = (x - centre) * rate
+  if scale is not None:
+    y = y * scale + bias
+  return y, (x, counted, scale, centre, rate)
+
+
+def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
+  x, counted, scale, centre, rate = kept
+  number = _number_of(x, counted, axes)
+  normal = (x - centre) * rate
+  total = gradient.sum(axes, keepdims=True)
+  along = (gradient * normal).sum(axes, keepdims=True)
+  by_channel = tuple(range(x.ndim - 1))
+  back, of_scale, of_bias = gradient, None, None
+  if scale is not None:
+    of_scale, of_bias = along.sum(by_channel), total.sum(by_channel)
+    back, total, along = back * scale, total * scale, along * scale
+  total = _group_mean(total, groups) / number
+  along = _group_mean(along, groups) / number
+  correction = total + normal * along
+  if counted is not None:
+    correction = correction * counted
+  return rate * (back - correction), None, of_scale, of_bias
+
+
+_normalise_groups.defvjp(_normalise_groups_forward, _normalise_groups_backward)
+
+
+def _number_of(x, counted, axes):
+  """How many positions of `axes` enter the statistics, at least 1."""
+  if counted is None:
+    return float(math.prod(x.shape[axis] for axis in axes))
+  return jnp.maximum(counted.sum(axes, keepdims=True), 1.0)
+
+
+def _group_mean(values, groups):
+  """The mean over the channels of each group, [… c] of each channel again."""
+  size = values.shape[-1] // groups
+  if size == 1:
+    return values
+  grouped = values.reshape(*values.shape[:-1], groups, size)
+  grouped = grouped.mean(-1, keepdims=True)
+  return jnp.broadcast_to(grouped, (*grouped.shape[:-1], size)).reshape(
+    values.shape
+  )
 
 
 class DropPath(nn.Module):

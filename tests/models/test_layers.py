@@ -111,6 +111,49 @@ def test_group_norm_ignores_what_does_not_count():
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+def plain_group_norm(x, scale, bias, counted, groups, axes):
+  """The definition, for autodiff."""
+  grouped = x.reshape(*x.shape[:-1], groups, -1)
+  counted = jnp.broadcast_to(counted[..., None], grouped.shape)
+  axes = (*axes, x.ndim)
+  number = counted.sum(axes, keepdims=True)
+  mean = (grouped * counted).sum(axes, keepdims=True) / number
+  spread = jnp.square(grouped - mean) * counted
+  variance = spread.sum(axes, keepdims=True) / number
+  y = (grouped - mean) / jnp.sqrt(variance + 1e-5)
+  return y.reshape(x.shape) * scale + bias
+
+
+@pytest.mark.parametrize("counts_all", [True, False])
+@pytest.mark.parametrize(("groups", "axes"), [(4, (1, 2)), (8, (1,)), (2, ())])
+def test_group_norm_agrees_with_autodiff(groups, axes, counts_all):
+  x, scale, bias = normal(2, 5, 3, 8), normal(8, seed=1), normal(8, seed=2)
+  counted = jnp.ones((2, 5, 3, 1))
+  if not counts_all:
+    # A position alone without axes to share statistics with always counts.
+    counted = counted.at[:, 3:].set(0.0 if axes else 1.0)
+  module = layers.GroupNorm(groups, axes=axes)
+
+  def ours(x, scale, bias):
+    variables = {"params": {"scale": scale, "bias": bias}}
+    return module.apply(variables, x, None if counts_all else counted)
+
+  def plain(x, scale, bias):
+    return plain_group_norm(x, scale, bias, counted, groups, axes)
+
+  assert_forms_agree(ours, plain, x, scale, bias)
+
+
+def test_instance_norm_agrees_with_autodiff():
+  x = normal(2, 5, 3, 8)
+  one, none = jnp.ones((2, 5, 3, 1)), jnp.zeros(8)
+  assert_forms_agree(
+    lambda x: layers.GroupNorm(None).apply({}, x),
+    lambda x: plain_group_norm(x, none + 1, none, one, 8, (1, 2)),
+    x,
+  )
+
+
 def test_drop_path_keeps_the_mean():
   module = layers.DropPath(0.25)
   x = jnp.ones((4000, 1))
