@@ -178,7 +178,6 @@ class GroupNorm(nn.Module):
     if self.groups is not None:
       scale = self.param("scale", initialise.ones, (channels,))
       bias = self.param("bias", initialise.zeros, (channels,))
-    x = x.astype(jnp.float32)
     how = (self.groups or channels, self.axes, self.epsilon)
     return _normalise_groups(x, counted, scale, bias, *how).astype(self.dtype)
 
@@ -187,7 +186,7 @@ class GroupNorm(nn.Module):
 def _normalise_groups(x, counted, scale, bias, groups, axes, epsilon):
   """What `GroupNorm` does; `scale` and `bias` are both given or both None.
 
-  Its gradient takes two sums over `x`; autodiff takes six.
+  Its gradient takes two sums over `x`, and keeps nothing else of that size.
   """
   how = (groups, axes, epsilon)
   return _normalise_groups_forward(x, counted, scale, bias, *how)[0]
@@ -198,11 +197,13 @@ def _normalise_groups_forward(x, counted, scale, bias, groups, axes, epsilon):
   number = _number_of(x, counted, axes)
 
   def mean(values):
-    return _group_mean((values * weight).sum(axes, keepdims=True), groups)
+    total = (values * weight).sum(axes, keepdims=True)
+    return _group_mean(total, groups) / number
 
-  centre = mean(x) / number
-  rate = jax.lax.rsqrt(mean(jnp.square(x - centre)) / number + epsilon)
-  y = (x - centre) * rate
+  wide = x.astype(jnp.float32)
+  centre = mean(wide)
+  rate = jax.lax.rsqrt(mean(jnp.square(wide - centre)) + epsilon)
+  y = (wide - centre) * rate
   if scale is not None:
     y = y * scale + bias
   return y, (x, counted, scale, centre, rate)
@@ -211,7 +212,7 @@ def _normalise_groups_forward(x, counted, scale, bias, groups, axes, epsilon):
 def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
   x, counted, scale, centre, rate = kept
   number = _number_of(x, counted, axes)
-  normal = (x - centre) * rate
+  normal = (x.astype(jnp.float32) - centre) * rate
   total = gradient.sum(axes, keepdims=True)
   along = (gradient * normal).sum(axes, keepdims=True)
   by_channel = tuple(range(x.ndim - 1))
@@ -224,7 +225,8 @@ def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
   correction = total + normal * along
   if counted is not None:
     correction = correction * counted
-  return rate * (back - correction), None, of_scale, of_bias
+  back = (rate * (back - correction)).astype(x.dtype)
+  return back, None, of_scale, of_bias
 
 
 _normalise_groups.defvjp(_normalise_groups_forward, _normalise_groups_backward)
