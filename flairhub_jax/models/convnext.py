@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flairhub_jax.models import convolution, initialise, layers
+from flairhub_jax.models import convolution, initialise, layers, norms
 
 _EPSILON = 1e-6
 _KERNEL = 7
@@ -77,7 +77,7 @@ class Block(nn.Module):
     width = x.shape[-1]
     name = "pointwise" if self.stored_as_images else "linear"
     y = Depthwise(dtype=self.dtype, name="depthwise")(x)
-    y = layers.LayerNorm(_EPSILON, dtype=self.dtype, name="norm")(y)
+    y = norms.LayerNorm(_EPSILON, dtype=self.dtype, name="norm")(y)
     y = layers.gelu(_dense(4 * width, f"{name}_1", self.dtype)(y))
     y = ResponseNorm(name="response_norm")(y)
     y = _dense(width, f"{name}_2", self.dtype)(y)
@@ -114,7 +114,7 @@ class ConvNeXt(nn.Module):
     rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
     x = convolution.cut_patches(x, 4)
     x = _dense(self.widths[0], "stem", self.dtype)(x)
-    x = layers.LayerNorm(_EPSILON, dtype=self.dtype, name="stem_norm")(x)
+    x = norms.LayerNorm(_EPSILON, dtype=self.dtype, name="stem_norm")(x)
     maps = []
     for stage, depth in enumerate(self.depths):
       own_rates, rates = rates[:depth], rates[depth:]
@@ -126,7 +126,7 @@ class ConvNeXt(nn.Module):
   def _stage(self, x, train, *, stage, rates):
     """Merges pixels where it is not the first, then runs its blocks."""
     if stage:
-      norm = layers.LayerNorm(
+      norm = norms.LayerNorm(
         _EPSILON, dtype=self.dtype, name=f"merge_{stage}_norm"
       )
       x = convolution.cut_patches(norm(x), 2)

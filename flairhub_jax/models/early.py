@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flairhub_jax.models import fusion, initialise, layers
+from flairhub_jax.models import fusion, initialise, layers, norms
 
 _PERIODS = 12
 _DAYS_OF_YEAR = 365.25
@@ -65,7 +65,7 @@ class Stack(nn.Module):
     total = jnp.einsum("btp,bthwc->bphwc", chosen, x)
     is_seen = (number > 0).astype(jnp.float32)
     # Stored numbers have scales of their own.
-    norm = layers.BatchNorm(name=f"norm_{modality}")
+    norm = norms.BatchNorm(name=f"norm_{modality}")
     x = norm(total / jnp.maximum(number, 1.0), train, is_seen)
     token = self.param(f"missing_{modality}", initialise.zeros, (c,))
     x = jnp.where(is_seen > 0, x, token)

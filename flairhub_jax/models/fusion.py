@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from flairhub_jax.models import convolution, initialise, layers
+from flairhub_jax.models import convolution, initialise, layers, norms
 
 Maps = Mapping[str, list[Float[Array, "b _ _ _"]]]
 Present = Mapping[str, Bool[Array, "b"]]
@@ -163,7 +163,7 @@ class MidAttention(nn.Module):
       return layers.Dense(features, dtype=self.dtype, name=f"{name}_{i}")
 
     # The same keys for all modalities: their projections tell them apart.
-    norm = layers.LayerNorm(dtype=self.dtype, name=f"norm_{i}")
+    norm = norms.LayerNorm(dtype=self.dtype, name=f"norm_{i}")
     tokens, mean = norm(tokens), norm(mean)
     keys = dense(_HEADS * _KEY_WIDTH, "key")(tokens)
     query = dense(_HEADS * _KEY_WIDTH, "query")(mean)

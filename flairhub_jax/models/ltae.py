@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from flairhub_jax.models import initialise, layers
+from flairhub_jax.models import initialise, layers, norms
 
 _PERIOD = 1000.0  # days; T of the paper's positional encoding
 # The reference's value, not minus infinity: a series without any valid date
@@ -64,7 +64,7 @@ class TemporalEncoder(nn.Module):
     counted = None
     if not self.count_padding:
       counted = valid.astype(jnp.float32)[:, :, None, None]
-    x = layers.GroupNorm(
+    x = norms.GroupNorm(
       self.heads, axes=(1,), dtype=self.dtype, name="in_norm"
     )(x, counted)
     x = layers.Dense(self.width, dtype=self.dtype, name="in_projection")(x)
@@ -81,11 +81,11 @@ class TemporalEncoder(nn.Module):
     x = (weights.astype(self.dtype)[..., None] * x).sum(axis=1)
     x = x.reshape(b, h * w, self.width)
     x = layers.Dense(self.features, dtype=self.dtype, name="mlp")(x)
-    x = layers.BatchNorm(dtype=self.dtype, name="mlp_norm")(x, train)
+    x = norms.BatchNorm(dtype=self.dtype, name="mlp_norm")(x, train)
     x = nn.Dropout(self.mlp_dropout)(nn.relu(x), deterministic=not train)
-    x = layers.GroupNorm(
-      self.heads, axes=(), dtype=self.dtype, name="out_norm"
-    )(x)
+    x = norms.GroupNorm(self.heads, axes=(), dtype=self.dtype, name="out_norm")(
+      x
+    )
     return x.reshape(b, h, w, -1), weights.reshape(b, t, h, w, self.heads)
 
   def _scores(self, x):

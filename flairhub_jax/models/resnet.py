@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flairhub_jax.models import initialise, layers
+from flairhub_jax.models import initialise, layers, norms
 
 _WIDTHS = (64, 128, 256, 512)
 _BOTTLENECK = 4
@@ -46,7 +46,7 @@ class Block(nn.Module):
     y = x
     for i, (features, kernel, stride) in enumerate(steps, start=1):
       y = _conv(features, kernel, stride, f"conv_{i}", self.dtype)(y)
-      y = layers.BatchNorm(dtype=self.dtype, name=f"norm_{i}")(y, train)
+      y = norms.BatchNorm(dtype=self.dtype, name=f"norm_{i}")(y, train)
       if i < len(steps):
         y = nn.relu(y)
     if x.shape[-1] != width or self.stride > 1:
@@ -58,7 +58,7 @@ class Block(nn.Module):
         kernel_init=initialise.kaiming_normal,
         name="shortcut",
       )(x)
-      norm = layers.BatchNorm(dtype=self.dtype, name="shortcut_norm")
+      norm = norms.BatchNorm(dtype=self.dtype, name="shortcut_norm")
       x = norm(x, train)
     return nn.relu(x + y)
 
@@ -87,7 +87,7 @@ class ResNet(nn.Module):
     """Returns the maps, shallowest first."""
     maps = [x]
     x = _conv(_WIDTHS[0], 7, 2, "stem_conv", self.dtype)(x)
-    x = layers.BatchNorm(dtype=self.dtype, name="stem_conv_norm")(x, train)
+    x = norms.BatchNorm(dtype=self.dtype, name="stem_conv_norm")(x, train)
     x = nn.relu(x)
     maps.append(x)
     x = _max_pool(x)

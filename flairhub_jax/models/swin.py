@@ -13,7 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flairhub_jax.models import attention, convolution, initialise, layers
+from flairhub_jax.models import (
+  attention,
+  convolution,
+  initialise,
+  layers,
+  norms,
+)
 
 _PATCH = 4
 # timm's value, not minus infinity: parity depends on it in padded windows.
@@ -122,9 +128,9 @@ class Block(nn.Module):
   ) -> Float[Array, "b h w c"]:
     """Returns maps of the same shape."""
     width = x.shape[-1]
-    y = layers.LayerNorm(dtype=self.dtype, name="norm1")(x)
+    y = norms.LayerNorm(dtype=self.dtype, name="norm1")(x)
     x = x + layers.DropPath(self.drop_path_rate)(self._attend(y), train)
-    y = layers.LayerNorm(dtype=self.dtype, name="norm2")(x)
+    y = norms.LayerNorm(dtype=self.dtype, name="norm2")(x)
     y = layers.gelu(_dense(4 * width, "expand", self.dtype)(y))
     y = _dense(width, "contract", self.dtype)(y)
     return x + layers.DropPath(self.drop_path_rate)(y, train)
@@ -168,7 +174,7 @@ class PatchMerging(nn.Module):
     b, h, w, c = x.shape
     x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 4, 2, 5)
     x = x.reshape(b, h // 2, w // 2, 4 * c)
-    x = layers.LayerNorm(dtype=self.dtype, name="norm")(x)
+    x = norms.LayerNorm(dtype=self.dtype, name="norm")(x)
     return _dense(2 * c, "reduction", self.dtype, use_bias=False)(x)
 
 
@@ -188,7 +194,7 @@ class PatchEmbedding(nn.Module):
     """Pads to whole patches, then projects and normalises."""
     x = convolution.cut_patches(x, _PATCH)
     x = layers.Dense(self.width, dtype=self.dtype, name="projection")(x)
-    return layers.LayerNorm(dtype=self.dtype, name="norm")(x)
+    return norms.LayerNorm(dtype=self.dtype, name="norm")(x)
 
 
 class Swin(nn.Module):

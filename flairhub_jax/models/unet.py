@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flairhub_jax.models import initialise, layers
+from flairhub_jax.models import initialise, layers, norms
 
 
 class Block(nn.Module):
@@ -41,7 +41,7 @@ class Block(nn.Module):
         kernel_init=initialise.kaiming_uniform,
         name=f"conv_{i}",
       )(x)
-      x = layers.BatchNorm(dtype=self.dtype, name=f"norm_{i}")(x, train)
+      x = norms.BatchNorm(dtype=self.dtype, name=f"norm_{i}")(x, train)
       x = nn.relu(x)
     return x
 

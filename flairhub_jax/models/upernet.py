@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flairhub_jax.models import convolution, initialise, layers
+from flairhub_jax.models import convolution, initialise, layers, norms
 
 _POOLS = (1, 2, 3, 6)
 _HEAD_SCALE = 4
@@ -40,7 +40,7 @@ class ProjectionUnit(nn.Module):
       kernel_init=initialise.kaiming_uniform,
       name="conv",
     )(x)
-    return nn.relu(layers.BatchNorm(dtype=self.dtype, name="norm")(x, train))
+    return nn.relu(norms.BatchNorm(dtype=self.dtype, name="norm")(x, train))
 
 
 class PyramidPooling(nn.Module):
@@ -73,7 +73,7 @@ class PyramidPooling(nn.Module):
       start = width + i * part
       pooled = unit(pooled, train) @ kernel[start : start + part]
       total = total + layers.resize(pooled, x.shape[1:3])
-    norm = layers.BatchNorm(dtype=self.dtype, name="norm")
+    norm = norms.BatchNorm(dtype=self.dtype, name="norm")
     return nn.relu(norm(total, train))
 
 
@@ -122,7 +122,7 @@ class UPerNet(nn.Module):
       pyramid.append(_through_half(x))
     x = self._bottleneck(pyramid, size)
     x = nn.relu(
-      layers.BatchNorm(dtype=self.dtype, name="bottleneck_norm")(x, train)
+      norms.BatchNorm(dtype=self.dtype, name="bottleneck_norm")(x, train)
     )
     x = layers.Dense(
       self.num_classes,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from flairhub_jax.models import convolution, initialise, layers, ltae
+from flairhub_jax.models import convolution, initialise, layers, ltae, norms
 
 AGGREGATIONS = ("att_group", "att_mean", "mean")
 ENCODER_NORMS = ("group", "batch", "instance")
@@ -79,7 +79,7 @@ class _ConvLayers(nn.Module):
     train: bool,
     counted: Float[Array, "n 1 1 1"] | None = None,
   ) -> Float[Array, "n p q d"]:
-    """Runs on each of `n` images; `counted`: see `layers.BatchNorm`."""
+    """Runs on each of `n` images; `counted`: see `norms.BatchNorm`."""
     for i, features in enumerate(self.features):
       is_raw = self.takes_raw_values and i == 0
       x = layers.Conv(
@@ -92,11 +92,11 @@ class _ConvLayers(nn.Module):
         name=f"conv_{i}",
       )(x)
       if self.norm == "batch":
-        norm = layers.BatchNorm(dtype=self.dtype, name=f"norm_{i}")
+        norm = norms.BatchNorm(dtype=self.dtype, name=f"norm_{i}")
         x = norm(x, train, counted)
       else:
         groups = _CONV_GROUPS if self.norm == "group" else None
-        x = layers.GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
+        x = norms.GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
       x = nn.relu(x)
     return x
 
@@ -155,7 +155,7 @@ class _UpBlock(nn.Module):
   ) -> Float[Array, "b p q d"]:
     """Enlarges `x`, joins `skip`, convolves twice."""
     skip = layers.Dense(skip.shape[-1], dtype=self.dtype, name="skip")(skip)
-    skip = layers.BatchNorm(dtype=self.dtype, name="skip_norm")(skip, train)
+    skip = norms.BatchNorm(dtype=self.dtype, name="skip_norm")(skip, train)
     x = _TransposedConv(
       self.features,
       kernel=self.kernel,
@@ -164,7 +164,7 @@ class _UpBlock(nn.Module):
       dtype=self.dtype,
       name="up",
     )(x)
-    x = layers.BatchNorm(dtype=self.dtype, name="up_norm")(x, train)
+    x = norms.BatchNorm(dtype=self.dtype, name="up_norm")(x, train)
     x = jnp.concatenate([nn.relu(x), nn.relu(skip)], axis=-1)
     shared = dict(
       norm="batch", padding_mode=self.padding_mode, dtype=self.dtype

@@ -12,6 +12,7 @@ from flairhub_jax.models import (
   initialise,
   layers,
   normalise,
+  norms,
   swin,
   upernet,
 )
@@ -86,7 +87,7 @@ def test_convolving_an_enlarged_map_agrees_with_doing_so(size):
 
 def test_batch_norm_records_the_unbiased_variance_of_what_counts():
   x = normal(4, 3, 2) * 3 + 1
-  module = layers.BatchNorm()
+  module = norms.BatchNorm()
   variables = module.init(jax.random.key(0), x, True)
   counted = jnp.asarray([1.0, 1.0, 0.0, 1.0])[:, None, None]
   y, updates = module.apply(
@@ -103,7 +104,7 @@ def test_batch_norm_records_the_unbiased_variance_of_what_counts():
 
 def test_group_norm_ignores_what_does_not_count():
   x = normal(2, 5, 3, 8)
-  module = layers.GroupNorm(4, axes=(1,))
+  module = norms.GroupNorm(4, axes=(1,))
   variables = module.init(jax.random.key(0), x)
   counted = jnp.ones((2, 5, 1, 1)).at[:, 3:].set(0.0)
   found = module.apply(variables, x, counted)[:, :3]
@@ -132,7 +133,7 @@ def test_group_norm_agrees_with_autodiff(groups, axes, counts_all):
   if not counts_all:
     # A position alone without axes to share statistics with always counts.
     counted = counted.at[:, 3:].set(0.0 if axes else 1.0)
-  module = layers.GroupNorm(groups, axes=axes)
+  module = norms.GroupNorm(groups, axes=axes)
 
   def ours(x, scale, bias):
     variables = {"params": {"scale": scale, "bias": bias}}
@@ -148,7 +149,7 @@ def test_instance_norm_agrees_with_autodiff():
   x = normal(2, 5, 3, 8)
   one, none = jnp.ones((2, 5, 3, 1)), jnp.zeros(8)
   assert_forms_agree(
-    lambda x: layers.GroupNorm(None).apply({}, x),
+    lambda x: norms.GroupNorm(None).apply({}, x),
     lambda x: plain_group_norm(x, none + 1, none, one, 8, (1, 2)),
     x,
   )

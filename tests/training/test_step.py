@@ -9,7 +9,7 @@ import pytest
 from configs import base
 from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
-from flairhub_jax.models import layers
+from flairhub_jax.models import layers, norms
 from flairhub_jax.training import losses, optim, step
 from flairhub_jax.training.state import init_state
 
@@ -179,7 +179,7 @@ class Normalised(nn.Module):
 
   @nn.compact
   def __call__(self, batch, train):
-    x = layers.BatchNorm(name="norm")(batch["inputs"], train)
+    x = norms.BatchNorm(name="norm")(batch["inputs"], train)
     return {"logits": {TASK: layers.Dense(19, name="head")(x)}, "aux": {}}
 
 

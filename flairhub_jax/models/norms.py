@@ -1,0 +1,204 @@
+"""Normalisation, with PyTorch's conventions; always in float32."""
+
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flairhub_jax.models import initialise
+
+
+class LayerNorm(nn.Module):
+  """Normalises the last axis, in float32; `epsilon` as in timm's Swin.
+
+  Attributes:
+    epsilon: added to the variance.
+    dtype: type of the result.
+  """
+
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
+    """Returns `x` with zero mean and unit variance, scaled and shifted."""
+    scale = self.param("scale", initialise.ones, (x.shape[-1],))
+    bias = self.param("bias", initialise.zeros, (x.shape[-1],))
+    x = x.astype(jnp.float32)
+    x = x - x.mean(axis=-1, keepdims=True)
+    variance = jnp.square(x).mean(axis=-1, keepdims=True)
+    y = x * jax.lax.rsqrt(variance + self.epsilon) * scale + bias
+    return y.astype(self.dtype)
+
+
+class GroupNorm(nn.Module):
+  """Normalises groups of channels over some axes, in float32.
+
+  Attributes:
+    groups: number of groups; None: every channel alone, without scale and
+      bias (PyTorch's InstanceNorm).
+    axes: axes that share statistics, besides the channels of a group.
+    epsilon: added to the variance.
+    dtype: type of the result.
+  """
+
+  groups: int | None
+  axes: tuple[int, ...] = (1, 2)
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "*n c"],
+    counted: Float[Array, "*n 1"] | None = None,
+  ) -> Float[Array, "*n c"]:
+    """Normalises `x`; where `counted` is 0, values leave no trace.
+
+    Two passes: one pass loses digits on raw reflectances.
+    """
+    channels = x.shape[-1]
+    scale = bias = None
+    if self.groups is not None:
+      scale = self.param("scale", initialise.ones, (channels,))
+      bias = self.param("bias", initialise.zeros, (channels,))
+    how = (self.groups or channels, self.axes, self.epsilon)
+    return _normalise_groups(x, counted, scale, bias, *how).astype(self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _normalise_groups(x, counted, scale, bias, groups, axes, epsilon):
+  """What `GroupNorm` does; `scale` and `bias` are both given or both None.
+
+  Its gradient takes two sums over `x`, and keeps nothing else of that size.
+  """
+  how = (groups, axes, epsilon)
+  return _normalise_groups_forward(x, counted, scale, bias, *how)[0]
+
+
+def _normalise_groups_forward(x, counted, scale, bias, groups, axes, epsilon):
+  weight = 1.0 if counted is None else counted
+  number = _number_of(x, counted, axes)
+
+  def mean(values):
+    total = (values * weight).sum(axes, keepdims=True)
+    return _group_mean(total, groups) / number
+
+  wide = x.astype(jnp.float32)
+  centre = mean(wide)
+  rate = jax.lax.rsqrt(mean(jnp.square(wide - centre)) + epsilon)
+  y = (wide - centre) * rate
+  if scale is not None:
+    y = y * scale + bias
+  return y, (x, counted, scale, centre, rate)
+
+
+def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
+  x, counted, scale, centre, rate = kept
+  number = _number_of(x, counted, axes)
+  normal = (x.astype(jnp.float32) - centre) * rate
+  total = gradient.sum(axes, keepdims=True)
+  along = (gradient * normal).sum(axes, keepdims=True)
+  by_channel = tuple(range(x.ndim - 1))
+  back, of_scale, of_bias = gradient, None, None
+  if scale is not None:
+    of_scale, of_bias = along.sum(by_channel), total.sum(by_channel)
+    back, total, along = back * scale, total * scale, along * scale
+  total = _group_mean(total, groups) / number
+  along = _group_mean(along, groups) / number
+  correction = total + normal * along
+  if counted is not None:
+    correction = correction * counted
+  back = (rate * (back - correction)).astype(x.dtype)
+  return back, None, of_scale, of_bias
+
+
+_normalise_groups.defvjp(_normalise_groups_forward, _normalise_groups_backward)
+
+
+def _number_of(x, counted, axes):
+  """How many positions of `axes` enter the statistics, at least 1."""
+  if counted is None:
+    return float(math.prod(x.shape[axis] for axis in axes))
+  return jnp.maximum(counted.sum(axes, keepdims=True), 1.0)
+
+
+def _group_mean(values, groups):
+  """The mean over the channels of each group, [… c] of each channel again."""
+  size = values.shape[-1] // groups
+  if size == 1:
+    return values
+  grouped = values.reshape(*values.shape[:-1], groups, size)
+  grouped = grouped.mean(-1, keepdims=True)
+  return jnp.broadcast_to(grouped, (*grouped.shape[:-1], size)).reshape(
+    values.shape
+  )
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation as in PyTorch, in float32.
+
+  The running variance is the unbiased one and moves by `momentum`; batches are
+  counted as PyTorch counts them, so that files go both ways unchanged.
+
+  Attributes:
+    momentum: share of the new statistics in the running ones.
+    epsilon: added to the variance.
+    dtype: type of the result.
+  """
+
+  momentum: float = 0.1
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "*n c"],
+    train: bool,
+    counted: Float[Array, "*n 1"] | None = None,
+  ) -> Float[Array, "*n c"]:
+    """Normalises with the batch's statistics if `train`, else the running.
+
+    Args:
+      x: values to normalise.
+      train: use and record the statistics of this batch.
+      counted: 1 where a position enters the statistics, 0 elsewhere; must
+        broadcast against `x`.
+    """
+    shape = (x.shape[-1],)
+    scale = self.param("scale", initialise.ones, shape)
+    bias = self.param("bias", initialise.zeros, shape)
+    mean = self.variable("batch_stats", "mean", initialise.zeros, None, shape)
+    var = self.variable("batch_stats", "var", initialise.ones, None, shape)
+    count = self.variable(
+      "batch_stats", "count", initialise.zeros, None, (), jnp.int32
+    )
+    x = x.astype(jnp.float32)
+    if train:
+      centre, spread, number = _moments(x, counted)
+      if not self.is_initializing():
+        unbiased = spread * number / jnp.maximum(number - 1.0, 1.0)
+        mean.value += self.momentum * (centre - mean.value)
+        var.value += self.momentum * (unbiased - var.value)
+        count.value = count.value + 1  # never in place: it may be the caller's
+    else:
+      centre, spread = mean.value, var.value
+    y = (x - centre) * (jax.lax.rsqrt(spread + self.epsilon) * scale) + bias
+    return y.astype(self.dtype)
+
+
+def _moments(x, counted):
+  """Mean [c], biased variance [c] and number of positions that counted."""
+  axes = tuple(range(x.ndim - 1))
+  if counted is None:
+    mean = x.mean(axes)
+    return mean, jnp.square(x - mean).mean(axes), float(x.size // x.shape[-1])
+  counted = jnp.broadcast_to(counted, (*x.shape[:-1], 1))
+  number = jnp.maximum(counted.sum(), 1.0)
+  mean = (x * counted).sum(axes) / number
+  return mean, (jnp.square(x - mean) * counted).sum(axes) / number, number
