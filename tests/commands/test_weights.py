@@ -9,28 +9,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from configs import base
-from flairhub_jax import __main__, checkpoint, configuration, mesh
+from flairhub_jax import checkpoint, configuration, mesh
 from flairhub_jax.commands import import_weights
-from flairhub_jax.commands import train as train_command
-from flairhub_jax.data import records
-from flairhub_jax.errors import InputError
-from flairhub_jax.models import build, initialise
-from flairhub_jax.training.resolve import resolve
-from tests.weights import reference_files, timm_files
-from tests.weights.reference_files import COVER, CROPS
+from tests.commands.command_line import a_pickle, call, left_over
+from tests.weights import reference_files
+from tests.weights.reference_files import COVER, CROPS, SIDES
 
-SIDES = {"AERIAL_RGBI": 64}
 STEM = "encoders.AERIAL_RGBI.seg_model.model.stem_0.weight"
 HEAD = f"main_decoders.{COVER}.seg_model.segmentation_head.0.weight"
-
-
-def call(capsys, *argv, code=0):
-  """What a command prints, or complains."""
-  assert __main__.main([str(word) for word in argv]) == code
-  told = capsys.readouterr()
-  assert "Traceback" not in told.err
-  return told.err if code else told.out
 
 
 def bring_in(capsys, weights, configs, out, *more, code=0):
@@ -41,28 +27,6 @@ def bring_in(capsys, weights, configs, out, *more, code=0):
     *more,
     code=code,
   )
-
-
-def left_over(folder, *expected):
-  """Whether a folder holds nothing else, hidden or not."""
-  return {path.name for path in folder.iterdir()} == set(expected)
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-  """A checkpoint of one image, with its folder of YAML."""
-  folder = tmp_path_factory.mktemp("released")
-  return reference_files.write(folder, reference_files.network(), SIDES)
-
-
-@pytest.fixture(scope="module")
-def run(released, tmp_path_factory):
-  """The same, imported."""
-  out = tmp_path_factory.mktemp("runs") / "imported"
-  weights, configs = released
-  argv = ["--weights", weights, "--configs", configs, "--out", out]
-  assert __main__.main(["import-weights", *map(str, argv)]) == 0
-  return out
 
 
 def test_an_import_is_a_run_directory(released, run):
@@ -245,10 +209,6 @@ def truncated(path):
   path.write_bytes(safetensors.numpy.save(tensors)[:-1000])
 
 
-def a_pickle(path):
-  path.write_bytes(b"PK\x03\x04" + bytes(100))
-
-
 @pytest.mark.parametrize("write", [hostile, not_finite, truncated, a_pickle])
 def test_files_that_cannot_be(capsys, released, tmp_path, write):
   weights = tmp_path / "x.safetensors"
@@ -418,104 +378,3 @@ def test_training_starts_from_a_run(
     first_layer(tmp_path / "run"), first_layer(run), strict=True
   ):
     np.testing.assert_array_equal(found, expected)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-  """An ImageNet encoder of timm, imported."""
-  folder = tmp_path_factory.mktemp("timm")
-  tensors = timm_files.draw(timm_files.atto())
-  safetensors.numpy.save_file(tensors, folder / "timm.safetensors")
-  argv = ["--weights", folder / "timm.safetensors"]
-  argv += ["--encoder", "convnextv2_atto", "--out", folder / "ours.safetensors"]
-  assert __main__.main(["import-encoder", *map(str, argv)]) == 0
-  return folder / "ours.safetensors", tensors
-
-
-def initial(converted, workdir, **changes):
-  """What a run on the simulated data would start from."""
-  dataset = records.load_dataset(converted)
-  config = base.get_config()
-  config.model.encoder, config.model.decoder = "convnextv2_atto", "unet"
-  config.data.batch_size = 2
-  for path, value in changes.items():
-    section, name = path.split("__")
-    config[section][name] = str(value) if name != "modalities" else value
-  model = build.build_segmenter(config, output_size=dataset.output_size)
-  config = resolve(config, dataset)
-  assert config.inputs.AERIAL_RGBI.pixels == 64
-  return train_command.initial_variables(config, dataset, model, workdir)
-
-
-def test_image_encoders_start_from_a_file(encoder, converted, run, tmp_path):
-  path, tensors = encoder
-  active = ("AERIAL_RGBI", "SENTINEL2_TS")
-  start = {"model__encoder_weights": path, "data__modalities": active}
-  variables = initial(converted, tmp_path / "run", **start)
-  params = variables["params"]
-  np.testing.assert_array_equal(
-    params["encoder_AERIAL_RGBI"]["stem"]["kernel"],
-    tensors["stem.0.weight"].transpose(2, 3, 1, 0).reshape(48, 40),
-  )
-  # All else is drawn by the seed, as without the file.
-  dataset = records.load_dataset(converted)
-  config = base.get_config()
-  config.model.encoder, config.model.decoder = "convnextv2_atto", "unet"
-  config.data.modalities = active
-  config.inputs.AERIAL_RGBI.pixels = 64
-  model = build.build_segmenter(config, output_size=dataset.output_size)
-  drawn = initialise.init_variables(
-    model, build.input_shapes(config), seed=config.seed
-  )["params"]
-  assert drawn.keys() == params.keys()
-  for name in drawn.keys() - {"encoder_AERIAL_RGBI"}:
-    jax.tree.map(np.testing.assert_array_equal, params[name], drawn[name])
-  # A run that has a checkpoint needs the file no more; one without does.
-  gone = {"model__encoder_weights": tmp_path / "gone"}
-  assert initial(converted, run, **gone) is None
-  with pytest.raises(InputError, match="gone"):
-    initial(converted, tmp_path / "run", **gone)
-  assert initial(converted, tmp_path / "run") is None
-
-
-def test_encoder_files_that_do_not_start_a_run(
-  encoder, converted, run, tmp_path
-):
-  path, _ = encoder
-  for told, changes in (
-    ("resnet18", {"model__encoder": "resnet18"}),
-    ("init_from", {"train__init_from": run}),
-    (
-      "import-encoder",
-      {"model__encoder_weights": path.parent / "timm.safetensors"},
-    ),
-  ):
-    with pytest.raises(InputError, match=told):
-      initial(
-        converted,
-        tmp_path / "run",
-        **({"model__encoder_weights": path} | changes),
-      )
-
-
-def test_encoders_that_cannot_be(capsys, encoder, released, tmp_path):
-  path, _ = encoder
-  source = path.parent / "timm.safetensors"
-  out = tmp_path / "x.safetensors"
-
-  def refusal(weights, name, out=out):
-    return call(
-      capsys,
-      *("import-encoder", "--weights", weights),
-      *("--encoder", name, "--out", out),
-      code=2,
-    )
-
-  assert "vit" in refusal(source, "vit")
-  assert "swin_nano" in refusal(source, "swin_nano")
-  assert "stages_0" in refusal(source, "convnextv2_femto")
-  assert "expected no such key" in refusal(released[0], "convnextv2_atto")
-  assert "not replaced" in refusal(source, "convnextv2_atto", source)
-  a_pickle(tmp_path / "x.pth")
-  assert "weights_only" in refusal(tmp_path / "x.pth", "resnet18")
-  assert left_over(tmp_path, "x.pth")

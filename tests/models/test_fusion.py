@@ -70,14 +70,17 @@ def mixed(request):
   forward = jax.jit(segmenter.apply)
   everywhere = {m: np.ones(2, bool) for m in SETS["images and series"]}
   batch["present"] = everywhere
+  # Of one type whether changed or not.
+  batch["inputs"] = {
+    m: x.astype(np.float32) for m, x in batch["inputs"].items()
+  }
   return variables, forward, batch
 
 
 def without(batch, modality, factor=1.0):
   """The second sample lacks a modality, whose values are changed."""
   present = batch["present"] | {modality: np.array([True, False])}
-  values = (batch["inputs"][modality] * factor).astype(np.float32)
-  inputs = batch["inputs"] | {modality: values}
+  inputs = batch["inputs"] | {modality: batch["inputs"][modality] * factor}
   return batch | {"present": present, "inputs": inputs}
 
 

@@ -16,6 +16,9 @@ from flairhub_jax.weights import reference, reference_config
 
 COVER, CROPS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
 
+# Pixels per side, small enough for tests.
+SIDES = {"AERIAL_RGBI": 64}
+
 # As the reference's configs/train has it, in the order of its files.
 DOCUMENT = {
   "modalities": {
