@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import gc
 import os
 import pathlib
 
@@ -14,6 +15,8 @@ os.environ |= {
   "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache"),
   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
 }
+# Tracing networks makes many objects and hardly a cycle.
+gc.set_threshold(50_000, 20, 20)
 
 import pytest
 

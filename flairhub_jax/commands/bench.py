@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
   """Prints compile time, step time, throughput, operations and memory."""
   if args.steps < 3:
     raise InputError("--steps", "at least 3", args.steps)
-  mesh.keep_cpu_memory()
+  mesh.keep_memory()
   config = configuration.load_config_file(args.config, args.overrides)
   devices = mesh.build_mesh(**config.mesh)
   with contextlib.ExitStack() as closing:

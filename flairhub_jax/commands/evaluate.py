@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Evaluates the best checkpoint of a run."""
-  mesh.keep_cpu_memory()
+  mesh.keep_memory()
   network = trained.load(args.run, args.data, args.split)
   folder = network.run.results(args.split)
   scored = {

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Predicts with the best checkpoint of a run; labels are not needed."""
-  mesh.keep_cpu_memory()
+  mesh.keep_memory()
   network = trained.load(args.run, args.data, args.split, with_labels=False)
   out = pathlib.Path(args.out)
   num_patches = patches.write_maps(

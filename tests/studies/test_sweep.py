@@ -16,8 +16,7 @@ import pytest
 from configs import base
 from flairhub_jax import __main__, configuration, run_directory
 from flairhub_jax.commands import sweep as command
-from flairhub_jax.errors import InputError
-from flairhub_jax.studies import jobs, lock, sweep
+from flairhub_jax.studies import lock, sweep
 from tests.studies import works
 from tests.training import runs
 
@@ -231,92 +230,6 @@ def test_how_far_a_run_is(tmp_path):
   assert sweep.read_progress(run, "test", "all").state == "unfinished"
 
 
-# ---- processes -------------------------------------------------------------
-
-
-def run_works(tmp_path, ways, at_a_time):
-  faults = {}
-  jobs.run_local(
-    list(ways),
-    lambda name, place: works.Note(str(tmp_path / name), ways[name]),
-    lambda name: tmp_path / "logs" / name,
-    at_a_time=at_a_time,
-    environment={},
-    started=lambda name: None,
-    ended=faults.__setitem__,
-  )
-  return faults
-
-
-def test_one_that_fails_does_not_stop_the_others(tmp_path):
-  ways = dict(a="dies", b="raises", c="complains", d="well")
-  faults = run_works(tmp_path, ways, at_a_time=2)
-  assert "killed" in faults["a"]
-  assert faults["b"] == "RuntimeError: no bread"
-  assert faults["c"] == "expected bread, found stones"
-  assert faults["d"] == "" and (tmp_path / "d").exists()
-
-
-@pytest.fixture(params=["heeds", "ignores, as in the background"])
-def interrupts(request):
-  """What this process does at an interrupt; those it starts inherit it."""
-  before = signal.getsignal(signal.SIGINT)
-  heeds = request.param == "heeds"
-  signal.signal(
-    signal.SIGINT, signal.default_int_handler if heeds else signal.SIG_IGN
-  )
-  yield
-  signal.signal(signal.SIGINT, before)
-
-
-def test_an_interrupt_ends_what_runs(tmp_path, interrupts):
-  note = tmp_path / "a"
-
-  def interrupt(name):
-    until = time.monotonic() + 30
-    while not (note.exists() and note.read_text()) and time.monotonic() < until:
-      time.sleep(0.01)
-    raise KeyboardInterrupt
-
-  work = works.Note(str(note), "waits")
-  with pytest.raises(KeyboardInterrupt):
-    jobs.run_local(
-      ["a"],
-      lambda name, place: work,
-      lambda name: tmp_path / "logs",
-      at_a_time=1,
-      environment={},
-      started=interrupt,
-      ended=lambda name, fault: None,
-    )
-  assert not is_alive(int(note.read_text()))
-
-
-@pytest.mark.parametrize("at_a_time", [1, 2])
-def test_no_more_at_a_time_than_asked_each_on_its_share(tmp_path, at_a_time):
-  names = "abc"
-  cores = os.sched_getaffinity(0)
-  run_works(tmp_path, dict.fromkeys(names, "well"), at_a_time)
-  assert os.sched_getaffinity(0) == cores
-  notes = [(tmp_path / n).read_text().split() for n in names]
-  spans = [(float(start), float(end)) for start, end, _ in notes]
-  for moment, _ in spans:
-    assert sum(start <= moment < end for start, end in spans) <= at_a_time
-  assert {int(n) for *_, n in notes} == {max(1, len(cores) // at_a_time)}
-
-
-def test_shares_of_cores_and_of_gpus():
-  share = jobs.share_of_cores
-  assert [share(range(8), p, 3) for p in range(3)] == [(0, 1), (2, 3), (4, 5)]
-  assert [share((4, 9), p, 3) for p in range(3)] == [(4,), (9,), (4,)]
-  gpus = command.share_of_gpus
-  assert gpus(None, 1, 2) == "2,3"
-  assert gpus("4,5,6,7", 1, 2) == "6,7"
-  assert gpus("3", 0, None) == "3"
-  with pytest.raises(InputError, match="4 GPUs"):
-    gpus("0,1,2", 1, 2)
-
-
 def test_two_sweeps_in_one_folder(capsys, file, tmp_path, converted):
   directory = sweep.SweepDirectory(tmp_path / "w")
   with lock.hold(directory.lock, what="sweep") as mark:
@@ -415,14 +328,6 @@ def process_of(directory, name):
   return int(words[1]) if len(words) > 3 else None  # being written
 
 
-def is_alive(pid):
-  try:
-    state = pathlib.Path(f"/proc/{pid}/stat").read_text()
-  except OSError:
-    return False
-  return state.rpartition(")")[2].split()[0] != "Z"
-
-
 @pytest.mark.slow
 def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
   file, tmp_path, converted
@@ -454,7 +359,7 @@ def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
     lambda: process_of(directory, "a/seed-0") not in (orphan, None), process
   )
   # It frees the run once its files are closed, and is gone a little later.
-  wait_for(lambda: not is_alive(orphan), process)
+  wait_for(lambda: not works.is_alive(orphan), process)
   wait_for(lambda: steps_told(a), process)
   num_told = len(steps_told(a))
   wait_for(lambda: len(steps_told(a)) > num_told + 2, process)

@@ -31,3 +31,12 @@ class Note(jobs.Resumable):
     cores = len(os.sched_getaffinity(0))
     pathlib.Path(self.path).write_text(f"{start} {time.time()} {cores}")
     return ""
+
+
+def is_alive(pid: int) -> bool:
+  """Whether a process is there, and not a mere zombie."""
+  try:
+    state = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  except OSError:
+    return False
+  return state.rpartition(")")[2].split()[0] != "Z"
