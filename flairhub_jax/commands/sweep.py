@@ -178,11 +178,11 @@ class TrainAndEvaluate(jobs.Resumable):
     words = [f"--config={self.config}", f"--workdir={self.run}"]
     try:
       # A process of a sweep that was killed needs a moment to notice.
-      with lock.hold(self.lock, what="process of this run", patience=60):
-        directory = run_directory.RunDirectory(self.run)
-        if not sweep.read_progress(directory, self.split).is_trained:
-          train.run(_arguments(train, words))
-        evaluate.run(_arguments(evaluate, self.words))
+      lock.hold_to_the_end(self.lock, what="process of this run", patience=60)
+      directory = run_directory.RunDirectory(self.run)
+      if not sweep.read_progress(directory, self.split).is_trained:
+        train.run(_arguments(train, words))
+      evaluate.run(_arguments(evaluate, self.words))
     except InputError as error:
       return str(error)
     return ""

@@ -19,23 +19,46 @@ _RETRY = 0.05
 
 
 @contextlib.contextmanager
-def hold(
-  path: str | os.PathLike, *, what: str, patience: float = 1.0
-) -> Iterator[str]:
+def hold(path: str | os.PathLike, *, what: str) -> Iterator[str]:
   """Holds the lock while the block runs; yields the mark of this holder.
 
   Args:
     path: file of the lock; made if it is not there, and left.
     what: what may be here only once, for the complaint.
-    patience: seconds to wait for another holder to end.
 
   Raises:
     InputError: another process holds it, or the file system has no locks.
   """
+  file, mark = _take(path, what, patience=1.0)
+  with file:
+    yield mark
+
+
+def hold_to_the_end(
+  path: str | os.PathLike, *, what: str, patience: float
+) -> None:
+  """Holds the lock until this process is gone, with all it may still write.
+
+  Args:
+    path: as of `hold`.
+    what: as of `hold`.
+    patience: seconds to wait for another holder to end.
+
+  Raises:
+    InputError: as `hold`.
+  """
+  file, _ = _take(path, what, patience)
+  with file:
+    os.dup(file.fileno())  # that only the system closes
+
+
+def _take(path, what, patience):
+  """Returns the file, locked and open, and the mark written into it."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   until = time.monotonic() + patience
-  with open(path, "a+", encoding="utf-8") as file:
+  with contextlib.ExitStack() as closing:
+    file = closing.enter_context(open(path, "a+", encoding="utf-8"))
     while not _try(file, path):
       if time.monotonic() > until:
         raise InputError(path, f"no other {what} at work here", _holder(path))
@@ -44,7 +67,8 @@ def hold(
     file.truncate(0)
     file.write(mark)
     file.flush()
-    yield mark
+    closing.pop_all()
+  return file, mark
 
 
 def is_held(path: str | os.PathLike, mark: str) -> bool:

@@ -14,7 +14,3 @@ def call(capsys, *argv, code=0):
 def left_over(folder, *expected):
   """Whether a folder holds nothing else, hidden or not."""
   return {path.name for path in folder.iterdir()} == set(expected)
-
-
-def a_pickle(path):
-  path.write_bytes(b"PK\x03\x04" + bytes(100))

@@ -12,8 +12,8 @@ from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import build, initialise
 from flairhub_jax.training.resolve import resolve
-from tests.commands.command_line import a_pickle, call, left_over
-from tests.weights import timm_files
+from tests.commands.command_line import call, left_over
+from tests.weights import reference_files, timm_files
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,6 @@ def test_encoders_that_cannot_be(capsys, encoder, released, tmp_path):
   assert "stages_0" in refusal(source, "convnextv2_femto")
   assert "expected no such key" in refusal(released[0], "convnextv2_atto")
   assert "not replaced" in refusal(source, "convnextv2_atto", source)
-  a_pickle(tmp_path / "x.pth")
+  reference_files.write_pickle(tmp_path / "x.pth")
   assert "weights_only" in refusal(tmp_path / "x.pth", "resnet18")
   assert left_over(tmp_path, "x.pth")

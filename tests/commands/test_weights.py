@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from flairhub_jax import checkpoint, configuration, mesh
 from flairhub_jax.commands import import_weights
-from tests.commands.command_line import a_pickle, call, left_over
+from tests.commands.command_line import call, left_over
 from tests.weights import reference_files
 from tests.weights.reference_files import COVER, CROPS, SIDES
 
@@ -209,7 +209,9 @@ def truncated(path):
   path.write_bytes(safetensors.numpy.save(tensors)[:-1000])
 
 
-@pytest.mark.parametrize("write", [hostile, not_finite, truncated, a_pickle])
+@pytest.mark.parametrize(
+  "write", [hostile, not_finite, truncated, reference_files.write_pickle]
+)
 def test_files_that_cannot_be(capsys, released, tmp_path, write):
   weights = tmp_path / "x.safetensors"
   write(weights)

@@ -358,8 +358,7 @@ def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
   wait_for(
     lambda: process_of(directory, "a/seed-0") not in (orphan, None), process
   )
-  # It frees the run once its files are closed, and is gone a little later.
-  wait_for(lambda: not works.is_alive(orphan), process)
+  assert not works.is_alive(orphan)
   wait_for(lambda: steps_told(a), process)
   num_told = len(steps_told(a))
   wait_for(lambda: len(steps_told(a)) > num_told + 2, process)

@@ -182,7 +182,7 @@ def test_a_trace_of_a_run_is_written(environment, converted, tmp_path):
     converted,
     tmp_path / "run",
     "--profile",
-    SERIES,
+    "--config.data.modalities=('AERIAL_RGBI',)",
     "--config.data.batch_size=8",
     "--config.train.batch_statistics=device",
     "--config.model.remat=True",
