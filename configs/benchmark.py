@@ -7,7 +7,7 @@ decoder per modality, as the published parameter counts imply.
 
 import ml_collections
 
-from configs import base
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 
 _AERIAL, _DEM, _SPOT = ("AERIAL_RGBI",), ("DEM_ELEV",), ("SPOT_RGBI",)

@@ -6,7 +6,7 @@ be trained on simulated data, since that sample has no labels.
 
 import ml_collections
 
-from configs import quickstart
+from flairhub_jax.configs import quickstart
 from flairhub_jax.errors import InputError
 
 MODALITIES = {

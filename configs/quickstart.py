@@ -6,7 +6,7 @@ minutes.
 
 import ml_collections
 
-from configs import base
+from flairhub_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

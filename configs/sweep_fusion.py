@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import ml_collections
 
-from configs import quickstart
+from flairhub_jax.configs import quickstart
 
 KINDS = (
   "early",

@@ -9,7 +9,7 @@ all seven modalities and CPUs.
 
 import ml_collections
 
-from configs import benchmark, quickstart
+from flairhub_jax.configs import benchmark, quickstart
 from flairhub_jax.errors import InputError
 
 SEEDS = (0, 1, 2)

@@ -8,7 +8,7 @@ On the quickstart's sensors and network.
 
 import ml_collections
 
-from configs import quickstart
+from flairhub_jax.configs import quickstart
 
 COVER, CROPS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
 # Weights of the two losses; a task without weight is not trained at all.

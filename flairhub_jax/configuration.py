@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,7 +36,8 @@ def load_config_file(
 
   Args:
     path: `FILE.py`, or `FILE.py:ARG` where its `get_config` takes an argument;
-      or `FILE.json`, a configuration that a run or a sweep wrote.
+      `NAME` or `NAME:ARG`, a file of `configs/` that is installed with the
+      package; or `FILE.json`, a configuration that a run or a sweep wrote.
     overrides: `--config.section.field=value`, any number.
 
   Returns:
@@ -44,13 +46,39 @@ def load_config_file(
   Raises:
     InputError: a missing file, an unknown or mistyped field, a wrong argument.
   """
-  file = path.partition(":")[0]
-  if not os.path.isfile(file):
-    raise InputError("--config", "a Python file", repr(file))
+  file, colon, argument = _find_file(path)
   if file.endswith(".json"):
     return apply_overrides(load_json(file), overrides, where=file)
-  argv = ["flairhub train", f"--config={path}", *overrides]
+  argv = ["flairhub train", f"--config={file}{colon}{argument}", *overrides]
   return _parse(config_flags.DEFINE_config_file, ("config",), argv, file)
+
+
+def _find_file(path: str) -> tuple[str, str, str]:
+  """Splits `FILE:ARG`; a plain name is a file of `flairhub_jax.configs`.
+
+  Raises:
+    InputError: there is no such file.
+  """
+  file, colon, argument = path.partition(":")
+  names = shipped_names()
+  if file in names:
+    file = os.path.join(_shipped_folder(), f"{file}.py")
+  if not os.path.isfile(file):
+    raise InputError(
+      "--config", f"a Python file, or one of {', '.join(names)}", repr(file)
+    )
+  return file, colon, argument
+
+
+def shipped_names() -> list[str]:
+  """Names of the configurations that are installed with the package."""
+  files = pathlib.Path(_shipped_folder()).glob("[a-z]*.py")
+  return sorted(path.stem for path in files)
+
+
+def _shipped_folder() -> str:
+  spec = importlib.util.find_spec("flairhub_jax.configs")
+  return spec.submodule_search_locations[0]
 
 
 def apply_overrides(
@@ -104,7 +132,8 @@ def load_runs(
   """Runs `get_runs` of a Python file and applies overrides to every run.
 
   Args:
-    path: `FILE.py`, or `FILE.py:ARG` where its `get_runs` takes an argument.
+    path: `FILE.py` or a NAME, as of `load_config_file`, and `:ARG` where its
+      `get_runs` takes an argument.
     overrides: `--config.section.field=value`, any number.
 
   Returns:
@@ -114,9 +143,7 @@ def load_runs(
     InputError: no file, no `get_runs`, a file that Python refuses, or a field
       that the configurations do not have.
   """
-  file, colon, argument = path.partition(":")
-  if not os.path.isfile(file):
-    raise InputError("--config", "a Python file", repr(file))
+  file, colon, argument = _find_file(path)
   spec = importlib.util.spec_from_file_location("sweep_config", file)
   if spec is None:
     raise InputError("--config", "a Python file with `get_runs`", repr(file))

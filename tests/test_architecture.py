@@ -18,6 +18,7 @@ LEVELS = {
   "modalities": 1,
   "labels": 1,
   "configuration": 1,
+  "configs": 2,
   # What training and inference share.
   "data": 2,
   "models": 2,

@@ -1,7 +1,7 @@
 import pytest
 
-from configs import base, benchmark, first_light, quickstart
 from flairhub_jax import configuration, run_directory
+from flairhub_jax.configs import base, benchmark, first_light, quickstart
 from flairhub_jax.errors import InputError
 
 BASE = "configs/base.py"

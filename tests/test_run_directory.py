@@ -1,7 +1,7 @@
 import pytest
 
-from configs import base
 from flairhub_jax import run_directory
+from flairhub_jax.configs import base
 
 METRIC = "AERIAL_LABEL-COSIA/miou"
 

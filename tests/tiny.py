@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from configs import quickstart
+from flairhub_jax.configs import quickstart
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -12,7 +12,7 @@ import sys
 
 import jax
 
-from configs import benchmark
+from flairhub_jax.configs import benchmark
 from flairhub_jax.models import build
 
 # README of the reference, column PARA, in millions.

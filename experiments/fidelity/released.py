@@ -18,7 +18,7 @@ import tempfile
 import jax
 import numpy as np
 
-from configs import benchmark
+from flairhub_jax.configs import benchmark
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build
 from flairhub_jax.weights import (

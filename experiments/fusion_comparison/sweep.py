@@ -6,7 +6,7 @@ reference's fusion with one sensor alone, and with one left out.
 
 import ml_collections
 
-from configs import quickstart, sweep_fusion
+from flairhub_jax.configs import quickstart, sweep_fusion
 from flairhub_jax.errors import InputError
 
 

@@ -22,7 +22,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from configs import benchmark
+from flairhub_jax.configs import benchmark
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.weights import reference_export, reference_yaml
 

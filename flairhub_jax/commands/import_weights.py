@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from configs import base
 from flairhub_jax import checkpoint, configuration, run_directory
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build, initialise

@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from configs import base
 from flairhub_jax import atomic, configuration, run_directory
 from flairhub_jax.commands import evaluate, train
+from flairhub_jax.configs import base
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
 from flairhub_jax.studies import jobs, lock, sweep

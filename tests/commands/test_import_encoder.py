@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from configs import base
 from flairhub_jax import __main__
 from flairhub_jax.commands import train
+from flairhub_jax.configs import base
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import build, initialise

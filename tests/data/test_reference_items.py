@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from configs import base
 from flairhub_jax import modalities
+from flairhub_jax.configs import base
 from flairhub_jax.data import pipeline
 from flairhub_jax.labels import TASKS
 from flairhub_jax.models import build, normalise

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import base
+from flairhub_jax.configs import base
 from flairhub_jax.data import (
   pipeline,
   records,

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base
 from flairhub_jax import modalities
+from flairhub_jax.configs import base
 from flairhub_jax.data import geotiff
 from flairhub_jax.inference import patches, report
 from flairhub_jax.models import build

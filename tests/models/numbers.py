@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from configs import base
 from flairhub_jax import modalities
+from flairhub_jax.configs import base
 from flairhub_jax.models import build
 
 AERIAL, SPOT, S2 = "AERIAL_RGBI", "SPOT_RGBI", "SENTINEL2_TS"

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
 from flairhub_jax import modalities
+from flairhub_jax.configs import base
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference
 

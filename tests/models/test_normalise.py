@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from configs import base
 from flairhub_jax import modalities
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import build, normalise
 

@@ -6,8 +6,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import base
 from flairhub_jax import errors, modalities
+from flairhub_jax.configs import base
 from flairhub_jax.models import build, initialise
 
 COSIA, LPIS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"

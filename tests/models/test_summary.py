@@ -5,8 +5,8 @@ import json
 import jax
 import pytest
 
-from configs import benchmark, sweep_modalities
 from flairhub_jax.__main__ import main
+from flairhub_jax.configs import benchmark, sweep_modalities
 from flairhub_jax.models import build, initialise, summary
 from tests.models import numbers
 

@@ -1,6 +1,6 @@
 """The table of published scores beside the configurations it belongs to."""
 
-from configs import benchmark
+from flairhub_jax.configs import benchmark
 from flairhub_jax.studies import published
 
 

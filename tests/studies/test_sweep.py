@@ -13,9 +13,9 @@ import time
 import ml_collections
 import pytest
 
-from configs import base
 from flairhub_jax import __main__, configuration, run_directory
 from flairhub_jax.commands import sweep as command
+from flairhub_jax.configs import base
 from flairhub_jax.studies import lock, sweep
 from tests.studies import works
 from tests.training import runs

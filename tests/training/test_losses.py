@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
 from flairhub_jax import metrics
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses
 

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import base
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.training import optim
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
 from flairhub_jax import mesh
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import layers, norms
 from flairhub_jax.training import losses, optim, step

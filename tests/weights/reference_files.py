@@ -9,8 +9,8 @@ import numpy as np
 import safetensors.numpy
 import yaml
 
-from configs import base
 from flairhub_jax import labels, modalities
+from flairhub_jax.configs import base
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference, reference_config
 

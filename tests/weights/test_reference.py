@@ -10,8 +10,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import base
 from flairhub_jax import errors, modalities
+from flairhub_jax.configs import base
 from flairhub_jax.models import build, swin
 from flairhub_jax.weights import reference
 

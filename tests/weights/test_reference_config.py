@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from configs import base, benchmark
 from flairhub_jax import configuration
+from flairhub_jax.configs import base, benchmark
 from flairhub_jax.errors import InputError
 from flairhub_jax.weights import (
   reference_config,
