@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flairhub_jax import __version__
+from flairhub_jax import __version__, terminal
 from flairhub_jax.errors import InputError, RunError, StoppedEarly
 
 # What schedulers take for a job to be queued again (EX_TEMPFAIL).
@@ -49,6 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = menu.add_parser(
       name, help=text, description=text, allow_abbrev=False
     )
+    verbosity = command.add_mutually_exclusive_group()
+    verbosity.add_argument(
+      "-q", "--quiet", action="store_true", help="no progress, no log lines"
+    )
+    verbosity.add_argument(
+      "-v",
+      "--verbose",
+      action="store_true",
+      help="also the log messages of libraries",
+    )
     if argv[:1] == [name]:
       module = importlib.import_module(
         f"flairhub_jax.commands.{name.replace('-', '_')}"
@@ -60,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   takes_overrides = args.command in ("train", "sweep", "bench", "describe")
   if surplus or (args.overrides and not takes_overrides):
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
+  terminal.set_verbosity(quiet=args.quiet, verbose=args.verbose)
   try:
     return module.run(args)
   except InputError as error:

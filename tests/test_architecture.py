@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
   "errors": 0,
   "atomic": 0,
+  "terminal": 0,
   "processes": 1,
   # The tables and configurations that everything reads.
   "modalities": 1,
@@ -49,6 +50,7 @@ ROOMS = {
   "pyogrio": "data",
   "rasterio": "data",
   "submitit": "studies/jobs.py",
+  "tqdm": "terminal.py",
   "tensorboardX": "training/tracking.py",
   "ml_collections": "configuration.py",
   "scipy": "studies/statistics.py",

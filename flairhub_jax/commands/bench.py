@@ -10,9 +10,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import tqdm
 
-from flairhub_jax import atomic, configuration, labels, mesh
+from flairhub_jax import atomic, configuration, labels, mesh, terminal
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
@@ -109,7 +108,8 @@ def measure(
   advance, program, flops = _compile(config, devices, batch, what)
   compile_seconds = time.monotonic() - start
   waits, seconds = [], []
-  for number in tqdm.trange(num_steps + 2, desc=what, unit="step"):
+  numbers = range(num_steps + 2)
+  for number in terminal.progress_bar(numbers, desc=what, unit="step"):
     if profile and number == num_steps - 1:
       jax.profiler.start_trace(profile)
     start = time.monotonic()

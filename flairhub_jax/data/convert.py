@@ -18,8 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import tqdm
-
+from flairhub_jax import terminal
 from flairhub_jax.data import (
   convert_shard,
   convert_sources,
@@ -221,9 +220,10 @@ def _write_shards(
     for source, shard in shards
     if (source.name, shard) not in summaries
   )
-  with tqdm.tqdm(
+  with terminal.progress_bar(
     total=sum(len(source.split) for source in sources),
     initial=num_done,
+    desc="convert",
     unit="patch",
     disable=not progress,
   ) as bar:
@@ -232,7 +232,8 @@ def _write_shards(
     ):
       if found:
         problems[job.split, job.index] = found
-        bar.set_postfix(problems=sum(map(len, problems.values())))
+        number = sum(map(len, problems.values()))
+        bar.set_postfix(problems=number, refresh=False)
       else:
         summaries[job.split, job.index] = convert_shard.read_summary(job)
   if problems:

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 import pyogrio.raw
-import tqdm
 
-from flairhub_jax import atomic
+from flairhub_jax import atomic, terminal
 from flairhub_jax.data import geotiff
 from flairhub_jax.data.simulation import any_sensor, plan, sensors
 from flairhub_jax.data.simulation import scene as scene_lib
@@ -98,7 +97,7 @@ def simulate(
   splits = plan.draw_splits(regions, seed)
   work = functools.partial(_write_region, out=out, settings=settings)
   count = os.cpu_count() or 1 if num_workers is None else num_workers
-  with tqdm.tqdm(
+  with terminal.progress_bar(
     total=num_patches, desc="simulate", unit="patch", disable=not progress
   ) as bar:
     for region in _map(work, regions, count):

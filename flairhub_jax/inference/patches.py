@@ -10,9 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
-from flairhub_jax import atomic, labels, mesh, metrics, processes
+from flairhub_jax import atomic, labels, mesh, metrics, processes, terminal
 from flairhub_jax.data import geotiff, pipeline, records
 from flairhub_jax.errors import InputError
 
@@ -156,7 +155,7 @@ class SplitRunner:
       num_workers=self._num_workers,
       process=(jax.process_index(), jax.process_count()),
     )
-    progress = tqdm.tqdm(
+    progress = terminal.progress_bar(
       total=pipeline.num_evaluation_batches(len(patches), self.batch_size),
       initial=start_batch,
       desc=f"{verb} {self._split}",

@@ -7,9 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import tqdm
 
-from flairhub_jax import checkpoint, mesh, metrics, processes, run_directory
+from flairhub_jax import (
+  checkpoint,
+  mesh,
+  metrics,
+  processes,
+  run_directory,
+  terminal,
+)
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import RunError, StoppedEarly
 from flairhub_jax.models import initialise
@@ -92,7 +98,7 @@ def train(
   batches = pipeline.train_batches(
     reader, reading, start_step=start_step, **reading_order
   )
-  progress = tqdm.tqdm(
+  progress = terminal.progress_bar(
     total=num_steps,
     initial=start_step,
     unit="step",
@@ -139,7 +145,8 @@ def train(
         tracker.write("train", number, values | seconds)
         progress.set_postfix_str(
           f"{values['patches_per_second']:.1f} patches/s, loss"
-          f" {values['loss']:.3f}, rate {values['learning_rate']:.1e}"
+          f" {values['loss']:.3f}, rate {values['learning_rate']:.1e}",
+          refresh=False,
         )
         window = []
 

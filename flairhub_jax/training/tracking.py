@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,9 +14,8 @@ import jax
 import numpy as np
 import PIL.Image
 import tensorboardX
-import tqdm
 
-from flairhub_jax import atomic, processes, run_directory
+from flairhub_jax import atomic, processes, run_directory, terminal
 
 logger = logging.getLogger("flairhub")
 
@@ -138,7 +136,7 @@ class Tracker:
     """Tells the log and the terminal."""
     logger.info(line)
     if processes.is_first():
-      tqdm.tqdm.write(line, file=sys.stderr)
+      terminal.print_line(line)
 
   def write_picture(self, name: str, step: int, path: pathlib.Path) -> None:
     """Shows a picture among the TensorBoard images."""
