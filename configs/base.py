@@ -35,8 +35,10 @@ def get_config() -> ml_collections.ConfigDict:
   data.batch_size = 5  # patches per step, over all devices together
   data.num_workers = 0  # reading processes; 0 reads in threads of this one
   data.augment = False  # flips and quarter turns of the whole patch
-  # Padded lengths of a time series, in dates. A batch takes the smallest that
-  # holds its longest series; longer series are thinned evenly to the last.
+  # Padded lengths of time series, in dates: a batch takes the smallest that
+  # holds the longest of all its series, and pads none beyond the longest of
+  # that series in its split; longer series are thinned evenly to the last. Each
+  # length is a program of its own.
   data.date_buckets = (32, 64, 128, 256)
   data.reference_date = "05-15"  # month-day from which dates are counted
   # A Sentinel-2 date is kept if at most `max_cover` (share of its pixels)
@@ -72,6 +74,9 @@ def get_config() -> ml_collections.ConfigDict:
       )
     )
     if row.is_series:
+      # Dates of the longest padded series; a training run takes those of its
+      # data. FLOPs are counted with them.
+      config.inputs[row.id].num_dates = row.num_dates or 1
       # "none", "monthly" or "semi-monthly": 12 or 24 dates instead of all.
       config.inputs[row.id].temporal_average = "none"
 

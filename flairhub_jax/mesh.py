@@ -135,6 +135,41 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> Any:
   )
 
 
+def place_shapes(tree: Any, shardings: Any) -> Any:
+  """Shapes of arrays as they will lie on the devices.
+
+  Args:
+    tree: arrays or their shapes.
+    shardings: one for all, or a tree of one for each.
+  """
+  if isinstance(shardings, NamedSharding):
+    shardings = jax.tree.map(lambda _: shardings, tree)
+  return jax.tree.map(
+    lambda x, sharding: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=sharding
+    ),
+    tree,
+    shardings,
+  )
+
+
+def batch_shapes(
+  example: Mapping[str, Any], global_batch_size: int, mesh: Mesh
+) -> Any:
+  """Shapes of a whole batch on the devices.
+
+  Args:
+    example: a batch of any size on the host, its series as long as wanted.
+    global_batch_size: patches over all devices.
+    mesh: of `build_mesh`.
+  """
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((global_batch_size, *x.shape[1:]), x.dtype),
+    {key: value for key, value in example.items() if key != "patch"},
+  )
+  return place_shapes(shapes, split_batch(mesh))
+
+
 def keep_memory() -> None:
   """Makes a process keep memory where giving it back costs time.
 

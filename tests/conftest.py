@@ -78,7 +78,8 @@ def simulated(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def converted(simulated, tmp_path_factory) -> pathlib.Path:
   """The same data set as records."""
-  from flairhub_jax.data import convert
+  from flairhub_jax.configs import base
+  from flairhub_jax.data import convert, pipeline
 
   out = tmp_path_factory.mktemp("converted") / "records"
   convert.convert(
@@ -88,6 +89,9 @@ def converted(simulated, tmp_path_factory) -> pathlib.Path:
     },
     out,
     metadata=None,
+    cloud_filter=pipeline.build_cloud_filter(
+      base.get_config().data.cloud_filter
+    ),
     num_workers=0,
     progress=False,
   )

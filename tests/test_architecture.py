@@ -54,7 +54,11 @@ ROOMS = {
   "tensorboardX": "training/tracking.py",
   "ml_collections": "configuration.py",
   "scipy": "studies/statistics.py",
-  "safetensors": ("data/records.py", "weights/files.py"),
+  "safetensors": (
+    "data/records.py",
+    "data/series_lengths.py",
+    "weights/files.py",
+  ),
   "yaml": "weights/reference_yaml.py",
 }
 

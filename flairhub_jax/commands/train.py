@@ -58,9 +58,7 @@ def run(args: argparse.Namespace) -> int:
   config = resolve(config, dataset)
   _check_labels(config, dataset)
   variables = initial_variables(config, dataset, model, args.workdir)
-  directory = processes.first_alone(
-    lambda: run_directory.start_or_continue(args.workdir, config)
-  )
+  directory = run_directory.RunDirectory(args.workdir)
   evaluate, draw = None, None
   if "valid" in dataset.splits:
     evaluate, draw = _validation(config, dataset)
@@ -148,7 +146,7 @@ def initial_variables(
     )
   reading = pipeline.build_reading(config)
   reader = pipeline.PatchReader(dataset, "train", reading)
-  example = pipeline.example_batch(reader, reading)
+  example = pipeline.example_batch(reader)
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]
   variables = initialise.init_variables(model, example, seed=config.seed)

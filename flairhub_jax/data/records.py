@@ -38,6 +38,7 @@ from flairhub_jax.errors import InputError
 SCHEMA_VERSION = 1
 DATASET_FILE = "dataset.json"
 PATCH = "PATCH"
+DATES_FILE = "num_dates.safetensors"
 SPLITS = ("train", "valid", "test")
 
 # Labels shrink thirtyfold. Imagery shrinks by a tenth, and unpacking it would
@@ -198,6 +199,20 @@ class TaskInfo:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DateCounts:
+  """How many dates the series of a split have, patch by patch.
+
+  Attributes:
+    shard: a safetensors file of uint16 [num_patches]: `<series>`, all usable
+      dates; `<series> clear`, those that pass `cloud_filter`.
+    cloud_filter: of `time_series.CloudFilter`; None: not counted.
+  """
+
+  shard: Shard
+  cloud_filter: Mapping[str, float | str] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitInfo:
   """One split.
 
@@ -208,6 +223,8 @@ class SplitInfo:
     streams: name -> shards, in order.
     absent: modality -> how many patches lack it.
     class_counts: task -> pixels of each class.
+    num_dates: None where there is no series, or where the data set was
+      converted before dates were counted.
   """
 
   num_patches: int
@@ -216,6 +233,7 @@ class SplitInfo:
   streams: Mapping[str, tuple[Shard, ...]]
   absent: Mapping[str, int]
   class_counts: Mapping[str, tuple[int, ...]]
+  num_dates: DateCounts | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -338,9 +356,11 @@ def _parse(
       for stream, shards in fields["streams"].items()
     }
     counts = {k: tuple(v) for k, v in fields["class_counts"].items()}
-    splits[split] = SplitInfo(
-      **{**fields, "streams": streams, "class_counts": counts}
-    )
+    parsed = {"streams": streams, "class_counts": counts}
+    if dates := fields.get("num_dates"):
+      shard = Shard(**dates["shard"])
+      parsed["num_dates"] = DateCounts(**{**dates, "shard": shard})
+    splits[split] = SplitInfo(**{**fields, **parsed})
   height, width = content["output_size"]
   return Dataset(
     folder=folder,
@@ -365,7 +385,16 @@ def _check_shards(folder: pathlib.Path, split: str, info: SplitInfo) -> None:
     if num_records != info.num_patches:
       raise InputError(where, f"{info.num_patches} records", num_records)
     for shard in shards:
-      path = folder / shard.file
-      found = path.stat().st_size if path.is_file() else "no file"
-      if found != shard.bytes:
-        raise InputError(path, f"{shard.bytes} bytes", found)
+      _check_size(folder, shard)
+  if info.num_dates is not None:
+    expected, shard = f"{split}/{DATES_FILE}", info.num_dates.shard
+    if shard.file != expected:
+      raise InputError(folder / DATASET_FILE, expected, shard.file)
+    _check_size(folder, shard)
+
+
+def _check_size(folder: pathlib.Path, shard: Shard) -> None:
+  path = folder / shard.file
+  found = path.stat().st_size if path.is_file() else "no file"
+  if found != shard.bytes:
+    raise InputError(path, f"{shard.bytes} bytes", found)

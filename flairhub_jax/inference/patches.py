@@ -128,7 +128,7 @@ class SplitRunner:
 
   def example_batch(self) -> dict[str, Any]:
     """One patch as a batch: for shapes."""
-    return pipeline.example_batch(self._reader, self._reading)
+    return pipeline.example_batch(self._reader)
 
   def run(
     self,
@@ -148,7 +148,6 @@ class SplitRunner:
     patches = range(len(self._reader)) if patches is None else patches
     batches = pipeline.evaluation_batches(
       self._reader,
-      self._reading,
       batch_size=mesh.local_batch_size(self.batch_size),
       patches=patches,
       start_batch=start_batch,

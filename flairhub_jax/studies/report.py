@@ -298,11 +298,18 @@ def _cost_section(
   costs: Mapping[str, Cost],
   tasks: Sequence[str],
 ) -> Section:
-  num_dates = sorted({cost.num_dates for cost in costs.values()})
+  dates: dict[str, set[int]] = {}
+  for cost in costs.values():
+    for series, number in cost.num_dates.items():
+      dates.setdefault(series, set()).add(number)
+  listed = ", ".join(
+    f"{' or '.join(map(str, sorted(numbers)))} dates of {series}"
+    for series, numbers in dates.items()
+  )
   parts = [
     tables.cost_table(rows, costs),
-    "Forward: operations of one patch as XLA counts them, series of "
-    f"{' or '.join(map(str, num_dates))} dates, without auxiliary decoders. "
+    "Forward: operations of one patch without auxiliary decoders"
+    f"{f', with {listed}, the longest of the data' if listed else ''}. "
     "Training: three times the forward pass, auxiliary decoders included, "
     "times patches per step and steps. Hours: of the training steps by the "
     "clock, on the machine that took them, validation not included; mean over "

@@ -23,7 +23,7 @@ logger = logging.getLogger("flairhub")
 class Stopwatch:
   """Tells how long a run waits for data, compiles, computes, and so on."""
 
-  PARTS = ("data", "compile", "evaluate", "save")
+  PARTS = ("data", "place", "compile", "evaluate", "save")
 
   def __init__(self):
     """Starts it."""
@@ -40,16 +40,23 @@ class Stopwatch:
       spent = time.monotonic() - start
       self._seconds[what] = self._seconds.get(what, 0.0) + spent
 
-  def read(self) -> dict[str, float]:
-    """Seconds since the last reading by what they went into.
+  def read(self, num_patches: int) -> dict[str, float]:
+    """Seconds since the last reading by what they went into, and the rate.
 
     The rest is `compute`: the host waits for the device only where it logs.
+
+    Args:
+      num_patches: those trained on since then.
     """
     now = time.monotonic()
     seconds = {name: self._seconds.get(name, 0.0) for name in self.PARTS}
     seconds["compute"] = now - self._start - sum(seconds.values())
     self._seconds, self._start = {}, now
-    return {f"seconds/{name}": value for name, value in seconds.items()}
+    stepping = sum(seconds[part] for part in ("data", "place", "compute"))
+    return {
+      "patches_per_second": num_patches / stepping,
+      **{f"seconds/{name}": value for name, value in seconds.items()},
+    }
 
 
 class Trace:

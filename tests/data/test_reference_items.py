@@ -81,7 +81,7 @@ def read(request, items, minidata):
   config = build_config(settings, request.param)
   reading = pipeline.build_reading(config)
   reader = pipeline.PatchReader(minidata, "test", reading)
-  (batch,) = pipeline.evaluation_batches(reader, reading, batch_size=3)
+  (batch,) = pipeline.evaluation_batches(reader, batch_size=3)
   sources = build.build_segmenter(config, output_size=(128, 128)).sources
   expected = {
     key.removeprefix(f"{request.param}/"): numbers[key]

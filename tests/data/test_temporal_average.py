@@ -127,7 +127,7 @@ def batch_of(converted, config):
   reader = pipeline.PatchReader(
     records.load_dataset(converted), "train", reading
   )
-  return next(pipeline.evaluation_batches(reader, reading, batch_size=3))
+  return next(pipeline.evaluation_batches(reader, batch_size=3))
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -49,12 +49,12 @@ def test_a_subset_scores_as_data_that_lack_the_rest(scored):
   config, dataset, model, _, variables, found = scored
   reading = pipeline.build_reading(config)
   reader = pipeline.PatchReader(dataset, "test", reading)
-  batch = pipeline.example_batch(reader, reading)
+  batch = pipeline.example_batch(reader)
   forward = jax.jit(model.apply)
   total = {task: 0 for task in config.data.tasks}
   for index in range(len(reader)):
     (batch,) = pipeline.evaluation_batches(
-      reader, reading, batch_size=1, patches=[index]
+      reader, batch_size=1, patches=[index]
     )
     batch["present"]["AERIAL_RGBI"] = np.array([False])
     batch["inputs"]["AERIAL_RGBI"] = np.zeros_like(

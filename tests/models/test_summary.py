@@ -62,7 +62,7 @@ def test_modalities_keep_their_order():
 
 def test_the_command_prints_a_table(capsys):
   words = ["describe", "--config=configs/benchmark.py:LC-G"]
-  assert main([*words, "--config.data.date_buckets=(6,)"]) == 0
+  assert main([*words, "--config.inputs.SENTINEL2_TS.num_dates=6"]) == 0
   lines = capsys.readouterr().out.splitlines()
   (row,) = [line for line in lines if line.startswith("SENTINEL2_TS")]
   assert row.split()[1:4] == ["utae", "encoder", "922,105"]

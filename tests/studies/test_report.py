@@ -21,7 +21,7 @@ def counted(monkeypatch):
   """Networks of known cost; returns the configurations that were counted."""
   calls = []
 
-  def summarise(config, *, num_dates):
+  def summarise(config):
     calls.append(config)
     parts = [types.SimpleNamespace(flops=flops) for flops in (2e9, 1e9)]
     return types.SimpleNamespace(
