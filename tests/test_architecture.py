@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
   "errors": 0,
   "atomic": 0,
+  "faults": 0,
   "processes": 1,
   # The tables and configurations that everything reads.
   "modalities": 1,
