@@ -91,13 +91,13 @@ class _Watch:
       except Exception:  # ALREADY_EXISTS: another one was first
         with contextlib.suppress(Exception):
           code = json.loads(self._store.key_value_try_get(_KEY))["code"]
-      _print(own)
+      print(own, file=sys.stderr)
       self._leave(code, None)
 
   def _leave(self, code: int, line: str | None):
     """Ends this process; the first one when all others know."""
     if line:
-      _print(f"flairhub: {line}")
+      print(f"\nflairhub: {line}", file=sys.stderr)  # below the bar
     self._stderr.forward()
     with contextlib.suppress(Exception):
       self._store.key_value_set(f"{_KEY}/read/{self._index}", "")
@@ -122,7 +122,7 @@ class _Watch:
         found = re.search(r"[Tt]ask:? (\d+)|heartbeats\):\s+(\d+)", lost)
         who = f"process {found[1] or found[2]}" if found else "process 0"
         line = f"{who} has gone without a word"
-      _print(f"flairhub: {line}")
+      print(f"\nflairhub: {line}", file=sys.stderr)
       _exit(1)
 
 
@@ -203,11 +203,6 @@ def _may_be_of_another(error: BaseException | None) -> bool:
       return True
     error = error.__cause__ or error.__context__
   return False
-
-
-def _print(text: str) -> None:
-  # Not behind a bar of progress.
-  print(f"\n{text}" if sys.stderr.isatty() else text, file=sys.stderr)
 
 
 def _exit(code: int) -> None:

@@ -214,3 +214,19 @@ def any_of(flag: bool) -> bool:
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def all_come(name: str, seconds: int) -> bool:
+  """Whether all processes come here within so many seconds.
+
+  Args:
+    name: of this place; a place can be used once.
+    seconds: to wait.
+  """
+  if jax.process_count() == 1:
+    return True
+  try:
+    distributed.global_state.client.wait_at_barrier(name, seconds * 1000)
+  except jax.errors.JaxRuntimeError:
+    return False
+  return True
