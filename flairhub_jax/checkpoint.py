@@ -42,6 +42,9 @@ class Checkpoints:
       InputError: it is `read_only`, and the score of one cannot be read.
     """
     self._folder = os.path.abspath(folder)
+    self._hook = sys.unraisablehook
+    if not read_only:
+      sys.unraisablehook = self._unraisable
     self._warnings = processes.first_alone(
       lambda: _drop_broken_scores(self._folder, read_only)
     )
@@ -60,6 +63,7 @@ class Checkpoints:
         create=not read_only,
         read_only=read_only,
         cleanup_tmp_directories=not read_only,
+        async_options=ocp.AsyncOptions(barrier_sync_fn=_meet_unless_failed),
       ),
     )
 
@@ -152,7 +156,8 @@ class Checkpoints:
       score.
 
     Raises:
-      InputError: there are checkpoints, and none can be read.
+      InputError: there are checkpoints, and none can be read; or only some
+        processes can read one.
     """
     faults = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
@@ -161,6 +166,9 @@ class Checkpoints:
         break
       except InputError as error:
         faults[step] = error
+      # Each reads its own parts. Those who could wait for the others.
+      if not processes.all_come(f"{self._folder}/{step} is broken", 60):
+        raise faults[step]
     else:
       if faults:
         raise next(iter(faults.values()))
@@ -189,6 +197,13 @@ class Checkpoints:
     """
     with self._writing():
       self._manager.close()
+    if sys.unraisablehook == self._unraisable:
+      sys.unraisablehook = self._hook
+
+  def _unraisable(self, fault) -> None:
+    """Drops what is said of the writes under way when another one failed."""
+    if "Event loop is closed" not in str(fault.exc_value):
+      self._hook(fault)
 
 
 def restore_variables(
@@ -283,6 +298,17 @@ def _drop_broken_scores(folder: str, read_only: bool) -> list[str]:
       shutil.rmtree(path.parent)
       warnings.append(f"{fault}; it counts as one without")
   return warnings
+
+
+def _meet_unless_failed(*, key: str, timeout_ms: int) -> None:
+  """A barrier that a failed save does not wait at.
+
+  Orbax waits there even where this process could not write, and the others wait
+  elsewhere for what it should have written.
+  """
+  if (error := sys.exc_info()[1]) is not None:
+    raise error
+  ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def _free_name(path: str) -> str:

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flairhub_jax import atomic, configuration
+from flairhub_jax import atomic, configuration, lock, processes
 from flairhub_jax.errors import InputError
 
 # Where the data are read from, how fast, and on which devices a step runs, does
@@ -25,7 +25,8 @@ class RunDirectory:
 
   `config.json` (resolved configuration), `checkpoints/`, `metrics.jsonl`,
   `tensorboard/`, `log.txt`, `profile/`, `results/<split>/`; and `origin.json`
-  where the weights were trained elsewhere and imported.
+  where the weights were trained elsewhere and imported. `run.lock` names the
+  process that writes here.
   """
 
   def __init__(self, path: str | pathlib.Path):
@@ -38,6 +39,7 @@ class RunDirectory:
     self.log = self.path / "log.txt"
     self.profile = self.path / "profile"
     self.origin = self.path / "origin.json"
+    self.lock = self.path / "run.lock"
 
   def results(self, split: str) -> pathlib.Path:
     """Folder of the results on a split."""
@@ -54,11 +56,24 @@ def conflicts(old: Any, new: Any) -> list[str]:
 def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
   """Makes the folder of a new run, or accepts the one this config began.
 
+  It is then this job's, until the first of its processes is gone.
+
   Raises:
     InputError: the folder belongs to another configuration, holds imported
-      weights, or something else than a run.
+      weights, or something else than a run; or another process trains there.
   """
   run = RunDirectory(path)
+  _check_folder(run, config)
+  if processes.is_first():
+    lock.hold_to_the_end(run.lock, what="training")
+    # Another process may have begun, and ended, in between.
+    if not _check_folder(run, config):
+      atomic.write_text(run.config, configuration.to_json(config))
+  return run
+
+
+def _check_folder(run: RunDirectory, config: Any) -> bool:
+  """Returns whether it holds a run, which `config` began."""
   if run.origin.exists():
     raise InputError(
       run.path,
@@ -80,14 +95,15 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
       raise InputError(
         run.path, "a run of this configuration", "; ".join(lines)
       )
-    return run
-  if run.path.exists() and any(run.path.iterdir()):
+    return True
+  # The lock of a process that was killed before it wrote more may be there.
+  if run.path.exists() and any(
+    file.stem != run.lock.stem for file in run.path.iterdir()
+  ):
     raise InputError(
       run.path, "a run directory or an empty folder", "other files"
     )
-  run.path.mkdir(parents=True, exist_ok=True)
-  atomic.write_text(run.config, configuration.to_json(config))
-  return run
+  return False
 
 
 def open_run(
