@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -34,11 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def join(args: argparse.Namespace) -> None:
   """Joins the other processes of this training, if there are any.
 
-  Must run before anything asks for a device.
+  Must run before anything asks for a device; a second call does nothing.
 
   Raises:
     InputError: an incomplete or impossible description of the processes.
   """
+  if jax.distributed.is_initialized():
+    return
   cluster = _describe(args, os.environ)
   if cluster is not None:
     jax.distributed.initialize(**cluster)
@@ -150,3 +152,11 @@ def any_of(flag: bool) -> bool:
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def total(tree: Any) -> Any:
+  """Sums each array of the host over the processes; all must ask together."""
+  if jax.process_count() == 1:
+    return tree
+  every = multihost_utils.process_allgather(tree)
+  return jax.tree.map(lambda x: np.asarray(x).sum(0, dtype=x.dtype), every)
