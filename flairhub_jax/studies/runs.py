@@ -310,6 +310,7 @@ def as_record(run: Run) -> dict[str, Any]:
     "state": run.state,
     "seed": run.seed,
     "data": run.config.data.fingerprint,
+    "weights": run.scores.get("weights") if run.scores else None,
     "config": relevant_fields(run.config),
     "scores": scores,
     "subsets": subsets,
