@@ -208,24 +208,22 @@ class Checkpoints:
 
 def restore_variables(
   folder: str | os.PathLike,
-  abstract_variables: Any,
   sharding: jax.sharding.Sharding,
   *,
   averaged: bool = False,
 ) -> tuple[Any, int]:
-  """Restores only the network's variables of the best checkpoint.
+  """Restores only the network's variables of the best checkpoint, as stored.
 
   Args:
     folder: the run's checkpoints.
-    abstract_variables: {"params": …, "batch_stats": …} of shapes and types.
     sharding: where the arrays go.
     averaged: whether the parameters are those that training averaged.
 
   Returns:
-    The variables, and the number of updates they have seen.
+    {"params": …, "batch_stats": …}, and the number of updates they have seen.
 
   Raises:
-    InputError: there is no checkpoint, or one of another network.
+    InputError: there is no checkpoint, or one without such variables.
   """
   if not os.path.isdir(folder):
     raise InputError(folder, "a checkpoint", "none yet")
@@ -234,33 +232,31 @@ def restore_variables(
   checkpoints.close()
   if step is None:
     raise InputError(folder, "a checkpoint", "none yet")
-  target = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    abstract_variables,
-  )
-  if averaged:
-    target = {**target, "ema": target["params"]}
-    del target["params"]
-  restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+  state = os.path.join(os.path.abspath(folder), str(step), "state")
+  params = "ema" if averaged else "params"
   with ocp.PyTreeCheckpointer() as checkpointer, _reading(folder, step):
+    described = checkpointer.metadata(state).item_metadata
+    stored = {} if described is None else described.tree
+    if not stored.get(params):
+      raise _other_network(folder, step, f"no {params}")
+    target = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=sharding
+      ),
+      {name: stored.get(name) or {} for name in (params, "batch_stats")},
+    )
     variables = checkpointer.restore(
-      os.path.join(os.path.abspath(folder), str(step), "state"),
+      state,
       args=ocp.args.PyTreeRestore(
-        item=target, restore_args=restore_args, partial_restore=True
+        item=target,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+        partial_restore=True,
       ),
     )
-  missing = [
-    jax.tree_util.keystr(path, simple=True, separator=".")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-    if not isinstance(leaf, jax.Array)
-  ]
-  if missing:
-    raise _other_network(folder, step, f"no {', '.join(missing)}")
-  if averaged:
-    variables = {**variables, "params": variables.pop("ema")}
-  return variables, step
+  return {
+    "params": variables[params],
+    "batch_stats": variables["batch_stats"],
+  }, step
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -230,3 +230,11 @@ def all_come(name: str, seconds: int) -> bool:
   except jax.errors.JaxRuntimeError:
     return False
   return True
+
+
+def total(tree: Any) -> Any:
+  """Sums each array of the host over the processes; all must ask together."""
+  if jax.process_count() == 1:
+    return tree
+  every = multihost_utils.process_allgather(tree)
+  return jax.tree.map(lambda x: np.asarray(x).sum(0, dtype=x.dtype), every)
