@@ -80,7 +80,9 @@ def read(request, items, minidata):
   reading = pipeline.build_reading(config)
   reader = pipeline.PatchReader(minidata, "test", reading)
   (batch,) = pipeline.evaluation_batches(reader, reading, batch_size=3)
-  sources = build.build_segmenter(config, output_size=minidata.output_size).sources
+  sources = build.build_segmenter(
+    config, output_size=minidata.output_size
+  ).sources
   expected = {
     key.removeprefix(f"{request.param}/"): numbers[key]
     for key in numbers.files

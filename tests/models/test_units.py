@@ -54,9 +54,7 @@ def channels_last(x):
 @pytest.fixture(scope="module")
 def utae_case(units, origin):
   """Makes network, variables, inputs and numbers of a U-TAE alone."""
-  return functools.cache(
-    functools.partial(build_utae_case, units, origin.rule)
-  )
+  return functools.cache(functools.partial(build_utae_case, units, origin.rule))
 
 
 def build_utae_case(units, rule, name):
