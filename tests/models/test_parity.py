@@ -16,17 +16,16 @@ from tests.models import parity
 # gives 6e-4, a wrong epsilon 5e-4.
 BOUND = 3e-5
 
-# At full size; small ones are those of test_numbers.py.
+# At full size; small ones are those of test_numbers.py. Cases that are part of
+# another (LC-D of LC-L) are measured by experiments/fidelity alone.
 EVAL_CASES = (
   "lca_swin_tiny",
   "lca_swin_tiny_320",
   "lca_swin_tiny_faint",
   "lca_convnextv2_tiny_upernet",
   "lca_convnextv2_tiny_faint",
-  "lca_resnet34_unet",
   "lcd_resnet34_unet",
   "lci_swin_tiny_spot",
-  "lcd_swin_tiny",
   "lcl_swin_tiny",
   "lcg_utae",
   "lch_utae",
@@ -39,8 +38,6 @@ TRAIN_CASES = {
   ("own", "train_series"): 2e-4,
   ("own", "train_resnet18_unet"): 2e-3,
   ("shared", "train_lcd_swin_tiny"): 2e-4,
-  ("shared", "train_lcg_utae"): 2e-4,
-  ("shared", "train_lca_resnet34_unet"): 2e-3,
 }
 # Of the loss before each step, relative. Adam turns gradients that are only
 # rounding into full steps: weights changed by 1e-7 move the reference's own

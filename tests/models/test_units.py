@@ -42,7 +42,6 @@ UTAE_TRAIN_CASES = {
   ("own", "utae_batchnorm_encoder"): 5e-4,
   ("own", "utae_mean_pad"): 5e-4,
   ("own", "utae_strided_pad"): 5e-4,
-  ("shared", "utae_att_group_pad"): 5e-4,
   ("shared", "utae_strided_att_mean_nopad"): 5e-4,
 }
 

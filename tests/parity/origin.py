@@ -2,8 +2,9 @@
 
 Both have one layout: `units/`, `e2e/`, `minidata/`, `manifests/` and a JSON and
 an npz file per whole network. Those of this folder were computed from small
-networks, to travel with the tests; README.md says how. Those of ../shared are
-of networks at full size, and lie beside the project where it is developed.
+networks, to travel with the tests (experiments/fidelity/fixtures). Those of
+../shared are of networks at full size, and lie beside the project where it is
+developed.
 """
 
 import dataclasses
