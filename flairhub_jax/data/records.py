@@ -203,10 +203,8 @@ class TaskInfo:
 class DateCounts:
   """How many dates the series of a split have, patch by patch.
 
-  Attributes:
-    shard: a safetensors file of uint16 [num_patches]: `<series>`, all usable
-      dates; `<series> clear`, those that pass `cloud_filter`.
-    cloud_filter: of `time_series.CloudFilter`; None: not counted.
+  `shard` is a safetensors file of uint16 [num_patches]: `<series>`, all usable
+  dates; `<series> clear`, those that pass `cloud_filter` (None: not counted).
   """
 
   shard: Shard
