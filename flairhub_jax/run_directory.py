@@ -9,17 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flairhub_jax import atomic, configuration, lock, processes
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 
-# Where the data are read from, how fast, and on which devices a step runs, does
-# not change what is learned.
-_FREE_FIELDS = (
-  "data.path",
-  "data.num_workers",
-  "mesh.data",
-  "mesh.fsdp",
-  "train.compilation_cache",
-)
 # Results on the data that a run was trained on lie under this name.
 OWN_DATA = "own"
 
@@ -139,22 +131,22 @@ def is_of_checkpoint(run: RunDirectory, results: Mapping[str, Any]) -> bool:
 
 def config_digest(config: Any) -> str:
   """Sha256 of a configuration without the fields that change no result."""
-  content = json.loads(configuration.to_json(config))
-  for name in (*_FREE_FIELDS, "data.fingerprint"):
-    *sections, field = name.split(".")
-    section = content
-    for word in sections:
-      section = section.get(word, {})
-    section.pop(field, None)
+  content = {
+    name: value
+    for name, value in configuration.flatten(config).items()
+    if base.has_effect(name) and name != "data.fingerprint"
+  }
   text = json.dumps(content, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
 
 def conflicts(old: Any, new: Any) -> list[str]:
   """Lists the differences by which `new` cannot continue a run of `old`."""
-  free = tuple(f"config.{name}:" for name in _FREE_FIELDS)
-  lines = configuration.differences(old, new)
-  return [line for line in lines if not line.startswith(free)]
+  return [
+    line
+    for line in configuration.differences(old, new)
+    if base.has_effect(line.partition(":")[0].removeprefix("config."))
+  ]
 
 
 def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
