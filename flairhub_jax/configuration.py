@@ -263,7 +263,7 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-  if not isinstance(node, dict):
+  if not isinstance(node, dict) or not node:
     return {prefix: node}
   flat = {}
   for key, value in node.items():

@@ -254,7 +254,7 @@ def relevant_fields(config: Any) -> dict[str, Any]:
   Left out: the seed, what changes nothing, and the fields of modalities,
   tasks and parts of the network that the run does not have.
   """
-  flat = _flatten(json.loads(configuration.to_json(config)))
+  flat = configuration.flatten(config)
   modalities, tasks = config.data.modalities, config.data.tasks
   has_series = any(MODALITIES[name].is_series for name in modalities)
   result = {}
@@ -312,12 +312,3 @@ def as_record(run: Run) -> dict[str, Any]:
     "scores": scores,
     "subsets": subsets,
   }
-
-
-def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-  if not isinstance(node, dict) or not node:
-    return {prefix: node}
-  flat = {}
-  for key, value in node.items():
-    flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
-  return flat
