@@ -20,6 +20,8 @@ from flairhub_jax import atomic, terminal
 from flairhub_jax.data import records, temporal_average, time_series
 from flairhub_jax.errors import InputError
 
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
 
 @dataclasses.dataclass(frozen=True)
 class Padding:
@@ -125,11 +127,11 @@ def _checked(known, num_patches, dataset, file):
   return known
 
 
-def _load(path: pathlib.Path, sha256: str | None) -> dict[str, np.ndarray]:
+def _load(path: pathlib.Path, sha256: str) -> dict[str, np.ndarray]:
   try:
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
-    if sha256 not in (None, found):
+    if found != sha256:
       raise InputError(path, f"sha256 {sha256}", found)
     return records.decode(content)
   except (OSError, safetensors.SafetensorError) as error:
@@ -145,11 +147,8 @@ def _count_records(dataset, split, series, cloud_filter):
   thresholds = cloud_filter and dataclasses.asdict(cloud_filter)
   key = hashlib.sha256(json.dumps([shards, thresholds]).encode()).hexdigest()
   cache = dataset.folder / split / f"num_dates-{key[:16]}.safetensors"
-  if cache.is_file():
-    return _checked(
-      _load(cache, None), dataset.splits[split].num_patches, dataset, cache.name
-    )
-  counts = {}
+  if counts := _read_cache(cache, key):
+    return counts
   for name in series:
     stream = dataset.open_stream(split, name)
     numbers = terminal.progress_bar(
@@ -158,15 +157,30 @@ def _count_records(dataset, split, series, cloud_filter):
     counts[name] = np.array(
       [count_dates(stream[i], cloud_filter) for i in numbers], np.uint16
     )
+  content = records.encode(counts)
   try:
     with atomic.write_aside(cache) as aside:
-      aside.write_bytes(records.encode(counts))
+      aside.write_bytes(_digest(key, content) + content)
   except OSError as error:
     terminal.print_line(
       f"{cache} cannot be written ({error.strerror}): the dates will be counted"
       " again at the next start"
     )
   return counts
+
+
+def _read_cache(path, key):
+  """What was counted before; {} where that is not there, or damaged."""
+  try:
+    content = path.read_bytes()
+  except OSError:
+    return {}
+  digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+  return records.decode(content) if digest == _digest(key, content) else {}
+
+
+def _digest(key, content):
+  return hashlib.sha256(key.encode() + content).digest()
 
 
 def count_dates(
