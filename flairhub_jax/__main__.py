@@ -3,8 +3,10 @@
 import argparse
 import importlib
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from flairhub_jax import __version__
 from flairhub_jax.errors import InputError, RunError, StoppedEarly
@@ -55,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       )
       module.add_arguments(command)
   args, rest = parser.parse_known_args(argv)
+  for name, value in vars(args).items():
+    setattr(args, name, _expanded(value))
   args.overrides = [word for word in rest if word.startswith("--config.")]
   surplus = [word for word in rest if word not in args.overrides]
   takes_overrides = args.command in ("train", "sweep", "bench", "describe")
@@ -75,6 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print(f"flairhub {args.command}: interrupted", file=sys.stderr)
     return 130
+
+
+def _expanded(value: Any) -> Any:
+  """A flag's value with `~` expanded, which shells leave after `--flag=`."""
+  if isinstance(value, list):
+    return [_expanded(one) for one in value]
+  if isinstance(value, str | pathlib.Path) and str(value).startswith("~"):
+    return type(value)(os.path.expanduser(value))
+  return value
 
 
 def start() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flairhub_jax import atomic, configuration
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, listed
 
 # Where the data are read from, how fast, and on which devices a step runs, does
 # not change what is learned.
@@ -78,7 +78,7 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
     lines = conflicts(began, config)
     if lines:
       raise InputError(
-        run.path, "a run of this configuration", "; ".join(lines)
+        run.path, "a run of this configuration", listed(lines, "; ")
       )
     return run
   if run.path.exists() and any(run.path.iterdir()):

@@ -15,10 +15,11 @@ LEVELS = {
   "atomic": 0,
   "processes": 1,
   # The tables and configurations that everything reads.
-  "modalities": 1,
-  "labels": 1,
-  "configuration": 1,
-  "configs": 2,
+  "modalities": 0,
+  "labels": 0,
+  "fields": 1,
+  "configs": 1,
+  "configuration": 2,
   # What training and inference share.
   "data": 2,
   "models": 2,
@@ -26,7 +27,7 @@ LEVELS = {
   "mesh": 2,
   "checkpoint": 3,
   "figures": 2,
-  "run_directory": 2,
+  "run_directory": 3,
   # Rooms that do not know each other.
   "training": 4,
   "inference": 4,

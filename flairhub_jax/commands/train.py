@@ -58,12 +58,13 @@ def run(args: argparse.Namespace) -> int:
   config = resolve(config, dataset)
   _check_labels(config, dataset)
   variables = initial_variables(config, dataset, model, args.workdir)
-  directory = processes.first_alone(
-    lambda: run_directory.start_or_continue(args.workdir, config)
-  )
   evaluate, draw = None, None
   if "valid" in dataset.splits:
     evaluate, draw = _validation(config, dataset)
+  # The last of what may be refused: from here on the folder is written to.
+  directory = processes.first_alone(
+    lambda: run_directory.start_or_continue(args.workdir, config)
+  )
   state = loop.train(
     config,
     directory,
@@ -123,7 +124,10 @@ def _check_labels(config, dataset: records.Dataset) -> None:
 def initial_variables(
   config: Any, dataset: records.Dataset, model: Any, workdir: str
 ) -> dict[str, Any] | None:
-  """Where the network starts from, if a configuration names anything.
+  """The variables from which a run starts.
+
+  The network is traced here, so that sizes that do not fit are refused before
+  the run's folder is made.
 
   Args:
     config: resolved configuration.
@@ -132,13 +136,14 @@ def initial_variables(
     workdir: of the run; one that has a checkpoint continues from that.
 
   Returns:
-    The network's variables; None: they are drawn.
+    The network's variables; None: the run has a checkpoint.
 
   Raises:
-    InputError: weights that are not of this network.
+    InputError: data without what the network reads, sizes that do not fit, or
+      weights that are not of this network.
   """
   run, encoder = config.train.init_from, config.model.encoder_weights
-  if not (run or encoder) or _has_checkpoint(workdir):
+  if _has_checkpoint(workdir):
     return None
   if run and encoder:
     raise InputError(
@@ -152,7 +157,7 @@ def initial_variables(
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]
   variables = initialise.init_variables(model, example, seed=config.seed)
-  return _with_encoders(config, variables)
+  return _with_encoders(config, variables) if encoder else variables
 
 
 def _has_checkpoint(workdir: str) -> bool:

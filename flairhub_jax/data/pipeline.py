@@ -69,11 +69,6 @@ def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
       "least_covered or snow_free",
       thresholds["fallback"],
     )
-  buckets = tuple(data.date_buckets)
-  if not buckets or any(not isinstance(b, int) or b < 1 for b in buckets):
-    raise InputError(
-      "config.data.date_buckets", "positive whole numbers", buckets
-    )
   if data.averaging not in temporal_average.RULES:
     raise InputError(
       "config.data.averaging",
@@ -84,7 +79,7 @@ def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
     modalities=tuple(data.modalities),
     tasks=tuple(data.tasks) if with_labels else (),
     reference_date=data.reference_date,
-    date_buckets=buckets,
+    date_buckets=tuple(data.date_buckets),
     cloud_filter=CloudFilter(**thresholds) if enabled else None,
     periods=_periods(config),
     averaging=data.averaging,
