@@ -2,7 +2,8 @@
 
 Other files of this folder start from `get_config()` and change what they are
 about. On the command line any field is overridden by its path:
-`--config.optim.learning_rate=1e-4`. Unknown names and other types fail.
+`--config.optim.learning_rate=1e-4`. Unknown names, other types and values out
+of their range (`flairhub_jax/fields.py`) fail; a missing field has its default.
 """
 
 import ml_collections
@@ -58,13 +59,16 @@ def get_config() -> ml_collections.ConfigDict:
   data.tasks = ("AERIAL_LABEL-COSIA",)  # published ids of the label rasters
   data.batch_size = 5  # patches per step, over all devices together
   data.num_workers = 0  # reading processes; 0 reads in threads of this one
-  data.augment = False  # flips and quarter turns of the whole patch
+  # Flips and turns of the whole patch; quarter turns of square patches only.
+  data.augment = False
   # Padded lengths of time series, in dates: a batch takes the smallest that
   # holds the longest of all its series, and pads none beyond the longest of
   # that series in its split; longer series are thinned evenly to the last. Each
   # length is a program of its own.
   data.date_buckets = (32, 64, 128, 256)
-  data.reference_date = "05-15"  # month-day from which dates are counted
+  # Month-day from which dates are counted, in the year of each; the year of a
+  # year-month-day does not count.
+  data.reference_date = "05-15"
   # A Sentinel-2 date is kept if at most `max_cover` (share of its pixels)
   # exceed a cloud or snow probability (0-100).
   data.cloud_filter = ml_collections.ConfigDict()

@@ -3,10 +3,12 @@
 import argparse
 import importlib
 import os
+import pathlib
 import sys
 import traceback
 import types
 from collections.abc import Sequence
+from typing import Any
 
 from flairhub_jax import __version__, faults, terminal
 from flairhub_jax.errors import InputError, RunError, StoppedEarly
@@ -68,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       module = _import_command(name, command)
       module.add_arguments(command)
   args, rest = parser.parse_known_args(argv)
+  for name, value in vars(args).items():
+    setattr(args, name, _expanded(value))
   args.overrides = [word for word in rest if word.startswith("--config.")]
   surplus = [word for word in rest if word not in args.overrides]
   takes_overrides = args.command in ("train", "sweep", "bench", "describe")
@@ -110,6 +114,15 @@ def _import_command(
       raise
     extra = f"flairhub_jax[{_EXTRAS[library]}]"
     parser.exit(1, f"flairhub {name}: needs {library}: pip install '{extra}'\n")
+
+
+def _expanded(value: Any) -> Any:
+  """A flag's value with `~` expanded, which shells leave after `--flag=`."""
+  if isinstance(value, list):
+    return [_expanded(one) for one in value]
+  if isinstance(value, str | pathlib.Path) and str(value).startswith("~"):
+    return type(value)(os.path.expanduser(value))
+  return value
 
 
 def start() -> int:

@@ -5,28 +5,23 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from flairhub_jax.errors import InputError
+from flairhub_jax import fields
+from flairhub_jax.configs import base
+from flairhub_jax.errors import InputError, InputErrors
 
 # Published ids hold a hyphen, which the override syntax takes for a minus.
 _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
 
-# What Python raises where the file of a sweep is at fault.
-_FAULTS_OF_A_FILE = (
-  AttributeError,
-  ImportError,
-  LookupError,
-  NameError,
-  SyntaxError,
-  TypeError,
-  ValueError,
-)
+# A configuration in JSON has a few kilobytes.
+_MOST_BYTES = 2**24
 
 
 def load_config_file(
@@ -49,8 +44,12 @@ def load_config_file(
   file, colon, argument = _find_file(path)
   if file.endswith(".json"):
     return apply_overrides(load_json(file), overrides, where=file)
-  argv = ["flairhub train", f"--config={file}{colon}{argument}", *overrides]
-  return _parse(config_flags.DEFINE_config_file, ("config",), argv, file)
+  config = _call(file, "get_config", [argument] if colon else [])
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise InputError(
+      f"{file}, get_config", "a ConfigDict", type(config).__name__
+    )
+  return apply_overrides(config, overrides, where=file)
 
 
 def _find_file(path: str) -> tuple[str, str, str]:
@@ -96,24 +95,14 @@ def apply_overrides(
 
   Raises:
     InputError: an unknown or mistyped field.
+    InputErrors: values out of their range.
   """
-  argv = ["flairhub", *overrides]
-  return _parse(
-    config_flags.DEFINE_config_dict, ("config", config), argv, where
-  )
-
-
-def _parse(
-  define: Callable[..., flags.FlagHolder],
-  definition: tuple[Any, ...],
-  argv: Sequence[str],
-  where: str | os.PathLike,
-) -> ml_collections.ConfigDict:
-  argv = [_bracket_hyphens(word) for word in argv]
+  none, words = _split_none(overrides)
+  argv = ["flairhub", *map(_bracket_hyphens, words)]
   values = flags.FlagValues()
   try:
-    holder = define(
-      *definition, flag_values=values, lock_config=True, sys_argv=argv
+    holder = config_flags.DEFINE_config_dict(
+      "config", config, flag_values=values, lock_config=True, sys_argv=argv
     )
     surplus = values(argv)[1:]
     config = holder.value
@@ -123,7 +112,72 @@ def _parse(
     ) from error
   if surplus:
     raise InputError("command line", "flags only", " ".join(surplus))
-  return config
+  given = config.copy_and_resolve_references().to_dict()
+  for path in none:
+    _set(given, path, None)
+  return complete(given, where=where)
+
+
+def _split_none(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Paths of the fields that are set to None, and the other overrides.
+
+  The flags of ml_collections read `None` as a number or as a word.
+  """
+  none, words = {}, []
+  for word in overrides:
+    name, _, value = word.partition("=")
+    path = name.removeprefix("--config.")
+    rule = fields.rule_of(path)
+    if value == "None" and rule is not None and rule.may_be_none:
+      none[path] = None
+    else:
+      none.pop(path, None)  # what comes last counts
+      words.append(word)
+  return list(none), words
+
+
+def _set(values: dict[str, Any], path: str, value: Any) -> None:
+  *sections, name = path.split(".")
+  for section in sections:
+    values = values[section]
+  values[name] = value
+
+
+def complete(
+  given: Mapping[str, Any], *, where: str | os.PathLike = ""
+) -> ml_collections.ConfigDict:
+  """Checks every field, fills in those that are missing, and locks.
+
+  A missing field has its default: a configuration that an earlier version
+  wrote lacks what was added since. `~` in paths is expanded here.
+
+  Args:
+    given: nested dictionaries.
+    where: the file, which begins each complaint, if any.
+
+  Raises:
+    InputErrors: unknown fields, and values out of their range; all of them.
+  """
+  problems = fields.faults(given)
+  if problems:
+    start = f"{where}: " if where else ""
+    raise InputErrors([start + line for line in problems])
+  config = base.get_config()
+  for modality, row in config.inputs.items():
+    # Statistics are by band: those given replace all others.
+    for name in ("mean", "std"):
+      if name in given.get("inputs", {}).get(modality, {}):
+        row[name] = ml_collections.ConfigDict()
+  for path, value in fields.flatten(given).items():
+    *sections, name = path.split(".")
+    node = config
+    for section in sections:
+      node = node[section]
+    if isinstance(value, list):
+      value = tuple(value)
+    is_path = fields.rule_of(path).is_path
+    node[name] = os.path.expanduser(value) if is_path else value
+  return config.lock()
 
 
 def load_runs(
@@ -144,23 +198,12 @@ def load_runs(
       that the configurations do not have.
   """
   file, colon, argument = _find_file(path)
-  spec = importlib.util.spec_from_file_location("sweep_config", file)
-  if spec is None:
-    raise InputError("--config", "a Python file with `get_runs`", repr(file))
-  module = importlib.util.module_from_spec(spec)
+  runs = _call(file, "get_runs", [argument] if colon else [])
   try:
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_runs"):
-      raise InputError(file, "`get_runs`", "none")
-    runs = module.get_runs(*([argument] if colon else []))
     runs = [(name, config) for name, config in runs]
-  except InputError:
-    raise
-  except _FAULTS_OF_A_FILE as error:
+  except (TypeError, ValueError) as error:
     raise InputError(
-      file,
-      "a sweep that Python reads",
-      f"{type(error).__name__}: {' '.join(str(error).split())}",
+      f"{file}, get_runs", "pairs of a name and a ConfigDict", error
     ) from error
   for name, config in runs:
     if not isinstance(config, ml_collections.ConfigDict):
@@ -169,6 +212,33 @@ def load_runs(
     (name, apply_overrides(config, overrides, where=f"{file}, run {name}"))
     for name, config in runs
   ]
+
+
+def _call(file: str, function: str, arguments: Sequence[str]) -> Any:
+  """Runs a Python file and calls one function of it."""
+  spec = importlib.util.spec_from_file_location("configuration_file", file)
+  if spec is None:
+    raise InputError("--config", f"a Python file with `{function}`", repr(file))
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    if not hasattr(module, function):
+      raise InputError(file, f"`{function}`", "none")
+    return getattr(module, function)(*arguments)
+  except InputError:
+    raise
+  except Exception as error:
+    # The code is the user's: whatever it raises is a fault of the file.
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == file
+    ]
+    raise InputError(
+      f"{file}, line {lines[-1]}" if lines else file,
+      "a configuration that Python reads",
+      f"{type(error).__name__}: {' '.join(str(error).split())}",
+    ) from error
 
 
 def _bracket_hyphens(word: str) -> str:
@@ -192,31 +262,36 @@ def to_json(config: ml_collections.ConfigDict) -> str:
   return json.dumps(json.loads(config.to_json_best_effort()), indent=2) + "\n"
 
 
-def from_json(text: str) -> ml_collections.ConfigDict:
-  """Rebuilds a locked configuration from `to_json`; lists become tuples."""
-  return ml_collections.ConfigDict(_tuples(json.loads(text))).lock()
+def from_json(text: str, *, where: str = "") -> ml_collections.ConfigDict:
+  """Rebuilds a locked configuration from `to_json`; lists become tuples.
 
-
-def _tuples(node: Any) -> Any:
-  if isinstance(node, dict):
-    return {key: _tuples(value) for key, value in node.items()}
-  if isinstance(node, list):
-    return tuple(_tuples(value) for value in node)
-  return node
+  Raises:
+    InputErrors: see `complete`.
+    ValueError: it is no JSON object.
+  """
+  given = json.loads(text)
+  if not isinstance(given, dict):
+    raise ValueError(f"a {type(given).__name__}")
+  return complete(given, where=where)
 
 
 def load_json(path: str | os.PathLike) -> ml_collections.ConfigDict:
-  """Reads a configuration that a run left.
+  """Reads a configuration that a run left; see `complete`.
 
   Raises:
     InputError: the file is missing or holds no configuration.
   """
   try:
     with open(path, encoding="utf-8") as file:
-      return from_json(file.read())
+      text = file.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+      raise ValueError(f"more than {_MOST_BYTES} characters")
+    return from_json(text, where=str(path))
+  except InputError:
+    raise
   except OSError as error:
     raise InputError(path, "the configuration of a run", error) from error
-  except (ValueError, TypeError) as error:
+  except (ValueError, RecursionError) as error:
     raise InputError(path, "a configuration in JSON", error) from error
 
 
@@ -234,14 +309,6 @@ def differences(
   ]
 
 
-def unknown_fields(
-  config: ml_collections.ConfigDict, known: ml_collections.ConfigDict
-) -> list[str]:
-  """Lists the fields of `config` that `known` does not have."""
-  there, here = flatten(config), flatten(known)
-  return [f"config.{name}" for name in sorted(there.keys() - here.keys())]
-
-
 def varying_fields(
   configs: Sequence[ml_collections.ConfigDict],
 ) -> list[dict[str, Any]]:
@@ -250,22 +317,13 @@ def varying_fields(
   return [
     {
       name: value
-      for name, value in fields.items()
+      for name, value in own.items()
       if any(name not in other or other[name] != value for other in flat)
     }
-    for fields in flat
+    for own in flat
   ]
 
 
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the values of all fields by their dotted names."""
-  return _flatten(json.loads(config.to_json_best_effort()))
-
-
-def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-  if not isinstance(node, dict) or not node:
-    return {prefix: node}
-  flat = {}
-  for key, value in node.items():
-    flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
-  return flat
+  return fields.flatten(json.loads(config.to_json_best_effort()))

@@ -10,7 +10,7 @@ from typing import Any
 
 from flairhub_jax import atomic, configuration, lock, processes
 from flairhub_jax.configs import base
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, listed
 
 # Results on the data that a run was trained on lie under this name.
 OWN_DATA = "own"
@@ -189,7 +189,7 @@ def _check_folder(run: RunDirectory, config: Any) -> bool:
     lines = conflicts(began, config)
     if lines:
       raise InputError(
-        run.path, "a run of this configuration", "; ".join(lines)
+        run.path, "a run of this configuration", listed(lines, "; ")
       )
     return True
   # The lock of a process that was killed before it wrote more may be there.

@@ -18,10 +18,11 @@ LEVELS = {
   "lock": 1,
   "processes": 1,
   # The tables and configurations that everything reads.
-  "modalities": 1,
-  "labels": 1,
-  "configuration": 1,
-  "configs": 2,
+  "modalities": 0,
+  "labels": 0,
+  "fields": 1,
+  "configs": 1,
+  "configuration": 2,
   # What training and inference share.
   "data": 2,
   "models": 2,

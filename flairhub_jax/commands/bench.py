@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
   """Prints compile time, step time, throughput, operations and memory."""
   if args.steps < 3:
     raise InputError("--steps", "at least 3", args.steps)
+  if args.dates is not None and args.dates < 1:
+    raise InputError("--dates", "at least 1", args.dates)
   mesh.keep_memory()
   config = configuration.load_config_file(args.config, args.overrides)
   devices = mesh.build_mesh(**config.mesh)

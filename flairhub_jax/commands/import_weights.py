@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
   notes = reference_config.fill_config(
     reference_yaml.read_documents(args.configs), config, where=args.configs
   )
+  config = configuration.complete(config.to_dict(), where=args.configs)
+  config.unlock()
   tensors, _ = files.read_tensors(args.weights)
   notes += _set_sides(config, tensors)
   fitted = _fit(args, config, tensors, allow)
@@ -111,13 +113,8 @@ def _fit(args, config, tensors, allow) -> reference.Fitted:
   batch = build.input_shapes(config)
   try:
     shape = build.variables_shape(segmenter, batch)
-  except InputError:
-    raise
-  except (ValueError, TypeError, AssertionError, ZeroDivisionError) as error:
-    text = " ".join(str(error).split())[:200]
-    raise InputError(
-      args.configs, "a network that can be built", text
-    ) from error
+  except InputError as error:
+    raise InputError(f"{args.configs}: {error}") from error
   return reference.fit_reference(
     tensors,
     shape,

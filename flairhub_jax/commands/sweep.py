@@ -24,9 +24,9 @@ from flairhub_jax import (
   terminal,
 )
 from flairhub_jax.commands import evaluate, train
-from flairhub_jax.configs import base
-from flairhub_jax.data import records
+from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
+from flairhub_jax.models import build
 from flairhub_jax.studies import jobs, sweep
 from flairhub_jax.studies import watch as watching
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     Exit code: 0, or 1 if a run failed.
   """
   runs = configuration.load_runs(args.config, args.overrides)
-  sweep.check_runs(runs, base.get_config(), args.config)
+  sweep.check_runs(runs, args.config)
   _check_flags(args)
   _check_data(runs, args.split)
   directory = sweep.SweepDirectory(args.workdir)
@@ -135,6 +135,20 @@ def _check_data(runs: sweep.Runs, split: str) -> None:
     for name in ("train", split):
       if name not in dataset.splits:
         raise InputError(path, f"a split {name}", sorted(dataset.splits))
+    for name, config in runs:
+      if config.data.path == path:
+        try:
+          _check_run(config, dataset)
+        except InputError as error:
+          raise InputError(f"run {name}: {error}") from error
+
+
+def _check_run(config: Any, dataset: records.Dataset) -> None:
+  """Refuses what needs no accelerator to be seen, which is left to the runs."""
+  build.build_segmenter(config, output_size=dataset.output_size)
+  reading = pipeline.build_reading(config)
+  for split in dataset.splits:
+    pipeline.PatchReader(dataset, split, reading)
 
 
 def _slurm_options(args: argparse.Namespace) -> jobs.SlurmOptions:

@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
   config = resolve(config, dataset)
   _check_labels(config, dataset)
   variables = initial_variables(config, dataset, model, args.workdir)
-  directory = run_directory.RunDirectory(args.workdir)
   evaluate, draw = None, None
   if "valid" in dataset.splits:
     evaluate, draw = _validation(config, dataset)
+  directory = run_directory.RunDirectory(args.workdir)
   state = loop.train(
     config,
     directory,
@@ -121,7 +121,10 @@ def _check_labels(config, dataset: records.Dataset) -> None:
 def initial_variables(
   config: Any, dataset: records.Dataset, model: Any, workdir: str
 ) -> dict[str, Any] | None:
-  """Where the network starts from, if a configuration names anything.
+  """The variables from which a run starts.
+
+  The network is traced here, so that sizes that do not fit are refused before
+  the run's folder is made.
 
   Args:
     config: resolved configuration.
@@ -130,13 +133,14 @@ def initial_variables(
     workdir: of the run; one that has a checkpoint continues from that.
 
   Returns:
-    The network's variables; None: they are drawn.
+    The network's variables; None: the run has a checkpoint.
 
   Raises:
-    InputError: weights that are not of this network.
+    InputError: data without what the network reads, sizes that do not fit, or
+      weights that are not of this network.
   """
   run, encoder = config.train.init_from, config.model.encoder_weights
-  if not (run or encoder) or _has_checkpoint(workdir):
+  if _has_checkpoint(workdir):
     return None
   if run and encoder:
     raise InputError(
@@ -150,7 +154,7 @@ def initial_variables(
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]
   variables = initialise.init_variables(model, example, seed=config.seed)
-  return _with_encoders(config, variables)
+  return _with_encoders(config, variables) if encoder else variables
 
 
 def _has_checkpoint(workdir: str) -> bool:

@@ -52,11 +52,6 @@ class Reading:
 def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
   """Builds the settings from a configuration (configs/base.py)."""
   data = config.data
-  buckets = tuple(data.date_buckets)
-  if not buckets or any(not isinstance(b, int) or b < 1 for b in buckets):
-    raise InputError(
-      "config.data.date_buckets", "positive whole numbers", buckets
-    )
   if data.averaging not in temporal_average.RULES:
     raise InputError(
       "config.data.averaging",
@@ -67,7 +62,7 @@ def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
     modalities=tuple(data.modalities),
     tasks=tuple(data.tasks) if with_labels else (),
     reference_date=data.reference_date,
-    date_buckets=buckets,
+    date_buckets=tuple(data.date_buckets),
     cloud_filter=build_cloud_filter(data.cloud_filter),
     periods=_periods(config),
     averaging=data.averaging,

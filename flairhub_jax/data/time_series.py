@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, UInt8
 
+from flairhub_jax import fields
+
 # A date of which more than this share of pixels is NaN is left out.
 MAX_SHARE_MISSING = 0.5
 
@@ -48,14 +50,15 @@ def days_from_reference(
 
   Args:
     dates: days since 1970-01-01.
-    month_day: reference day, as month-day.
+    month_day: reference day, as month-day, or as year-month-day of which the
+      year does not count.
 
   Returns:
     int32, negative before the reference day.
   """
   calendar = np.asarray(dates, "int64").astype("datetime64[D]")
   years = calendar.astype("datetime64[Y]")
-  month, day = (int(part) for part in month_day.split("-"))
+  month, day = fields.month_and_day(month_day)
   # A month's offset from January is exact for every year.
   reference = (years.astype("datetime64[M]") + (month - 1)).astype(
     "datetime64[D]"

@@ -1,4 +1,8 @@
-"""The eight symmetries of a square, applied to a whole example."""
+"""The symmetries of a patch, applied to a whole example.
+
+Eight of a square; four of a patch that is not: a quarter turn would give it
+another shape than the rest of its batch.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,12 +32,18 @@ def augment(
   """Draws one symmetry and moves images, series and labels together.
 
   As in the reference each flip has probability 1/2, and a turn by 1, 2 or 3
-  quarters has 1/2 in all.
+  quarters has 1/2 in all. Where any raster is not square there are only flips,
+  both of which are the half turn.
   """
+  shapes = [x.shape[-3:-1] for x in example["inputs"].values()]
+  shapes += [x.shape[-2:] for x in example["labels"].values()]
+  is_square = all(height == width for height, width in shapes)
   motion = dict(
     flip_horizontal=bool(rng.random() < 0.5),
     flip_vertical=bool(rng.random() < 0.5),
-    quarter_turns=int(rng.integers(1, 4)) if rng.random() < 0.5 else 0,
+    quarter_turns=(
+      int(rng.integers(1, 4)) if is_square and rng.random() < 0.5 else 0
+    ),
   )
 
   def move(values: np.ndarray) -> np.ndarray:

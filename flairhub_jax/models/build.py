@@ -15,6 +15,7 @@ from flairhub_jax.models import (
   convnext,
   convolution,
   fusion,
+  initialise,
   late,
   resnet,
   swin,
@@ -273,8 +274,7 @@ def variables_shape(segmenter: Segmenter, batch: Any) -> dict[str, Any]:
     segmenter: the network.
     batch: any batch, or its shapes (`input_shapes`).
   """
-  key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
-  abstract = jax.eval_shape(segmenter.init, key, batch)
+  abstract = initialise.trace(segmenter, batch)
   return {
     "params": abstract["params"],
     "batch_stats": abstract.get("batch_stats", {}),

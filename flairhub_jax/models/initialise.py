@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from flairhub_jax.errors import InputError
+
 _describing = contextvars.ContextVar("describing", default=False)
 
 
@@ -123,6 +125,25 @@ zeros = Draw("constant", 0.0)
 ones = Draw("constant", 1.0)
 
 
+def trace(segmenter: nn.Module, batch: Mapping[str, Any]) -> Any:
+  """`segmenter.init` on shapes alone.
+
+  Raises:
+    InputError: sizes that do not fit each other: heads that do not divide a
+      width, a kernel larger than the map, and all that Flax finds of this kind.
+  """
+  key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+  try:
+    return jax.eval_shape(segmenter.init, key, batch)
+  except InputError:
+    raise
+  except (ValueError, TypeError, AssertionError, ArithmeticError) as error:
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    raise InputError(
+      "config.model", "a network that can be built", text
+    ) from error
+
+
 def init_variables(
   segmenter: nn.Module, batch: Mapping[str, Any], *, seed: int
 ) -> dict[str, Any]:
@@ -140,10 +161,12 @@ def init_variables(
 
   Returns:
     Variables as numpy arrays, float32 (counters int32).
+
+  Raises:
+    InputError: see `trace`.
   """
-  key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
   with describing():
-    tree = jax.eval_shape(segmenter.init, key, batch)
+    tree = trace(segmenter, batch)
 
   def draw(path, leaf):
     name = "/".join(part.key for part in path)

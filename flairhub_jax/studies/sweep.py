@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flairhub_jax import atomic, configuration, labels, run_directory
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, listed
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*(/[A-Za-z0-9][\w.+-]*)?", re.ASCII)
 
@@ -45,22 +45,21 @@ class SweepDirectory:
     return self.path / "logs" / name
 
 
-def check_runs(runs: Runs, known: Any, where: object) -> None:
+def check_runs(runs: Runs, where: object) -> None:
   """Refuses runs that cannot stand beside each other.
 
   Args:
     runs: name and configuration of each.
-    known: a configuration that has every field.
     where: the file of the sweep, for complaints.
 
   Raises:
-    InputError: no run; a name that is no folder or comes twice; a field that
-      does not exist; two runs of one configuration.
+    InputError: no run; a name that is no folder or comes twice; two runs of
+      one configuration.
   """
   if not runs:
     raise InputError(where, "at least one run", "none")
   names: set[str] = set()
-  for name, config in runs:
+  for name, _ in runs:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
       raise InputError(
         where, "names of letters, digits and . _ + -, such as a/b", repr(name)
@@ -68,11 +67,6 @@ def check_runs(runs: Runs, known: Any, where: object) -> None:
     if name in names:
       raise InputError(where, "a name of its own for each run", f"{name} twice")
     names.add(name)
-    unknown = configuration.unknown_fields(config, known)
-    if unknown:
-      raise InputError(
-        f"{where}, run {name}", "fields of configs/base.py", ", ".join(unknown)
-      )
   for name in sorted(names):
     if name.partition("/")[0] in names - {name}:
       raise InputError(where, "no run inside another", name)
@@ -97,7 +91,7 @@ def check_plan(directory: SweepDirectory, runs: Runs) -> None:
       continue
     lines = run_directory.conflicts(configuration.load_json(path), config)
     if lines:
-      raise InputError(path, "the plan of this run", "; ".join(lines))
+      raise InputError(path, "the plan of this run", listed(lines, "; "))
 
 
 def write_plan(directory: SweepDirectory, runs: Runs) -> None:

@@ -37,24 +37,14 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       config.train.validate_every = max(1, passes // batch_size)
     if config.train.best_metric is None:
       config.train.best_metric = f"{config.data.tasks[0]}/miou"
-  for name in (
-    "num_steps", "validate_every", "validate_epochs", "save_every",
-    "log_every", "keep_latest", "keep_best", "accumulation",
-  ):  # fmt: skip
-    if config.train[name] < 1:
-      raise InputError(f"config.train.{name}", "at least 1", config.train[name])
   _check_devices(config)
   optim.build_optimizer(config.optim, config.train.num_steps)
-  losses.build_loss(config.loss)
+  losses.build_criterion(config, dataset.splits["train"].class_counts)
   if config.train.batch_statistics not in _BATCH_STATISTICS:
     raise InputError(
       "config.train.batch_statistics",
       f"one of {', '.join(_BATCH_STATISTICS)}",
       repr(config.train.batch_statistics),
-    )
-  if not 0 <= config.train.ema_decay < 1:
-    raise InputError(
-      "config.train.ema_decay", "0 to below 1", config.train.ema_decay
     )
   watches = "plateau" in config.optim.schedule or config.train.patience
   if watches and "valid" not in dataset.splits:

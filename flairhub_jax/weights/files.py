@@ -7,7 +7,7 @@ it into safetensors on a machine that has PyTorch.
 import os
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import ml_dtypes  # noqa: F401  makes numpy know bfloat16
 import numpy as np
@@ -15,7 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from flairhub_jax import atomic
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, listed
 
 _PICKLE_SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".pkl")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")
@@ -23,7 +23,6 @@ _FLOATS = ("F16", "BF16", "F32", "F64")
 _WHOLE = ("BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 # After the header's length, eight bytes, JSON begins.
 _JSON_AT = 8
-_NAMED = 5
 
 _CONVERT = (
   "import sys, torch; from safetensors.torch import save_file; "
@@ -95,13 +94,6 @@ def write_tensors(
   }
   with atomic.write_aside(path) as aside:
     safetensors.numpy.save_file(whole, aside, metadata=dict(metadata))
-
-
-def listed(names: Sequence[str]) -> str:
-  """The first few of `names`, and how many more there are."""
-  rest = len(names) - _NAMED
-  text = ", ".join(names[:_NAMED])
-  return f"{text} and {rest} more" if rest > 0 else text
 
 
 def _refuse_pickle(path: pathlib.Path) -> None:

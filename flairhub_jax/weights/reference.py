@@ -15,10 +15,11 @@ import numpy as np
 
 from flairhub_jax import errors
 from flairhub_jax.models.swin import resize_bias_table
+from flairhub_jax.weights import prefixes
 from flairhub_jax.weights.names import reference_key
 
-_PREFIX = "model."
-_IGNORED = "criterion."
+# Of class weights, which the reference keeps beside the network.
+_CRITERION = "criterion."
 
 
 def _patch_layout(side):
@@ -93,8 +94,8 @@ def fit_reference(
   """Turns the reference's tensors into variables of a network.
 
   Args:
-    tensors: its state dictionary, with or without the prefix `model.`; class
-      weights (`criterion.…`) are left out.
+    tensors: its state dictionary, with or without the prefixes of wrappers
+      (`prefixes.strip`); class weights (`criterion.…`) are left out.
     variables_shape: what `jax.eval_shape(segmenter.init, …)` returns.
     where: what error messages call the file.
     resize_bias_tables: whether tables of relative positions of another window
@@ -107,13 +108,16 @@ def fit_reference(
     InputErrors: keys that are missing, left over or of another shape, all of
       them.
   """
-  found = _network_tensors(tensors)
   leaves, tree = jax.tree_util.tree_flatten_with_path(dict(variables_shape))
-  problems, notes, values, drawn = [], [], [], []
-  for path, leaf in leaves:
-    key, kind = reference_key("/".join(part.key for part in path[1:]))
+  named = [
+    reference_key("/".join(part.key for part in path[1:])) for path, _ in leaves
+  ]
+  found, notes = prefixes.strip(tensors, {key for key, _ in named}, allow)
+  problems, values, drawn = [], [], []
+  for (_, leaf), (key, kind) in zip(leaves, named, strict=True):
     expected = torch_shape(leaf.shape, kind)
     tensor = found.pop(key, None)
+    tensor = None if tensor is None else np.asarray(tensor)
     if resize_bias_tables and tensor is not None and key.endswith("bias_table"):
       old, tensor = tensor.shape, resize_bias_table(tensor, leaf.shape[0])
       if tensor.shape != old:
@@ -127,14 +131,9 @@ def fit_reference(
       values.append(None)
     else:
       problems.append(f"{where}: {key}: {fault}")
-  for key, tensor in found.items():
-    fault = f"expected no such key, found {tensor.shape}"
-    if allow is not None and allow.search(key):
-      notes.append(f"{key}: {fault}; left out")
-    else:
-      problems.append(f"{where}: {key}: {fault}")
-  if problems:
-    raise errors.InputErrors(problems)
+  surplus = _left_over(found, allow, where, notes)
+  if problems or surplus:
+    raise errors.InputErrors(errors.in_turn(problems, surplus))
   if drawn:
     own = jax.tree.leaves(dict(start()))
     for index in drawn:
@@ -142,16 +141,18 @@ def fit_reference(
   return Fitted(jax.tree_util.tree_unflatten(tree, values), tuple(notes))
 
 
-def _network_tensors(tensors):
-  """The network's own tensors, without the prefix where all have it."""
-  found = {
-    key: np.asarray(tensor)
-    for key, tensor in tensors.items()
-    if not key.startswith(_IGNORED)
-  }
-  if all(key.startswith(_PREFIX) for key in found):
-    found = {k.removeprefix(_PREFIX): v for k, v in found.items()}
-  return found
+def _left_over(found, allow, where, notes):
+  """A fault for each key that the network does not have; notes the others."""
+  problems = []
+  for key, tensor in found.items():
+    if _CRITERION in key:
+      continue
+    fault = f"expected no such key, found {np.shape(tensor)}"
+    if allow is not None and allow.search(key):
+      notes.append(f"{key}: {fault}; left out")
+    else:
+      problems.append(f"{where}: {key}: {fault}")
+  return problems
 
 
 def _fault(tensor, expected, dtype):
@@ -183,7 +184,7 @@ def class_weights(
   tensors = {}
   for task, values in weights.items():
     for loss in (task, *(f"aux_{modality}_{task}" for modality in auxiliary)):
-      tensors[f"{_IGNORED}{loss}.weight"] = np.asarray(values, np.float32)
+      tensors[f"{_CRITERION}{loss}.weight"] = np.asarray(values, np.float32)
   return tensors
 
 
@@ -204,12 +205,12 @@ def fitting_side(
     The side that needs no table resized; `published` if there is none.
   """
   pattern = re.compile(
-    rf"(?:{re.escape(_PREFIX)})?encoders\.{re.escape(modality)}\."
+    rf"(?:.*\.)?encoders\.{re.escape(modality)}\."
     r"seg_model\.model\.layers_(\d)\..*bias_table"
   )
   rows = {}
   for key, tensor in tensors.items():
-    match = pattern.fullmatch(key)
+    match = pattern.fullmatch(prefixes.unwrapped(key))
     if match and tensor.ndim == 2:
       rows.setdefault(int(match[1]), set()).add(len(tensor))
   last = math.isqrt(max(rows.get(3, {0})))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from flairhub_jax import errors
-from flairhub_jax.weights import names, reference
+from flairhub_jax.weights import names, prefixes, reference
 
 # Any image modality: keys are looked up below its encoder.
 _ANY = "AERIAL_RGBI"
@@ -65,7 +65,7 @@ def import_encoder(
     InputErrors: keys that are missing, left over or of another shape, all of
       them.
   """
-  found = _timm_names(tensors)
+  found = _timm_names(prefixes.strip_usual(tensors))
   has_counters = any(key.endswith("num_batches_tracked") for key in found)
   problems, values = [], {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(dict(variables_shape)):
@@ -90,12 +90,12 @@ def import_encoder(
       )
       continue
     values[name] = np.asarray(reference.from_torch(tensor, kind), leaf.dtype)
-  problems += [
+  surplus = [
     f"{where}: {key}: expected no such key, found {np.shape(tensor)}"
     for key, tensor in found.items()
   ]
-  if problems:
-    raise errors.InputErrors(problems)
+  if problems or surplus:
+    raise errors.InputErrors(errors.in_turn(problems, surplus))
   return values
 
 
@@ -145,9 +145,9 @@ def start_encoder(
     return np.asarray(tensor, leaf.dtype)
 
   started = jax.tree_util.tree_map_with_path(fit, dict(variables))
-  problems += [f"{where}: {name}: expected no such name" for name in left]
-  if problems:
-    raise errors.InputErrors(problems)
+  surplus = [f"{where}: {name}: expected no such name" for name in left]
+  if problems or surplus:
+    raise errors.InputErrors(errors.in_turn(problems, surplus))
   return started
 
 

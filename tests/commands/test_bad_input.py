@@ -102,7 +102,7 @@ def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
   ("override", "told"),
   [
     ("--config.data.batch_size=3", "a multiple of 2 (2 devices), found 3"),
-    ("--config.data.batch_size=0", "a multiple of 2 (2 devices), found 0"),
+    ("--config.data.batch_size=0", "a whole number from 1 to 1048576, found 0"),
     ("--config.train.accumulation=3", "6 (2 devices x 3 parts each), found 4"),
     ("--config.mesh.data=3", "2, the number of devices"),
     ("--config.mesh.fsdp=-1", "-1 x -1"),
@@ -113,9 +113,23 @@ def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
     ("--config.data.tasks=('COSIA',)", "AERIAL_LABEL-COSIA"),
     ("--config.train.best_metric=accuracy", "AERIAL_LABEL-COSIA/miou"),
     ("--config.train.best_metric=AERIAL_LABEL-COSIA/iou/mixed", "scored"),
-    ("--config.train.validate_epochs=0", "validate_epochs: expected at least"),
+    (
+      "--config.train.validate_epochs=0",
+      "validate_epochs: expected a whole number from 1",
+    ),
     ("--config.optim.learning_rate=nan", "nan"),
     ("--config.inputs.AERIAL_RGBI.bands=('R','UV')", "UV"),
+    ("--config.seed=-1", "config.seed: expected a whole number from 0"),
+    ("--config.model.utae.num_heads=3", "a network that can be built"),
+    (
+      "--config.labels.AERIAL_LABEL-COSIA.class_weights=(1.0,)",
+      "19 numbers, one per class",
+    ),
+    ("--config.data.reference_date=0515", "month-day"),
+    (
+      "--config.data.modalities=('DEM_ELEV',)",
+      "expected one of",
+    ),
   ],
 )
 def test_a_value_that_cannot_be(capsys, converted, tmp_path, override, told):

@@ -71,7 +71,7 @@ def test_image_encoders_start_from_a_file(encoder, converted, run, tmp_path):
   assert initial(converted, run, **gone) is None
   with pytest.raises(InputError, match="gone"):
     initial(converted, tmp_path / "run", **gone)
-  assert initial(converted, tmp_path / "run") is None
+  assert initial(converted, tmp_path / "run") is not None  # drawn
 
 
 def test_encoder_files_that_do_not_start_a_run(
@@ -109,7 +109,7 @@ def test_encoders_that_cannot_be(capsys, encoder, released, tmp_path):
 
   assert "vit" in refusal(source, "vit")
   assert "swin_nano" in refusal(source, "swin_nano")
-  assert "stages_0" in refusal(source, "convnextv2_femto")
+  assert "stages_1" in refusal(source, "convnextv2_femto")
   assert "expected no such key" in refusal(released[0], "convnextv2_atto")
   assert "not replaced" in refusal(source, "convnextv2_atto", source)
   reference_files.write_pickle(tmp_path / "x.pth")

@@ -46,3 +46,24 @@ def test_image_series_and_labels_move_together():
     )
     seen.add(turned.tobytes())
   assert len(seen) == 8
+
+
+def test_patches_that_are_not_square_keep_their_shape():
+  """A quarter turn would give one patch another shape than its batch."""
+  image = np.arange(6 * 4).reshape(6, 4, 1)
+  square = np.arange(16).reshape(4, 4, 1)
+  example = {
+    "inputs": {"a": image, "b": square},
+    "labels": {"t": image[..., 0]},
+  }
+  seen = set()
+  for seed in range(40):
+    moved = transforms.augment(example, np.random.default_rng(seed))
+    a, b = moved["inputs"]["a"], moved["inputs"]["b"]
+    np.testing.assert_array_equal(a[..., 0], moved["labels"]["t"])
+    assert a.shape == image.shape
+    # The same motion moves both: their corners say which it was.
+    corner = (int(a[0, 0, 0]), int(b[0, 0, 0]))
+    assert corner in {(0, 0), (3, 3), (20, 12), (23, 15)}
+    seen.add(corner)
+  assert len(seen) == 4

@@ -106,7 +106,8 @@ def test_files_that_are_not_a_runs_are_named(tmp_path, name, text):
   (run / name).write_text(text)
   with pytest.raises(InputError) as error:
     find(tmp_path)
-  assert str(run / name) in str(error.value) and "\n" not in str(error.value)
+  lines = str(error.value).splitlines()
+  assert lines and all(str(run / name) in line for line in lines)
 
 
 def test_a_broken_record_is_named_unless_it_is_being_written(tmp_path):

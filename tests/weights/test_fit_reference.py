@@ -65,13 +65,69 @@ def test_nothing_is_drawn_where_all_fits(network):
   assert not fitted.notes
 
 
-def test_a_prefix_on_some_keys_only_is_no_prefix(network):
+@pytest.mark.parametrize(
+  "prefix",
+  [
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "ema_model.module.",
+    "state.net._orig_mod.",
+  ],
+)
+def test_prefixes_of_wrappers_are_recognised_and_named(network, prefix):
   shape, tensors = network
-  tensors = dict(tensors)
-  tensors[f"model.{HEAD}"] = tensors.pop(HEAD)
+  wrapped = {prefix + key: tensor for key, tensor in tensors.items()}
+  wrapped |= {
+    f"{prefix}criterion.a.weight": np.ones(3),
+    "n_averaged": np.ones(1),
+  }
+  fitted = reference.fit_reference(wrapped, shape)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    fitted.variables,
+    reference.from_reference(tensors, shape),
+  )
+  assert [prefix.rstrip(".").split(".")[0] in n for n in fitted.notes] == (
+    [] if prefix == "model." else [True]
+  )
+
+
+def test_a_prefix_is_recognised_key_by_key(network):
+  """One compiled part, and one key that is of no network."""
+  shape, tensors = network
+  mixed = {
+    f"model.{key.replace('.seg_model.', '._orig_mod.seg_model.', 1)}": tensor
+    for key, tensor in tensors.items()
+  }
+  mixed[HEAD] = mixed.pop(
+    f"model.{HEAD}".replace(".seg_model", "._orig_mod.seg_model", 1)
+  )
+  mixed["val_metrics.confmat"] = np.zeros((19, 19))
   with pytest.raises(errors.InputErrors) as error:
-    reference.from_reference(tensors, shape)
-  assert len(error.value.problems) == 2
+    reference.fit_reference(mixed, shape)
+  assert len(error.value.problems) == 1
+  assert "val_metrics.confmat" in str(error.value)
+  reference.fit_reference(mixed, shape, allow=re.compile("^val_metrics"))
+
+
+def test_a_network_and_its_average_in_one_file(network):
+  """`--allow` says which of the two is left."""
+  shape, tensors = network
+  both = {f"model.{key}": tensor for key, tensor in tensors.items()}
+  both |= {f"ema.{key}": tensor + 1 for key, tensor in tensors.items()}
+  with pytest.raises(errors.InputErrors) as error:
+    reference.fit_reference(both, shape)
+  assert len(str(error.value).splitlines()) == errors.MOST_LINES + 1
+  of = {
+    name: reference.fit_reference(both, shape, allow=re.compile(f"^{other}\\."))
+    for name, other in (("model", "ema"), ("ema", "model"))
+  }
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a + 1, b, rtol=1e-6),
+    of["model"].variables,
+    of["ema"].variables,
+  )
 
 
 @pytest.mark.parametrize(

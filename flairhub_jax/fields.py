@@ -1,0 +1,325 @@
+"""The values that each field of a configuration may take, once.
+
+`configs/base.py` says what a field means and what its default is. Here is its
+type and range, by its path; names of parts (encoders, schedules, bands) are
+looked up where they are built.
+"""
+
+import dataclasses
+import datetime
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flairhub_jax import labels, modalities
+
+_MOST = 10**9  # of what is counted: steps, epochs, validations
+_LARGEST = 1e30  # of numbers that become float32
+_SHOWN = 100  # characters of a value in a complaint
+# How far a seed may go: grain takes 32 bits, and augmentation the next one.
+_LAST_SEED = 2**32 - 2
+_NO_LEAP_YEAR = 2001
+_DAY = re.compile(r"(?:\d{4}-)?(\d\d)-(\d\d)", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """What one field may hold.
+
+  Attributes:
+    expected: in words, for complaints.
+    accepts: whether a value may stand there.
+    is_path: whether it names a file or folder, in which `~` is expanded.
+    may_be_none: whether it may be left open.
+  """
+
+  expected: str
+  accepts: Callable[[Any], bool]
+  is_path: bool = False
+  may_be_none: bool = False
+
+
+def _is_whole(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str) and value.isprintable() and len(value) < 4096
+
+
+def _whole(low: int, high: int = _MOST) -> Rule:
+  return Rule(
+    f"a whole number from {low} to {high}",
+    lambda value: _is_whole(value) and low <= value <= high,
+  )
+
+
+def _number(
+  low: float = -math.inf, below: float = math.inf, *, above: bool = False
+) -> Rule:
+  """A finite number from `low` (or above it) to below `below`."""
+  words = "a finite number"
+  if low > -math.inf:
+    words += f" above {low:g}" if above else f", {low:g} or more"
+  if below < math.inf:
+    words += f" and below {below:g}"
+
+  def accepts(value: Any) -> bool:
+    if not (_is_whole(value) or isinstance(value, float)):
+      return False
+    if not abs(value) <= _LARGEST:  # NaN neither
+      return False
+    return (value > low if above else value >= low) and value < below
+
+  return Rule(words, accepts)
+
+
+def _share(least: float = 0) -> Rule:
+  return Rule(
+    f"a number from {least:g} to 1",
+    lambda value: _number(least).accepts(value) and value <= 1,
+  )
+
+
+def _several(one: Rule, what: str, least: int = 0, most: int = 64) -> Rule:
+  def accepts(value: Any) -> bool:
+    return (
+      isinstance(value, (tuple, list))
+      and least <= len(value) <= most
+      and all(map(one.accepts, value))
+    )
+
+  return Rule(what, accepts)
+
+
+def _class_weights(count: int) -> Rule:
+  """One weight per class: indices beyond the end would be clamped silently."""
+  weights = _several(_ANY_WEIGHT, "", count, count)
+  return Rule(
+    f"{count} numbers, one per class, none negative and one positive",
+    lambda value: weights.accepts(value) and any(w > 0 for w in value),
+  )
+
+
+def _or_none(rule: Rule) -> Rule:
+  return Rule(
+    f"{rule.expected}, or None",
+    lambda value: value is None or rule.accepts(value),
+    may_be_none=True,
+  )
+
+
+def month_and_day(text: Any) -> tuple[int, int] | None:
+  """Month and day of `MM-DD` or `YYYY-MM-DD`; None: no day of every year.
+
+  The year does not count, since days are counted within the year of each
+  acquisition.
+  """
+  match = _DAY.fullmatch(text) if isinstance(text, str) else None
+  if match is None:
+    return None
+  month, day = int(match[1]), int(match[2])
+  try:
+    datetime.date(_NO_LEAP_YEAR, month, day)
+  except ValueError:
+    return None
+  return month, day
+
+
+_ANY_WEIGHT = _number(0)
+_BOOL = Rule("True or False", lambda value: isinstance(value, bool))
+_NAME = Rule("a name", lambda value: _is_text(value) and value != "")
+_NAMES = _several(_NAME, "names, such as ('A', 'B')")
+_ONE_NAME = _several(_NAME, "one or more names, such as ('A',)", 1)
+_PATH = Rule("a path, or ''", _is_text, is_path=True)
+_WIDTHS = _several(_whole(1, 2**16), "1 to 16 widths, positive", 1, 16)
+_AXIS = Rule(
+  "-1, or a number of devices",
+  lambda value: value == -1 or _whole(1).accepts(value),
+)
+_PERCENT = Rule(
+  "a number from 0 to 100",
+  lambda value: _number(0).accepts(value) and value <= 100,
+)
+
+RULES: Mapping[str, Rule] = {
+  "seed": _whole(0, _LAST_SEED),
+  "dtype": _NAME,
+  "mesh.data": _AXIS,
+  "mesh.fsdp": _AXIS,
+  "data.path": _PATH,
+  "data.fingerprint": _or_none(_NAME),
+  "data.modalities": _ONE_NAME,
+  "data.tasks": _ONE_NAME,
+  "data.batch_size": _whole(1, 2**20),
+  "data.num_workers": _whole(0, 1024),
+  "data.augment": _BOOL,
+  "data.date_buckets": _several(
+    _whole(1, 2**14), "one or more lengths, 1 to 16384 dates", 1
+  ),
+  "data.reference_date": Rule(
+    "a day of every year, as month-day (05-15) or year-month-day",
+    lambda value: month_and_day(value) is not None,
+  ),
+  "data.cloud_filter.enabled": _BOOL,
+  "data.cloud_filter.max_cloud": _PERCENT,
+  "data.cloud_filter.max_snow": _PERCENT,
+  "data.cloud_filter.max_cover": _share(),
+  "data.cloud_filter.fallback": _NAME,
+  "data.averaging": _NAME,
+  "data.normalisation": _NAME,
+  **{f"inputs.{m}.bands": _ONE_NAME for m in modalities.MODALITIES},
+  **{f"inputs.{m}.mean.*": _number() for m in modalities.MODALITIES},
+  **{
+    f"inputs.{m}.std.*": _number(0, above=True) for m in modalities.MODALITIES
+  },
+  **{f"inputs.{m}.pixels": _whole(1, 2**15) for m in modalities.MODALITIES},
+  **{
+    f"inputs.{m}.temporal_average": _NAME
+    for m, row in modalities.MODALITIES.items()
+    if row.is_series
+  },
+  **{
+    f"inputs.{m}.num_dates": _whole(1, 2**14)
+    for m, row in modalities.MODALITIES.items()
+    if row.is_series
+  },
+  "model.encoder": _NAME,
+  "model.drop_path_rate": _or_none(_number(0, 1)),
+  "model.encoder_weights": _PATH,
+  "model.remat": _BOOL,
+  "model.decoder": _NAME,
+  "model.auxiliary": _NAMES,
+  "model.utae.encoder_widths": _WIDTHS,
+  "model.utae.decoder_widths": _WIDTHS,
+  "model.utae.head_widths": _WIDTHS,
+  "model.utae.kernel": _whole(1, 64),
+  "model.utae.stride": _whole(1, 64),
+  "model.utae.padding": _whole(0, 64),
+  "model.utae.aggregation": _NAME,
+  "model.utae.encoder_norm": _NAME,
+  "model.utae.padding_mode": _NAME,
+  "model.utae.num_heads": _whole(1, 2**12),
+  "model.utae.attention_width": _whole(1, 2**16),
+  "model.utae.key_width": _whole(1, 2**16),
+  "model.utae.attention_dropout": _number(0, 1),
+  "model.utae.mlp_dropout": _number(0, 1),
+  "model.utae.count_padding": _BOOL,
+  "fusion.kind": _NAME,
+  **{
+    f"fusion.modality_dropout.{m}": _number(0, 1) for m in modalities.MODALITIES
+  },
+  **{f"labels.{t}.weight": _number(0) for t in labels.TASKS},
+  **{
+    f"labels.{t}.class_weights": _class_weights(row.num_classes)
+    for t, row in labels.TASKS.items()
+  },
+  **{
+    f"labels.{t}.frequency_power": Rule(
+      "a number from -10 to 10",
+      lambda value: _number(-10).accepts(value) and value <= 10,
+    )
+    for t in labels.TASKS
+  },
+  "task_weighting": _NAME,
+  **{f"auxiliary_weight.{m}": _number(0) for m in modalities.MODALITIES},
+  "loss.cross_entropy": _number(0),
+  "loss.focal": _number(0),
+  "loss.dice": _number(0),
+  "loss.lovasz": _number(0),
+  "loss.label_smoothing": _number(0, 1),
+  "loss.focal_gamma": _number(0, 100),
+  "optim.name": _NAME,
+  "optim.learning_rate": _number(0, above=True),
+  "optim.weight_decay": _number(0),
+  "optim.beta1": _number(0, 1),
+  "optim.beta2": _number(0, 1),
+  "optim.momentum": _number(0, 1),
+  "optim.clip_norm": _number(0),
+  **{f"optim.encoder_rates.{m}": _number(0) for m in modalities.MODALITIES},
+  "optim.layer_decay": Rule(
+    "a number above 0, at most 1",
+    lambda value: _number(0, above=True).accepts(value) and value <= 1,
+  ),
+  "optim.schedule": _NAME,
+  "optim.warmup_fraction": _share(),
+  "optim.div_factor": _number(0, above=True),
+  "optim.final_div_factor": _number(0, above=True),
+  "optim.plateau.patience": _whole(0),
+  "optim.plateau.factor": _number(0, 1, above=True),
+  "optim.plateau.cooldown": _whole(0),
+  "optim.plateau.min_rate": _number(0),
+  "train.init_from": _PATH,
+  "train.num_epochs": _whole(1),
+  "train.num_steps": _or_none(_whole(1)),
+  "train.accumulation": _whole(1, 2**20),
+  "train.batch_statistics": _NAME,
+  "train.log_every": _whole(1),
+  "train.save_every": _whole(1),
+  "train.keep_latest": _whole(1),
+  "train.keep_best": _whole(1),
+  "train.validate_every": _or_none(_whole(1)),
+  "train.validate_epochs": _whole(1),
+  "train.ema_decay": _number(0, 1),
+  "train.patience": _whole(0),
+  "train.validation_maps": _whole(0, 10_000),
+  "train.compilation_cache": _PATH,
+  "train.best_metric": _or_none(_NAME),
+}
+
+_SECTIONS = {
+  ".".join(path.split(".")[:depth])
+  for path in RULES
+  for depth in range(1, path.count(".") + 1)
+}
+
+
+def rule_of(path: str) -> Rule | None:
+  """The rule of the field `section.name`; None: there is no such field."""
+  section = path.rpartition(".")[0]
+  return RULES.get(path) or RULES.get(f"{section}.*")
+
+
+def faults(values: Mapping[str, Any]) -> list[str]:
+  """Checks the value of every field.
+
+  Args:
+    values: a configuration as nested dictionaries.
+
+  Returns:
+    A line `config.section.field: expected …, found …` for each that cannot be.
+  """
+  lines = []
+  for path, value in flatten(values).items():
+    rule = rule_of(path)
+    if path in _SECTIONS:
+      expected = "a section of fields"
+    elif rule is None:
+      expected = "no such field"
+    elif not rule.accepts(value):
+      expected = rule.expected
+    else:
+      continue
+    lines.append(f"config.{path}: expected {expected}, found {_short(value)}")
+  return lines
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Values by path, `section.field`; sections without a field are left out."""
+  flat = {}
+  for name, value in values.items():
+    path = f"{prefix}{name}"
+    if isinstance(value, Mapping) and (value or path in _SECTIONS):
+      flat |= flatten(value, f"{path}.")
+    else:
+      flat[path] = value
+  return flat
+
+
+def _short(value: Any) -> str:
+  try:
+    text = repr(value)
+  except ValueError:  # whole numbers of more than 4300 digits
+    text = "a number too long to print"
+  return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
