@@ -10,6 +10,30 @@ from ml_collections import config_dict
 
 from flairhub_jax import labels, modalities
 
+# Fields that change nothing of what is learned: where data are read from and
+# how fast, which devices a step runs on, what it keeps in memory, what is told
+# and kept. A section stands for all its fields. `train` and `sweep` continue a
+# run with other values of them, and `report` averages over them.
+WITHOUT_EFFECT = (
+  "mesh",
+  "data.path",
+  "data.num_workers",
+  "model.remat",
+  "train.compilation_cache",
+  "train.keep_best",
+  "train.keep_latest",
+  "train.log_every",
+  "train.save_every",
+  "train.validation_maps",
+)
+
+
+def has_effect(field: str) -> bool:
+  """Whether a field, by its dotted name, changes what is learned."""
+  return not f"{field}.".startswith(
+    tuple(f"{name}." for name in WITHOUT_EFFECT)
+  )
+
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns LC-A: aerial images to land cover, as the reference trains it."""

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import types
 from collections.abc import Sequence
 
 from flairhub_jax import __version__, terminal
@@ -13,6 +14,9 @@ from flairhub_jax.errors import InputError, RunError, StoppedEarly
 STOPPED_EARLY = 75
 # Makes glibc (2.35 and later) ask Linux for huge pages.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
+# Library that only some commands need -> the extra that brings it.
+_EXTRAS = {"scipy": "report", "submitit": "slurm"}
 
 # A command is imported only when it is called: most need no network.
 COMMANDS = {
@@ -60,9 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       help="also the log messages of libraries",
     )
     if argv[:1] == [name]:
-      module = importlib.import_module(
-        f"flairhub_jax.commands.{name.replace('-', '_')}"
-      )
+      module = _import_command(name, command)
       module.add_arguments(command)
   args, rest = parser.parse_known_args(argv)
   args.overrides = [word for word in rest if word.startswith("--config.")]
@@ -86,6 +88,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print(f"flairhub {args.command}: interrupted", file=sys.stderr)
     return 130
+
+
+def _import_command(
+  name: str, parser: argparse.ArgumentParser
+) -> types.ModuleType:
+  """The module of a command; ends with a line if an extra is not installed."""
+  try:
+    return importlib.import_module(
+      f"flairhub_jax.commands.{name.replace('-', '_')}"
+    )
+  except ModuleNotFoundError as error:
+    library = (error.name or "").partition(".")[0]
+    if library not in _EXTRAS:
+      raise
+    extra = f"flairhub_jax[{_EXTRAS[library]}]"
+    parser.exit(1, f"flairhub {name}: needs {library}: pip install '{extra}'\n")
 
 
 def start() -> int:

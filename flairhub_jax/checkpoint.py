@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import logging
 import os
 import pathlib
 import shutil
@@ -19,10 +18,6 @@ from flairhub_jax.errors import InputError, RunError
 _policies = ocp.checkpoint_managers
 # Validation scores travel with a checkpoint under this name.
 _BEST = "best_metric"
-
-# A save that fails is told once, by `Checkpoints`, not by each of its tasks.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:

@@ -7,17 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flairhub_jax import atomic, configuration
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
-
-# Where the data are read from, how fast, and on which devices a step runs, does
-# not change what is learned.
-_FREE_FIELDS = (
-  "data.path",
-  "data.num_workers",
-  "mesh.data",
-  "mesh.fsdp",
-  "train.compilation_cache",
-)
 
 
 class RunDirectory:
@@ -46,9 +37,11 @@ class RunDirectory:
 
 def conflicts(old: Any, new: Any) -> list[str]:
   """Lists the differences by which `new` cannot continue a run of `old`."""
-  free = tuple(f"config.{name}:" for name in _FREE_FIELDS)
-  lines = configuration.differences(old, new)
-  return [line for line in lines if not line.startswith(free)]
+  return [
+    line
+    for line in configuration.differences(old, new)
+    if base.has_effect(line.partition(":")[0].removeprefix("config."))
+  ]
 
 
 def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:

@@ -27,9 +27,26 @@ def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
   """
   global _is_quiet
   _is_quiet = quiet
-  if verbose:
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+  if not verbose:
+    silence_libraries()
+    return
+  # Some libraries set up the root logger when they are imported: `force`.
+  logging.basicConfig(
+    level=logging.INFO,
+    format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    stream=sys.stderr,
+    force=True,
+  )
+
+
+def silence_libraries() -> None:
+  """Stops libraries from logging what errors say in one line.
+
+  For processes that are ours alone. Each task of a save that fails logs to
+  `absl` and `asyncio`, and GDAL each file it cannot read.
+  """
+  for name in ("absl", "asyncio", "rasterio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def progress_bar(

@@ -27,7 +27,7 @@ LEVELS = {
   "mesh": 2,
   "checkpoint": 3,
   "figures": 2,
-  "run_directory": 2,
+  "run_directory": 3,
   # Rooms that do not know each other.
   "training": 4,
   "inference": 4,

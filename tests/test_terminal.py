@@ -1,6 +1,7 @@
 """Progress and log lines, with and without a terminal."""
 
 import io
+import logging
 import sys
 
 import pytest
@@ -60,3 +61,31 @@ def test_log_lines_are_plain_lines(monkeypatch):
   monkeypatch.setattr(sys, "stderr", io.StringIO())
   terminal.print_line("step 3")
   assert sys.stderr.getvalue() == "step 3\n"
+
+
+@pytest.fixture
+def loggers():
+  """Loggers by name ("" is the root), as they were at the end again."""
+  names = ("", "absl", "asyncio", "rasterio")
+  found = {name: logging.getLogger(name) for name in names}
+  levels = {name: logger.level for name, logger in found.items()}
+  handlers = list(logging.root.handlers)
+  yield found
+  logging.root.handlers[:] = handlers
+  for name, logger in found.items():
+    logger.setLevel(levels[name])
+
+
+def test_libraries_log_only_when_asked(monkeypatch, loggers):
+  for name in ("absl", "asyncio", "rasterio"):
+    loggers[name].setLevel(logging.NOTSET)
+  file = io.StringIO()
+  monkeypatch.setattr(sys, "stderr", file)
+  # A library that set up the root logger when it was imported.
+  logging.root.addHandler(logging.StreamHandler(io.StringIO()))
+  terminal.set_verbosity(verbose=True)
+  loggers["absl"].info("saved in 3 s")
+  assert "INFO absl: saved in 3 s" in file.getvalue()
+  terminal.set_verbosity()
+  loggers["absl"].error("a thread failed")
+  assert "a thread failed" not in file.getvalue()

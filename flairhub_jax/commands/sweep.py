@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flairhub_jax import atomic, configuration, run_directory
+from flairhub_jax import atomic, configuration, run_directory, terminal
 from flairhub_jax.commands import evaluate, train
 from flairhub_jax.configs import base
 from flairhub_jax.data import records
@@ -173,6 +173,7 @@ class TrainAndEvaluate(jobs.Resumable):
     """Returns what was wrong with the user's input, "" if nothing."""
     if self.gpus is not None:
       os.environ[_CUDA] = self.gpus
+    terminal.silence_libraries()
     if self.sweep:
       lock.end_with(*self.sweep)
     words = [f"--config={self.config}", f"--workdir={self.run}"]

@@ -1,7 +1,6 @@
 """Georeferenced rasters: read with checks, written whole or not at all."""
 
 import dataclasses
-import logging
 import os
 import warnings
 
@@ -15,8 +14,6 @@ from flairhub_jax.errors import InputError
 
 # A raster that would take more memory than this is refused before it is read.
 MAX_BYTES = 2 << 30
-
-logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 
 @dataclasses.dataclass(frozen=True)

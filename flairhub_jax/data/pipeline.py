@@ -288,8 +288,10 @@ def _iterate(
 ) -> Iterator[dict[str, Any]]:
   """Yields the batches in order, read ahead by threads or processes."""
   if num_workers and not flags.FLAGS.is_parsed():
-    # Worker processes are handed the flags, parsed or not.
-    flags.FLAGS.mark_as_parsed()
+    # Grain reads its own flags to start workers: those that count as given can
+    # be read before the program has parsed its flags.
+    for name in [name for name in flags.FLAGS if name.startswith("grain_")]:
+      flags.FLAGS[name].present = 1
   iterator = iter(_read_ahead(batches, num_workers))
   try:
     yield from iterator

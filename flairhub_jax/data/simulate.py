@@ -150,7 +150,9 @@ def _map(work: Any, regions: Sequence[plan.Region], num_workers: int) -> Any:
     yield from map(work, regions)
     return
   context = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
+  with concurrent.futures.ProcessPoolExecutor(
+    num_workers, context, initializer=terminal.silence_libraries
+  ) as pool:
     try:
       for done in concurrent.futures.as_completed(
         [pool.submit(work, region) for region in regions]

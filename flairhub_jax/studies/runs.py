@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flairhub_jax import configuration, metrics, run_directory
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import MODALITIES
 
@@ -230,15 +231,11 @@ def _without_repetitions(runs: Sequence[Run]) -> list[Run]:
   return result
 
 
-# Where data lie, how fast they are read and how often a run reports does not
-# change what is learned; numbers of steps follow from those of epochs.
-_FREE_FIELDS = (
+# What runs of one configuration may differ in, or what follows from other
+# fields: `find_runs` compares the data, and epochs became numbers of steps.
+_LEFT_OUT = (
   "seed",
-  "data.path",
   "data.fingerprint",
-  "data.num_workers",
-  "train.log_every",
-  "train.save_every",
   "train.num_epochs",
   "train.validate_epochs",
 )
@@ -256,7 +253,7 @@ def relevant_fields(config: Any) -> dict[str, Any]:
   result = {}
   for name, value in flat.items():
     words = name.split(".")
-    if name in _FREE_FIELDS:
+    if name in _LEFT_OUT or not base.has_effect(name):
       continue
     if words[0] == "inputs" and words[1] not in modalities:
       continue

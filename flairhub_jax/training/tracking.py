@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import math
 import os
 import pathlib
@@ -16,8 +15,6 @@ import PIL.Image
 import tensorboardX
 
 from flairhub_jax import atomic, processes, run_directory, terminal
-
-logger = logging.getLogger("flairhub")
 
 
 class Stopwatch:
@@ -112,15 +109,7 @@ class Tracker:
     self._events = tensorboardX.SummaryWriter(
       str(run.tensorboard), purge_step=start_step + 1, write_to_disk=is_first
     )
-    self._handler = logging.FileHandler(
-      run.log if is_first else os.devnull, encoding="utf-8"
-    )
-    self._handler.setFormatter(
-      logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
-    )
-    logger.addHandler(self._handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    self._log = open(run.log if is_first else os.devnull, "a", encoding="utf-8")
 
   def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
     """Records named numbers after `step` updates.
@@ -141,7 +130,9 @@ class Tracker:
 
   def tell(self, line: str) -> None:
     """Tells the log and the terminal."""
-    logger.info(line)
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    self._log.write(f"{now} {line}\n")
+    self._log.flush()
     if processes.is_first():
       terminal.print_line(line)
 
@@ -156,5 +147,4 @@ class Tracker:
     """Flushes and closes all files."""
     self._lines.close()
     self._events.close()
-    logger.removeHandler(self._handler)
-    self._handler.close()
+    self._log.close()

@@ -15,6 +15,7 @@ from flairhub_jax.weights import (
   reference_export,
   reference_yaml,
 )
+from tests import host_program
 from tests.models import numbers
 
 AERIAL, S2, COSIA = numbers.AERIAL, numbers.S2, numbers.COSIA
@@ -120,3 +121,9 @@ def test_what_is_missing_is_named(model, kind, change, message):
 def test_no_run_is_one_line(tmp_path):
   with pytest.raises(InputError, match="run directory"):
     flairhub_jax.load_model(tmp_path)
+
+
+def test_a_notebook_stays_as_it_was(run):
+  before = host_program.snapshot()
+  flairhub_jax.load_model(run).apply(numbers.batch_of(CASE))
+  assert host_program.changes(before, host_program.snapshot()) == {}

@@ -7,6 +7,7 @@ import pytest
 from flairhub_jax import configuration
 from flairhub_jax.errors import InputError
 from flairhub_jax.studies import configurations, runs
+from tests import test_run_directory
 from tests.studies import run_folders
 from tests.studies.run_folders import CROPS, LAND_COVER, config, write_run
 
@@ -53,6 +54,17 @@ def test_a_repeated_seed_counts_once(tmp_path):
   write_run(tmp_path / "a", config(), 40.0)
   write_run(tmp_path / "b", config(), 40.0)
   assert states(tmp_path)["b"] == f"repeats {tmp_path.name}/a"
+
+
+def test_seeds_are_averaged_whatever_changes_nothing(tmp_path):
+  """Each run with another value of each field that changes nothing."""
+  write_run(tmp_path / "a" / "seed-1", config(1), 40.0)
+  other = config(2)
+  other.update_from_flattened_dict(test_run_directory.OTHER)
+  write_run(tmp_path / "b" / "seed-2", other, 50.0)
+  write_run(tmp_path / "c" / "seed-3", config(3, mesh__fsdp=2), 60.0)
+  (row,) = configurations.group(find(tmp_path))
+  assert row.score(LAND_COVER, "miou") == {1: 40.0, 2: 50.0, 3: 60.0}
 
 
 def test_folders_of_runs_are_entered_in_order_of_numbers(tmp_path):
