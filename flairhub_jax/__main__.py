@@ -4,10 +4,11 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 import types
 from collections.abc import Sequence
 
-from flairhub_jax import __version__, terminal
+from flairhub_jax import __version__, faults, terminal
 from flairhub_jax.errors import InputError, RunError, StoppedEarly
 
 # What schedulers take for a job to be queued again (EX_TEMPFAIL).
@@ -75,19 +76,24 @@ def main(argv: Sequence[str] | None = None) -> int:
   terminal.set_verbosity(quiet=args.quiet, verbose=args.verbose)
   try:
     return module.run(args)
-  except InputError as error:
-    print(f"flairhub {args.command}: {error}", file=sys.stderr)
-    return 2
-  except (RunError, OSError) as error:
-    # The disk is full, a folder is not ours, a file is gone.
-    print(f"flairhub {args.command}: {error}", file=sys.stderr)
-    return 1
   except StoppedEarly as stop:
+    # Of several processes all stop at one step: none has to tell the others.
     print(f"flairhub {args.command}: {stop}", file=sys.stderr)
     return STOPPED_EARLY
-  except KeyboardInterrupt:
-    print(f"flairhub {args.command}: interrupted", file=sys.stderr)
-    return 130
+  except (InputError, RunError, OSError, KeyboardInterrupt) as error:
+    code, line = 1, str(error)  # The disk is full, a file is gone.
+    if isinstance(error, InputError):
+      code = 2
+    elif isinstance(error, KeyboardInterrupt):
+      code, line = 130, "interrupted"
+    own = f"flairhub {args.command}: {line}"
+    faults.end(code, error, line=line, own=own)
+    print(own, file=sys.stderr)
+    return code
+  except Exception as error:
+    line = f"{type(error).__name__}: {error}"
+    faults.end(1, error, line=line, own=traceback.format_exc())
+    raise
 
 
 def _import_command(

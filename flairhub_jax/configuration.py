@@ -224,9 +224,7 @@ def differences(
   old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
 ) -> list[str]:
   """Lists the fields in which two configurations differ, a line each."""
-  flat_old, flat_new = (
-    _flatten(json.loads(c.to_json_best_effort())) for c in (old, new)
-  )
+  flat_old, flat_new = flatten(old), flatten(new)
   absent = "nothing"
   return [
     f"config.{name}: {flat_old.get(name, absent)!r} in the run,"
@@ -240,9 +238,7 @@ def unknown_fields(
   config: ml_collections.ConfigDict, known: ml_collections.ConfigDict
 ) -> list[str]:
   """Lists the fields of `config` that `known` does not have."""
-  there, here = (
-    _flatten(json.loads(c.to_json_best_effort())) for c in (config, known)
-  )
+  there, here = flatten(config), flatten(known)
   return [f"config.{name}" for name in sorted(there.keys() - here.keys())]
 
 
@@ -250,7 +246,7 @@ def varying_fields(
   configs: Sequence[ml_collections.ConfigDict],
 ) -> list[dict[str, Any]]:
   """Returns, for each configuration, the fields that are not as in the rest."""
-  flat = [_flatten(json.loads(c.to_json_best_effort())) for c in configs]
+  flat = [flatten(c) for c in configs]
   return [
     {
       name: value
@@ -261,8 +257,13 @@ def varying_fields(
   ]
 
 
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the values of all fields by their dotted names."""
+  return _flatten(json.loads(config.to_json_best_effort()))
+
+
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-  if not isinstance(node, dict):
+  if not isinstance(node, dict) or not node:
     return {prefix: node}
   flat = {}
   for key, value in node.items():

@@ -90,14 +90,23 @@ def split_state(state: Any, mesh: Mesh) -> Any:
 
 
 def place_state(state: Any, shardings: Any) -> Any:
-  """Puts a state that every process holds whole where `shardings` say."""
+  """Puts a state that every process holds whole where `shardings` say.
+
+  Each process copies what its devices hold from its own. `jax.device_put` would
+  send everything to all processes, to see whether they hold the same.
+  """
 
   def place(leaf, sharding):
-    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-      return jax.device_put(leaf, sharding)
-    # Keys do not go to devices of other processes, their numbers do.
-    numbers = jax.device_put(jax.random.key_data(leaf), sharding)
-    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      numbers = place(jax.random.key_data(leaf), sharding)
+      return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(
+      # A copy: a step writes into the arrays of its state.
+      whole.shape,
+      sharding,
+      lambda index: np.array(whole[index]),
+    )
 
   return jax.tree.map(place, state, shardings)
 

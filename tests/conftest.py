@@ -20,6 +20,8 @@ gc.set_threshold(50_000, 20, 20)
 
 import pytest
 
+from tests.parity import origin as reference_numbers
+
 
 def pytest_collection_modifyitems(items):
   """Long files come first, so that no process is left with one at the end."""
@@ -36,21 +38,21 @@ def shared() -> pathlib.Path:
   return folder
 
 
+@pytest.fixture(scope="session", params=reference_numbers.ORIGINS)
+def origin(request) -> reference_numbers.Origin:
+  """The reference's numbers: our small ones, and those of ../shared."""
+  if request.param not in reference_numbers.ORIGINS:
+    pytest.skip("needs ../shared (numbers of large networks)")
+  return reference_numbers.ORIGINS[request.param]
+
+
 @pytest.fixture(scope="session")
-def det(shared):
-  """The rule for the weights, inputs and samples of the reference numbers."""
-  from tests.models import parity
-
-  return parity.load_det(shared)
-
-
-@pytest.fixture(scope="session")
-def minidata(shared, tmp_path_factory):
+def minidata(origin, tmp_path_factory):
   """The three patches the reference was run on, as records of `test`."""
   from flairhub_jax.data import convert
 
   return convert.convert(
-    {"test": shared / "parity" / "minidata" / "patches.csv"},
+    {"test": origin.folder / "minidata" / "patches.csv"},
     tmp_path_factory.mktemp("minidata") / "records",
     num_workers=0,
     progress=False,

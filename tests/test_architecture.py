@@ -14,6 +14,8 @@ LEVELS = {
   "errors": 0,
   "atomic": 0,
   "terminal": 0,
+  "faults": 0,
+  "lock": 1,
   "processes": 1,
   # The tables and configurations that everything reads.
   "modalities": 1,

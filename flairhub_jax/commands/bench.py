@@ -12,7 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from flairhub_jax import atomic, configuration, labels, mesh, terminal
+from flairhub_jax import (
+  atomic,
+  configuration,
+  labels,
+  mesh,
+  run_directory,
+  terminal,
+)
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
@@ -76,7 +83,13 @@ def run(args: argparse.Namespace) -> int:
     found = measure(
       config, devices, batches, args.what, args.steps, args.profile
     )
-  found = {"config": [args.config, *args.overrides], **found}
+  found = {
+    "config": [args.config, *args.overrides],
+    # A file of that name may change.
+    "config_sha256": run_directory.config_digest(config),
+    "data_fingerprint": config.data.fingerprint,
+    **found,
+  }
   print(format_report(found))
   if args.json:
     atomic.write_text(pathlib.Path(args.json), json.dumps(found) + "\n")

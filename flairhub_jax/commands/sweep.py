@@ -16,12 +16,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flairhub_jax import atomic, configuration, run_directory, terminal
+from flairhub_jax import (
+  atomic,
+  configuration,
+  lock,
+  run_directory,
+  terminal,
+)
 from flairhub_jax.commands import evaluate, train
 from flairhub_jax.configs import base
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
-from flairhub_jax.studies import jobs, lock, sweep
+from flairhub_jax.studies import jobs, sweep
 from flairhub_jax.studies import watch as watching
 
 _CUDA = "CUDA_VISIBLE_DEVICES"
@@ -153,7 +159,6 @@ class TrainAndEvaluate(jobs.Resumable):
   Attributes:
     run: its directory.
     config: its planned configuration.
-    lock: file that keeps a second process from the same run.
     words: the command line of its evaluation.
     split: of its evaluation.
     sweep: lock of the sweep with whose process this one ends, and the mark of
@@ -163,7 +168,6 @@ class TrainAndEvaluate(jobs.Resumable):
 
   run: str
   config: str
-  lock: str
   words: Sequence[str]
   split: str
   sweep: tuple[str, str] | None = None
@@ -178,9 +182,9 @@ class TrainAndEvaluate(jobs.Resumable):
       lock.end_with(*self.sweep)
     words = [f"--config={self.config}", f"--workdir={self.run}"]
     try:
-      # A process of a sweep that was killed needs a moment to notice.
-      lock.hold_to_the_end(self.lock, what="process of this run", patience=60)
       directory = run_directory.RunDirectory(self.run)
+      # A process of a sweep that was killed needs a moment to notice.
+      lock.hold_to_the_end(directory.lock, what="training", patience=60)
       if not sweep.read_progress(directory, self.split).is_trained:
         train.run(_arguments(train, words))
       evaluate.run(_arguments(evaluate, self.words))
@@ -211,7 +215,6 @@ def _work(
   return TrainAndEvaluate(
     run=run,
     config=str(directory.config(name)),
-    lock=str(directory.logs(name) / "run.lock"),
     words=_words_of_evaluation(run, args),
     split=args.split,
     **more,

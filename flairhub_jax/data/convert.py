@@ -298,7 +298,6 @@ def _save(
     for shard in shards
   }
   _remove_shards(out, lambda file: file not in listed)
-  grid = next(name for name in patch_files.OUTPUT_GRID_ORDER if name in shapes)
   return records.save_dataset(
     out,
     {
@@ -311,7 +310,7 @@ def _save(
       for name, shape in shapes.items()
       if name in TASKS
     },
-    output_size=shapes[grid][:2],
+    output_size=patch_files.output_size(shapes),
     splits=splits,
   )
 

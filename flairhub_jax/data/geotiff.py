@@ -32,6 +32,17 @@ class Georeference:
   height: int
   width: int
 
+  def on_grid(self, height: int, width: int) -> "Georeference":
+    """The same ground, cut into other numbers of rows and columns."""
+    a, b, c, d, e, f = self.transform
+    rows, columns = self.height / height, self.width / width
+    return Georeference(
+      crs=self.crs,
+      transform=(a * columns, b * rows, c, d * columns, e * rows, f),
+      height=height,
+      width=width,
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class RasterHeader:
@@ -132,7 +143,17 @@ def write_raster(
     palette: uint8 [k 3], colour of each value of a one-band uint8 raster, so
       that viewers show classes at once.
     description: text for the file's description tag.
+
+  Raises:
+    InputError: `values` have another size; GDAL would resample them silently.
   """
+  size = (georeference.height, georeference.width)
+  if values.shape[:2] != size:
+    raise InputError(
+      path,
+      f"values of {size[0]} x {size[1]} pixels, the size of its grid",
+      " x ".join(map(str, values.shape[:2])),
+    )
   bands = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
   profile = dict(
     driver="GTiff",

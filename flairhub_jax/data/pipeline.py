@@ -359,7 +359,6 @@ def evaluation_batches(
   *,
   batch_size: int,
   patches: Sequence[int] | None = None,
-  start_batch: int = 0,
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Any]]:
@@ -369,7 +368,6 @@ def evaluation_batches(
     reader: the split.
     batch_size: patches of this process's share of a batch.
     patches: numbers of the patches wanted; None: all.
-    start_batch: number of batches already used.
     num_workers: reading processes; 0 reads in threads.
     process: index of this process, and how many there are.
   """
@@ -380,7 +378,7 @@ def evaluation_batches(
   order = [filled.number(place) for place in range(length)]
   dataset = grain.MapDataset.source(filled)
   shares = _share(dataset, order, reader.padding, batch_size, process)
-  return _iterate(shares[start_batch:], num_workers)
+  return _iterate(shares, num_workers)
 
 
 def example_batch(reader: PatchReader) -> dict[str, Any]:

@@ -10,7 +10,8 @@ safetensors byte string of named arrays:
   absent    {"absent": uint8 [0]}: this patch lacks the modality
   task      {"labels": uint8 [h w n]}, all bands of the file
   PATCH     {"json": uint8 [n]}: UTF-8 JSON of patch_id, crs (WKT or null),
-            transform (6 numbers), height and width of the output grid
+            transform (6 numbers), height and width of the raster that says
+            where the patch lies; predictions cut that ground by `output_size`
 """
 
 import bisect
@@ -202,10 +203,8 @@ class TaskInfo:
 class DateCounts:
   """How many dates the series of a split have, patch by patch.
 
-  Attributes:
-    shard: a safetensors file of uint16 [num_patches]: `<series>`, all usable
-      dates; `<series> clear`, those that pass `cloud_filter`.
-    cloud_filter: of `time_series.CloudFilter`; None: not counted.
+  `shard` is a safetensors file of uint16 [num_patches]: `<series>`, all usable
+  dates; `<series> clear`, those that pass `cloud_filter` (None: not counted).
   """
 
   shard: Shard
@@ -245,7 +244,8 @@ class Dataset:
     fingerprint: sha256 of `dataset.json`, which has a digest of every shard.
     modalities: published id -> what is held of it.
     tasks: published id -> what is held of it.
-    output_size: (h, w) of the grid on which predictions are made.
+    output_size: (h, w) of every prediction: those of the labels, or without
+      any as many as labels of this ground would have.
     splits: `train`, `valid`, `test` -> split; those that exist.
   """
 

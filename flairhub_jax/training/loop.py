@@ -118,7 +118,7 @@ def train(
   for one in (progress, tracker, checkpoints, batches, trace):
     closing.callback(one.close)
   placed = None
-  with closing, interruption.listen() as asked_to_stop:
+  with interruption.listen() as asked_to_stop, closing:
     for number in range(start_step + 1, num_steps + 1):
       if number > run_directory.last_step(config, tracker.validations):
         break

@@ -61,6 +61,12 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
     raise InputError(
       dataset.folder, "a valid split to tell a plateau", sorted(dataset.splits)
     )
+  _check_metric(config)
+  return config
+
+
+def _check_metric(config):
+  """Refuses a best metric that validations do not have."""
   averages, classes = [], []
   for task in config.data.tasks:
     scored = np.flatnonzero(np.asarray(config.labels[task].class_weights) > 0)
@@ -72,7 +78,6 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       f"one of {', '.join(averages)}, or <task>/iou/<scored class>",
       repr(config.train.best_metric),
     )
-  return config
 
 
 def _set_lengths(config, dataset):

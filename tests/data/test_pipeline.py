@@ -143,8 +143,8 @@ def test_what_the_data_lack_is_named(converted):
     pipeline.PatchReader(dataset, "validation", READING)
 
 
-def test_padding_equals_the_references(shared):
-  fixture = np.load(shared / "parity/units/pad_collate.npz")
+def test_padding_equals_the_references(origin):
+  fixture = origin.arrays("units/pad_collate")
   batch = pipeline.stack(
     [
       {

@@ -14,8 +14,8 @@ def test_days_are_counted_from_each_dates_own_year():
   np.testing.assert_array_equal(days, [0, -1, -75, 230])
 
 
-def test_clear_dates_equal_the_references(shared):
-  fixture = np.load(shared / "parity/units/filter_time_series.npz")
+def test_clear_dates_equal_the_references(origin):
+  fixture = origin.arrays("units/filter_time_series")
   settings = [(1, 1, 0.05), (50, 50, 0.05), (0, 0, 0.0), (1, 1, 0.2)]
   compared = 0
   for key in fixture.files:

@@ -38,7 +38,7 @@ def test_only_finished_and_evaluated_runs_count(tmp_path):
 
 def test_scores_of_an_earlier_checkpoint_do_not_count(tmp_path):
   run = write_run(tmp_path / "run", config(), 40.0)
-  scores = json.loads((run / "results/test/scores.json").read_text())
+  scores = json.loads((run / "results/own/test/scores.json").read_text())
   run_folders.write_results(run, "scores.json", 3, tasks=scores["tasks"])
   expected = "evaluated at step 3, before its best step 9"
   assert states(tmp_path) == {"run": expected}
@@ -96,7 +96,7 @@ def test_other_data_are_refused_with_both_runs(tmp_path, where):
 
 
 @pytest.mark.parametrize(
-  "name", ["config.json", "metrics.jsonl", "results/test/scores.json"]
+  "name", ["config.json", "metrics.jsonl", "results/own/test/scores.json"]
 )
 @pytest.mark.parametrize(
   "text", ["{\n", "[1]\n", "null\n", '{"step": 3, "data": "", "tasks": {}}\n']

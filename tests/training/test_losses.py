@@ -9,8 +9,8 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses
 
 
-def test_cross_entropy_equals_the_references(shared):
-  fixture = np.load(shared / "parity/units/cross_entropy.npz")
+def test_cross_entropy_equals_the_references(origin):
+  fixture = origin.arrays("units/cross_entropy")
   logits = jnp.moveaxis(jnp.asarray(fixture["logits"]), 1, -1)
   truth = jnp.asarray(fixture["targets"])
   weights = jnp.asarray(fixture["weight"])
@@ -23,9 +23,9 @@ def test_cross_entropy_equals_the_references(shared):
   )
 
 
-def test_labels_stand_for_the_references_one_hot(shared):
+def test_labels_stand_for_the_references_one_hot(origin):
   """Values that are no class have no one-hot entry, and count nothing."""
-  fixture = np.load(shared / "parity/units/labels.npz")
+  fixture = origin.arrays("units/labels")
   label, one_hot = fixture["label"], np.moveaxis(fixture["onehot"], 0, -1)
   assert (label >= 19).any() and one_hot.shape == (8, 8, 19)
   logits = jax.random.normal(jax.random.key(0), (1, 8, 8, 19))
