@@ -30,7 +30,7 @@ def augment(
   As in the reference each flip has probability 1/2, and a turn by 1, 2 or 3
   quarters has 1/2 in all.
   """
-  motion = dict(
+  motion: dict[str, Any] = dict(
     flip_horizontal=bool(rng.random() < 0.5),
     flip_vertical=bool(rng.random() < 0.5),
     quarter_turns=int(rng.integers(1, 4)) if rng.random() < 0.5 else 0,
