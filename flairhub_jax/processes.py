@@ -86,7 +86,7 @@ def join(args: argparse.Namespace) -> None:
 
 def _describe(
   args: argparse.Namespace, environment: Mapping[str, str]
-) -> dict[str, object] | None:
+) -> dict[str, Any] | None:
   """Arguments of `jax.distributed.initialize`; None: this is the only one.
 
   Without any JAX asks the cluster. Whether there is one to ask must be sure: a

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,7 @@ class RunDirectory:
   `run.lock` names the process that writes here.
   """
 
-  def __init__(self, path: str | pathlib.Path):
+  def __init__(self, path: str | os.PathLike):
     """Names only; nothing is made or read."""
     self.path = pathlib.Path(path).absolute()
     self.config = self.path / "config.json"
@@ -203,7 +204,7 @@ def _check_folder(run: RunDirectory, config: Any) -> bool:
 
 
 def open_run(
-  path: str | pathlib.Path,
+  path: str | os.PathLike,
 ) -> tuple[RunDirectory, Any]:
   """Opens the folder of a run with its configuration.
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -194,7 +194,7 @@ def _compile(
 
 def _loaded(
   config: Any, dataset: records.Dataset, closing: contextlib.ExitStack
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
   """Training batches as `train` reads them, all as long as the longest."""
   reading = pipeline.build_reading(config)
   longest = (max(reading.date_buckets),)

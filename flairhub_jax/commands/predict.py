@@ -36,13 +36,13 @@ def run(args: argparse.Namespace) -> int:
     maps = network.runner.maps(
       network.variables, report.chosen_patches(num_patches)
     )
+
+    def draw() -> None:
+      if processes.is_first():
+        report.draw_maps(figure, network.dataset, args.split, maps)
+
     # The others wait, and learn of a fault.
-    processes.first_alone(
-      lambda: (
-        processes.is_first()
-        and report.draw_maps(figure, network.dataset, args.split, maps)
-      )
-    )
+    processes.first_alone(draw)
   if processes.is_first():
     print(f"overview: {figure}")
     for task in network.config.data.tasks:

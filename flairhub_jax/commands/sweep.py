@@ -13,7 +13,7 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flairhub_jax import (
@@ -337,7 +337,7 @@ def _run_on_slurm(
 _POLL = 20.0  # seconds; SLURM's controllers are shared with others
 
 
-def _read_jobs(path: pathlib.Path) -> Mapping[str, str]:
+def _read_jobs(path: pathlib.Path) -> dict[str, str]:
   if not path.exists():
     return {}
   return json.loads(path.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyogrio.errors
@@ -152,7 +153,7 @@ def _parse_dates(path: pathlib.Path, patch_id: str, text: str) -> np.ndarray:
   return days
 
 
-def _days_since_1970(where: str, date: object) -> int:
+def _days_since_1970(where: str, date: Any) -> int:
   try:
     # strptime alone would take "2021114" too.
     if len(date) != 8:

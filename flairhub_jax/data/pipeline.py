@@ -7,7 +7,7 @@ of reading processes nor where a run was interrupted changes it.
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -280,7 +280,7 @@ def _share(
 
 def _iterate(
   batches: grain.MapDataset, num_workers: int
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
   """Yields the batches in order, read ahead by threads or processes."""
   if num_workers and not flags.FLAGS.is_parsed():
     # Grain reads its own flags to start workers: those that count as given can
@@ -318,7 +318,7 @@ def train_batches(
   start_step: int = 0,
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
   """Yields batches without end; the first is that of `start_step`.
 
   Every pass over the split is shuffled anew; a batch may span two passes, so
@@ -356,7 +356,7 @@ def evaluation_batches(
   patches: Sequence[int] | None = None,
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
   """Yields patches once, in order; `counted` is False for the filling.
 
   Args:

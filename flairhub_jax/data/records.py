@@ -124,7 +124,7 @@ class Stream:
     return {"folder": self._folder, "shards": self._shards}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
-    self.__init__(**state)
+    self.__init__(**state)  # type: ignore[misc]
 
   def __len__(self) -> int:
     """Number of records, which is the number of patches."""
@@ -356,7 +356,7 @@ def _parse(
       for stream, shards in fields["streams"].items()
     }
     counts = {k: tuple(v) for k, v in fields["class_counts"].items()}
-    parsed = {"streams": streams, "class_counts": counts}
+    parsed: dict[str, Any] = {"streams": streams, "class_counts": counts}
     if dates := fields.get("num_dates"):
       shard = Shard(**dates["shard"])
       parsed["num_dates"] = DateCounts(**{**dates, "shard": shard})

@@ -236,5 +236,7 @@ def save(
   num_patches = len(next(iter(joined.values())))
   return records.DateCounts(
     shard=records.describe_shard(folder, file, num_patches),
-    cloud_filter=cloud_filter and dataclasses.asdict(cloud_filter),
+    cloud_filter=None
+    if cloud_filter is None
+    else dataclasses.asdict(cloud_filter),
   )

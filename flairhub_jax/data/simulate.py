@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -230,7 +230,7 @@ def _see(region: plan.Region, settings: Settings) -> dict[str, np.ndarray]:
   domain = int(region.domain[1:4])
   air = sensors.draw_atmosphere(np.random.default_rng([settings.seed, domain]))
   half = (rows * settings.pixels // 2, columns * settings.pixels // 2)
-  known = {
+  known: dict[str, Callable[[Any], Any]] = {
     "AERIAL_RGBI": lambda rng: sensors.aerial(rng, scene, air),
     "DEM_ELEV": lambda rng: sensors.elevation(rng, scene),
     "SPOT_RGBI": lambda rng: sensors.spot(
@@ -260,8 +260,8 @@ def _see_sentinel(
   rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
   """A series of Sentinel with its cloud mask, where it has one."""
-  size = tuple(10 * count for count in region.shape)
-  pairs, shares = sensors.cover_shares(scene, size)
+  rows, columns = region.shape
+  pairs, shares = sensors.cover_shares(scene, (10 * rows, 10 * columns))
   days = _days(region, name, settings)
   if name == MASKED_MODALITY:
     series, mask = sensors.sentinel2(rng, pairs, shares, days, region.altitude)
@@ -276,9 +276,8 @@ def _see_other(
   """A sensor that is only known from the table."""
   row = MODALITIES[name]
   side = min(row.pixels, settings.pixels)
-  pairs, shares = sensors.cover_shares(
-    scene, tuple(side * count for count in region.shape)
-  )
+  rows, columns = region.shape
+  pairs, shares = sensors.cover_shares(scene, (side * rows, side * columns))
   key = [settings.seed, region.number, zlib.crc32(name.encode())]
   rng = np.random.default_rng(key)
   if not row.is_series:

@@ -3,7 +3,7 @@
 import os
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -18,7 +18,7 @@ def subplots(
   columns: int = 1,
   *,
   figsize: tuple[float, float],
-  layout: str | None = None,
+  layout: Literal["constrained", "tight"] | None = None,
   **options: Any,
 ) -> tuple[Figure, Any]:
   """Returns a figure and its axes, as `pyplot.subplots` does.
@@ -46,10 +46,10 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 def colours(names: Sequence[str]) -> dict[str, Any]:
   """A colour per name, the same in every picture with these names."""
   if len(names) <= 10:
-    table = matplotlib.colormaps["tab10"].colors
+    table = matplotlib.colormaps["tab10"](np.arange(10))
   elif len(names) <= 20:
     # A dark and a light one of each hue: neighbours by name are often pairs.
-    table = matplotlib.colormaps["tab20"].colors
+    table = matplotlib.colormaps["tab20"](np.arange(20))
   else:
     table = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(names)))
   return dict(zip(names, map(tuple, table), strict=False))

@@ -15,7 +15,9 @@ from flairhub_jax.data import geotiff, pipeline, records
 PredictStep = Callable[[Any, Any], dict[str, dict[str, jax.Array]]]
 
 
-def make_predict_step(model: Any, devices: jax.sharding.Mesh) -> PredictStep:
+def make_predict_step(
+  model: Any, devices: jax.sharding.Mesh
+) -> jax.stages.Wrapped:
   """Returns the jitted `predict_step(variables, batch)`.
 
   It gives what `score_batch` gives.

@@ -165,7 +165,7 @@ def build_segmenter(
     tasks=tasks,
     # One list serves a study of many subsets: only what is read counts.
     auxiliary_modalities=tuple(m for m in active if m in auxiliary),
-    output_size=tuple(output_size),
+    output_size=output_size,
     image_encoder=encoder,
     series_encoder=functools.partial(
       series_encoder, count_padding=count_padding, dtype=dtype
@@ -176,7 +176,7 @@ def build_segmenter(
       "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
     ),
     image_decoder=functools.partial(
-      decoder, output_size=tuple(output_size), dtype=dtype
+      decoder, output_size=output_size, dtype=dtype
     ),
     dtype=dtype,
   )

@@ -86,7 +86,7 @@ def training_hours(run: runs.Run) -> float | None:
   return seconds / 3600 if last else None
 
 
-def _network(config: Any, memory: pathlib.Path) -> Mapping[str, float]:
+def _network(config: Any, memory: pathlib.Path) -> Mapping[str, Any]:
   key = _network_key(config)
   known = _read(memory)
   if key not in known:

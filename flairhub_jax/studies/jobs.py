@@ -55,7 +55,7 @@ def run_local(
     ended: called with the name and what went wrong, "" if nothing did.
   """
   waiting, places = list(names), list(range(at_a_time))
-  running: dict[int, tuple[str, submitit.LocalJob]] = {}
+  running: dict[int, tuple[str, submitit.Job[str]]] = {}
   try:
     while waiting or running:
       while waiting and places:

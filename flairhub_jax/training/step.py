@@ -1,5 +1,6 @@
 """One update: a pure function of state and batch, and its compiled program."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +58,8 @@ def make_train_step(
     ema = state.ema
     if config.train.ema_decay:
       ema = optax.incremental_update(params, ema, 1 - config.train.ema_decay)
-    state = state.replace(
+    state = dataclasses.replace(
+      state,
       step=state.step + 1,
       params=params,
       ema=ema,
