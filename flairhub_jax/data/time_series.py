@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 # A date of which more than this share of pixels is no number says nothing.
 MAX_SHARE_MISSING = 0.5
@@ -99,8 +99,8 @@ def thin(num_dates: int, limit: int) -> Int[np.ndarray, "n"]:
 
 
 def pad_dates(
-  series: Num[np.ndarray, "t ..."], length: int
-) -> Num[np.ndarray, "length ..."]:
+  series: Shaped[np.ndarray, "t ..."], length: int
+) -> Shaped[np.ndarray, "length ..."]:
   """Appends zeros along the first axis up to `length`."""
   padding = np.zeros((length - len(series), *series.shape[1:]), series.dtype)
   return np.concatenate([series, padding])

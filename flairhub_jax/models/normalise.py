@@ -7,6 +7,7 @@ fuse with the first layer, and nothing larger crosses to the device.
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from flairhub_jax import modalities
@@ -35,7 +36,7 @@ class Source:
 
 
 def normalise(
-  x: Num[Array, "*b h w s"], source: Source
+  x: Num[Array | np.ndarray, "*b h w s"], source: Source
 ) -> Float[Array, "*b h w c"]:
   """Selects bands, casts to float32 and normalises.
 
@@ -48,7 +49,7 @@ def normalise(
     Float32, one channel per band of `source`, in its order.
   """
   row = modalities.MODALITIES[source.modality]
-  x = _select(x, row, source.bands)
+  x = _select(jnp.asarray(x), row, source.bands)
   if source.mean:
     x = (x - jnp.asarray(source.mean)) / jnp.asarray(source.std)
   return x

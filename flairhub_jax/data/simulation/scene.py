@@ -318,7 +318,7 @@ def _place(
   scene: Scene,
   centre: np.ndarray,
   angle: float,
-  half: tuple[float, float],
+  half: tuple[float, float] | np.ndarray,
   allowed: np.ndarray,
   *,
   cover: str,
