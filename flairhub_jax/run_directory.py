@@ -236,7 +236,7 @@ def last_step(config: Any, validations: Iterable[Mapping[str, Any]]) -> int:
   return config.train.num_steps
 
 
-def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_records(path: pathlib.Path) -> list[Any]:
   """Reads JSON lines; an unfinished last line (a killed writer) is dropped."""
   if not path.exists():
     return []

@@ -4,6 +4,8 @@ import gc
 import os
 import pathlib
 
+# jaxtyping looks the checker up as an attribute of `tests`.
+from tests import typecheck  # noqa: F401
 from tests.training import runs
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -85,11 +85,12 @@ def test_a_full_disk_is_told_in_numbers(saved, monkeypatch):
 
 def test_a_failed_write_is_one_line_and_harms_nothing(saved, monkeypatch):
   checkpoints = checkpoint.Checkpoints(saved)
+  # Before the limit, which would cut the cached program short.
+  noise = {"layer": jax.random.normal(jax.random.key(0), 10**6)}
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
   try:
     with pytest.raises(RunError, match="cannot be written") as caught:
-      noise = {"layer": jax.random.normal(jax.random.key(0), 10**6)}
       checkpoints.save(state(7) | {"params": noise}, 7, 99.0)
       checkpoints.close()
   finally:

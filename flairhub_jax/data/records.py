@@ -26,7 +26,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import safetensors
@@ -130,7 +130,7 @@ class Stream:
     """Number of records, which is the number of patches."""
     return self._ends[-1]
 
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+  def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray]:
     """Returns the arrays of record `index`.
 
     Raises:

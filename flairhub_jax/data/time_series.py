@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from flairhub_jax import fields
 
@@ -125,8 +125,8 @@ def thin(num_dates: int, limit: int) -> Int[np.ndarray, "n"]:
 
 
 def pad_dates(
-  series: Num[np.ndarray, "t ..."], length: int
-) -> Num[np.ndarray, "length ..."]:
+  series: Shaped[np.ndarray, "t ..."], length: int
+) -> Shaped[np.ndarray, "length ..."]:
   """Appends zeros along the first axis up to `length`."""
   padding = np.zeros((length - len(series), *series.shape[1:]), series.dtype)
   return np.concatenate([series, padding])

@@ -7,6 +7,7 @@ fuse with the first layer, and nothing larger crosses to the device.
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from flairhub_jax import modalities
@@ -38,7 +39,7 @@ class Source:
 
 
 def normalise(
-  x: Num[Array, "*b h w s"], source: Source
+  x: Num[Array | np.ndarray, "*b h w s"], source: Source
 ) -> Float[Array, "*b h w c"]:
   """Selects bands, casts to float32 and normalises.
 
@@ -51,9 +52,9 @@ def normalise(
   """
   row = modalities.MODALITIES[source.modality]
   if source.is_chosen:
-    x = x.astype(jnp.float32)
+    x = jnp.asarray(x).astype(jnp.float32)
   else:
-    x = _select(x, row, source.bands)
+    x = _select(jnp.asarray(x), row, source.bands)
   if source.mean:
     x = (x - jnp.asarray(source.mean)) / jnp.asarray(source.std)
   return x
