@@ -175,8 +175,9 @@ def complete(
       node = node[section]
     if isinstance(value, list):
       value = tuple(value)
-    is_path = fields.rule_of(path).is_path
-    node[name] = os.path.expanduser(value) if is_path else value
+    if fields.rule_of(path).is_path:
+      value = os.path.expanduser(str(value))
+    node[name] = value
   return config.lock()
 
 
