@@ -87,7 +87,7 @@ class Operation:
     """Runs the form of the platform; `how`: settings that can be hashed."""
     form = _chosen(self.name)
     if form is None:
-      forms = tuple(TABLE[key][self.name] for key in ("cpu", "other"))
+      forms = TABLE["cpu"][self.name], TABLE["other"][self.name]
     else:
       forms = (form, form)
     return _run(
@@ -95,7 +95,7 @@ class Operation:
         self,
         forms,
         tuple(sorted(how.items())),
-        jax.config.jax_default_matmul_precision,
+        jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
       ),
       *arrays,
     )
