@@ -38,6 +38,7 @@ from flairhub_jax.modalities import (
 )
 
 _PROGRESS = ".progress"
+_MAX_NOTES = 10
 
 
 def convert(
@@ -87,6 +88,8 @@ def convert(
         progress=progress,
       )
       done = _save(out, sources, shapes, cloud_filter, summaries)
+      if progress:
+        _print_notes(summaries)
     elif progress:
       print(f"{out}: already converted", file=sys.stderr)
   return done
@@ -314,6 +317,25 @@ def _save(
     output_size=shapes[grid][:2],
     splits=splits,
   )
+
+
+def _print_notes(
+  summaries: Mapping[tuple[str, int], Mapping[str, Any]],
+) -> None:
+  """Prints what is odd about the files, most frequent first."""
+  total = convert_shard.Summary(with_statistics=False)
+  for summary in summaries.values():
+    for text, note in summary["notes"].items():
+      total.add_note(text, *note)
+  notes = sorted(total.notes.items(), key=lambda item: -item[1][0])
+  for text, (number, share, path) in notes[:_MAX_NOTES]:
+    of_values = "" if share is None else f"{share / number:.2%} of "
+    print(
+      f"warning: {text}: {of_values}{number} files, first {path}",
+      file=sys.stderr,
+    )
+  if len(notes) > _MAX_NOTES:
+    print(f"and {len(notes) - _MAX_NOTES} more", file=sys.stderr)
 
 
 def _describe(

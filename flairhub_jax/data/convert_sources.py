@@ -204,7 +204,7 @@ def _first_header(
       path = source.split.file(column, row)
       if path:
         try:
-          return geotiff.read_header(path)
+          return geotiff.read_header(path, patch_files.num_bands(column))
         except InputError:
           # Reported with all other faults when its patch is read.
           continue
