@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flairhub_jax import terminal
+from flairhub_jax import atomic, terminal
 from flairhub_jax.data import (
   convert_shard,
   convert_sources,
@@ -38,6 +38,8 @@ from flairhub_jax.modalities import (
 )
 
 _PROGRESS = ".progress"
+# Sizes and times of the files that were converted, as digests by shard.
+_SOURCES_FILE = "sources.json"
 _MAX_NOTES = 10
 
 
@@ -152,6 +154,22 @@ def _load_if_done(
       "a new folder, or records of these very files",
       "records of other files: "
       + ", ".join(f"{k} {v.source}" for k, v in dataset.splits.items()),
+    )
+  try:
+    since = (out / _SOURCES_FILE).stat().st_mtime_ns
+    digests = json.loads((out / _SOURCES_FILE).read_bytes())
+    changes = [
+      source.describe_change(digests[source.name], since) for source in sources
+    ]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise InputError(
+      out, f"a whole {_SOURCES_FILE} of the conversion", error
+    ) from error
+  if any(changes):
+    raise InputError(
+      out,
+      "a new folder, or records of these very files",
+      "; ".join(filter(None, changes)),
     )
   return dataset
 
@@ -301,6 +319,8 @@ def _save(
     for shard in shards
   }
   _remove_shards(out, lambda file: file not in listed)
+  digests = {source.name: source.digest_statuses() for source in sources}
+  atomic.write_text(out / _SOURCES_FILE, json.dumps(digests))
   grid = next(name for name in patch_files.OUTPUT_GRID_ORDER if name in shapes)
   return records.save_dataset(
     out,

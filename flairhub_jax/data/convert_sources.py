@@ -24,7 +24,7 @@ METADATA_FOLDER = "GLOBAL_ALL_MTD"
 
 _MAX_SHARDS = 256
 _PATCHES_PER_SHARD = 16
-_MAX_REPORTED = 50
+_MAX_REPORTED = 10
 # Asking a network disk for a file's size is mostly waiting.
 _NUM_STAT_THREADS = 16
 
@@ -108,10 +108,41 @@ class Source:
     digest.update(self.digest_dates(range(len(self.split))))
     return digest.hexdigest()
 
+  def digest_statuses(self) -> list[str]:
+    """Returns for each shard a digest of its files' sizes and times."""
+    return [
+      hashlib.sha256(json.dumps(shard).encode()).hexdigest()[:16]
+      for shard in self.statuses
+    ]
+
+  def describe_change(self, digests: Sequence[str], since_ns: int) -> str:
+    """Says which files are not those that were converted, or nothing.
+
+    Args:
+      digests: what `digest_statuses` returned then.
+      since_ns: when that was, since 1970.
+    """
+    pairs = zip(digests, self.digest_statuses(), strict=True)
+    shards = [i for i, (then, now) in enumerate(pairs) if then != now]
+    if not shards:
+      return ""
+    rows = [row for shard in shards for row in self.rows(shard)]
+    newer = [
+      path
+      for row in rows
+      for path in self.patch(row).files.values()
+      if os.stat(path).st_mtime_ns > since_ns
+    ]
+    if newer:
+      return f"{len(newer)} files changed since, first {newer[0]}"
+    first, last = (self.split.patch_ids[row] for row in (rows[0], rows[-1]))
+    return f"files of other times or sizes among patches {first} to {last}"
+
 
 def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:
-  folders = csv_path.resolve().parents[:3]
-  for folder in folders:
+  # Beside the path as it is written first, then where links lead to.
+  written = pathlib.Path(os.path.abspath(csv_path)).parents[:3]
+  for folder in (*written, *csv_path.resolve().parents[:3]):
     if (folder / METADATA_FOLDER).is_dir():
       return folder / METADATA_FOLDER
   raise InputError(

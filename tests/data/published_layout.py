@@ -139,7 +139,7 @@ def contents(folder):
   }
 
 
-def run(layout, out, num_workers=0, split="train", **options):
+def run(layout, out, num_workers=0, split="train", progress=False, **options):
   """Converts a layout as one split."""
   return convert.convert(
     {split: layout.csv},
@@ -148,6 +148,6 @@ def run(layout, out, num_workers=0, split="train", **options):
       base.get_config().data.cloud_filter
     ),
     num_workers=num_workers,
-    progress=False,
+    progress=progress,
     **options,
   )
