@@ -74,6 +74,9 @@ def convert(
     if name in splits
   ]
   _check_arguments(splits, sources)
+  if progress:
+    for line in convert_sources.find_shared_patches(sources):
+      print(f"warning: {line}", file=sys.stderr)
   with _claim(out) as progress_folder:
     for source in sources:
       source.read_dates(metadata, cache=progress_folder)

@@ -2,12 +2,13 @@
 
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import math
 import os
 import pathlib
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -158,6 +159,37 @@ def first_problems(problems: Sequence[str]) -> InputErrors:
   surplus = len(problems) - _MAX_REPORTED
   end = [f"and {surplus} more"] if surplus > 0 else []
   return InputErrors([*problems[:_MAX_REPORTED], *end])
+
+
+def find_shared_patches(sources: Sequence[Source]) -> list[str]:
+  """Tells of patches that are in two splits, by id or by file, a line each."""
+  lines = []
+  for first, second in itertools.combinations(sources, 2):
+    ids = set(first.split.patch_ids)
+    files = set(_first_files(first))
+    shared = [
+      patch_id
+      for patch_id, file in zip(
+        second.split.patch_ids, _first_files(second), strict=True
+      )
+      if patch_id in ids or (file is not None and file in files)
+    ]
+    if shared:
+      lines.append(
+        f"{len(shared)} of {len(second.split)} patches of {second.name} are "
+        f"in {first.name} too ({second.split.path}, {first.split.path}), "
+        f"first {shared[0]}"
+      )
+  return lines
+
+
+def _first_files(source: Source) -> Iterator[str | None]:
+  """Yields one file of each patch, of the same modality wherever it has it."""
+  columns = [name for name in source.columns() if name in MODALITIES]
+  for row in range(len(source.split)):
+    files = (source.split.file(column, row) for column in columns)
+    file = next(filter(None, files), None)
+    yield file and os.path.abspath(file)
 
 
 def check_files(sources: Sequence[Source]) -> None:

@@ -72,7 +72,7 @@ def write(path, values, column, row, **place):
   geotiff.write_raster(path, values, place)
 
 
-def write_dates(path, dates_by_patch):
+def write_dates(path, dates_by_patch, **options):
   path.parent.mkdir(parents=True, exist_ok=True)
   pyogrio.raw.write(
     path,
@@ -84,6 +84,7 @@ def write_dates(path, dates_by_patch):
     fields=["patch_id", "acquisition_dates"],
     driver="GPKG",
     layer="dates",
+    **options,
   )
 
 

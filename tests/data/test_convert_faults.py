@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from flairhub_jax.data import convert
+from flairhub_jax.data import convert, convert_sources, split_csv
 from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
@@ -361,3 +361,25 @@ def test_the_file_apart_is_blamed(layout, tmp_path):
     run(layout, tmp_path / "out")
   [line] = caught.value.problems
   assert line.startswith(str(layout.file("AERIAL_LABEL-COSIA", 1)))
+
+
+def test_patches_in_two_splits_are_told_with_their_number(layout, tmp_path):
+  renamed = [{**row, "patch_id": f"p{i}"} for i, row in enumerate(layout.rows)]
+  other = published_layout.Layout(
+    layout.folder, layout.csv.with_name("VALID.csv"), renamed[:2]
+  )
+  other.write_csv()
+  sources = [
+    convert_sources.Source(name, split_csv.read_split(path))
+    for name, path in (
+      ("train", layout.csv),
+      ("valid", other.csv),
+      ("test", layout.csv),
+    )
+  ]
+  lines = convert_sources.find_shared_patches(sources)
+  assert [line.split(" (")[0] for line in lines] == [
+    "2 of 2 patches of valid are in train too",
+    "3 of 3 patches of test are in train too",
+    "2 of 3 patches of test are in valid too",
+  ]
