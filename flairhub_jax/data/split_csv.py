@@ -44,6 +44,8 @@ class Split:
     """Returns the path of a patch's file, or None if the patch lacks it."""
     cell = self.cells[column][index]
     # Not normalised: beyond a link, `..` is not the folder written before it.
+    if cell.startswith("~/"):
+      cell = os.path.expanduser(cell)
     return os.path.join(self.path.parent, cell) if cell else None
 
 
@@ -100,6 +102,11 @@ def _rows(
     if len(row) != len(names):
       raise InputError(f"{path}, row {number}", f"{len(names)} cells", len(row))
     row = [cell.strip() for cell in row]
+    for name, cell in zip(names, row, strict=True):
+      if "\0" in cell:
+        raise InputError(
+          f"{path}, row {number}, {name}", "text without NUL", repr(cell)[:80]
+        )
     patch_id = row[patch_id_column]
     if not _SAFE_ID.fullmatch(patch_id):
       raise InputError(
