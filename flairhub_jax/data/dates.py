@@ -112,6 +112,7 @@ def _parse_geopackage(path: pathlib.Path) -> _Table:
   except (
     pyogrio.errors.DataSourceError,
     pyogrio.errors.DataLayerError,
+    UnicodeDecodeError,
   ) as error:
     raise InputError(path, "a readable GeoPackage", error) from error
   fields = dict(zip(metadata["fields"], columns, strict=True))

@@ -99,6 +99,11 @@ def _rows(
     if len(row) != len(names):
       raise InputError(f"{path}, row {number}", f"{len(names)} cells", len(row))
     row = [cell.strip() for cell in row]
+    for name, cell in zip(names, row, strict=True):
+      if not cell.isprintable():
+        raise InputError(
+          f"{path}, row {number}, {name}", "no control characters", repr(cell)
+        )
     patch_id = row[patch_id_column]
     if not _SAFE_ID.fullmatch(patch_id):
       raise InputError(
