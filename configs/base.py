@@ -11,6 +11,30 @@ from ml_collections import config_dict
 
 from flairhub_jax import labels, modalities
 
+# Fields that change nothing of what is learned: where data are read from and
+# how fast, which devices a step runs on, what it keeps in memory, what is told
+# and kept. A section stands for all its fields. `train` and `sweep` continue a
+# run with other values of them, and `report` averages over them.
+WITHOUT_EFFECT = (
+  "mesh",
+  "data.path",
+  "data.num_workers",
+  "model.remat",
+  "train.compilation_cache",
+  "train.keep_best",
+  "train.keep_latest",
+  "train.log_every",
+  "train.save_every",
+  "train.validation_maps",
+)
+
+
+def has_effect(field: str) -> bool:
+  """Whether a field, by its dotted name, changes what is learned."""
+  return not f"{field}.".startswith(
+    tuple(f"{name}." for name in WITHOUT_EFFECT)
+  )
+
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns LC-A: aerial images to land cover, as the reference trains it."""
@@ -37,8 +61,10 @@ def get_config() -> ml_collections.ConfigDict:
   data.num_workers = 0  # reading processes; 0 reads in threads of this one
   # Flips and turns of the whole patch; quarter turns of square patches only.
   data.augment = False
-  # Padded lengths of a time series, in dates. A batch takes the smallest that
-  # holds its longest series; longer series are thinned evenly to the last.
+  # Padded lengths of time series, in dates: a batch takes the smallest that
+  # holds the longest of all its series, and pads none beyond the longest of
+  # that series in its split; longer series are thinned evenly to the last. Each
+  # length is a program of its own.
   data.date_buckets = (32, 64, 128, 256)
   # Month-day from which dates are counted, in the year of each; the year of a
   # year-month-day does not count.
@@ -76,6 +102,9 @@ def get_config() -> ml_collections.ConfigDict:
       )
     )
     if row.is_series:
+      # Dates of the longest padded series; a training run takes those of its
+      # data. FLOPs are counted with them.
+      config.inputs[row.id].num_dates = row.num_dates or 1
       # "none", "monthly" or "semi-monthly": 12 or 24 dates instead of all.
       config.inputs[row.id].temporal_average = "none"
 

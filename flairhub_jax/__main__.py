@@ -5,16 +5,21 @@ import importlib
 import os
 import pathlib
 import sys
+import traceback
+import types
 from collections.abc import Sequence
 from typing import Any
 
-from flairhub_jax import __version__
+from flairhub_jax import __version__, faults, terminal
 from flairhub_jax.errors import InputError, RunError, StoppedEarly
 
 # What schedulers take for a job to be queued again (EX_TEMPFAIL).
 STOPPED_EARLY = 75
 # Makes glibc (2.35 and later) ask Linux for huge pages.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
+# Library that only some commands need -> the extra that brings it.
+_EXTRAS = {"scipy": "report", "submitit": "slurm"}
 
 # A command is imported only when it is called: most need no network.
 COMMANDS = {
@@ -51,10 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = menu.add_parser(
       name, help=text, description=text, allow_abbrev=False
     )
+    verbosity = command.add_mutually_exclusive_group()
+    verbosity.add_argument(
+      "-q", "--quiet", action="store_true", help="no progress, no log lines"
+    )
+    verbosity.add_argument(
+      "-v",
+      "--verbose",
+      action="store_true",
+      help="also the log messages of libraries",
+    )
     if argv[:1] == [name]:
-      module = importlib.import_module(
-        f"flairhub_jax.commands.{name.replace('-', '_')}"
-      )
+      module = _import_command(name, command)
       module.add_arguments(command)
   args, rest = parser.parse_known_args(argv)
   for name, value in vars(args).items():
@@ -64,21 +77,43 @@ def main(argv: Sequence[str] | None = None) -> int:
   takes_overrides = args.command in ("train", "sweep", "bench", "describe")
   if surplus or (args.overrides and not takes_overrides):
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
+  terminal.set_verbosity(quiet=args.quiet, verbose=args.verbose)
   try:
     return module.run(args)
-  except InputError as error:
-    print(f"flairhub {args.command}: {error}", file=sys.stderr)
-    return 2
-  except (RunError, OSError) as error:
-    # The disk is full, a folder is not ours, a file is gone.
-    print(f"flairhub {args.command}: {error}", file=sys.stderr)
-    return 1
   except StoppedEarly as stop:
+    # Of several processes all stop at one step: none has to tell the others.
     print(f"flairhub {args.command}: {stop}", file=sys.stderr)
     return STOPPED_EARLY
-  except KeyboardInterrupt:
-    print(f"flairhub {args.command}: interrupted", file=sys.stderr)
-    return 130
+  except (InputError, RunError, OSError, KeyboardInterrupt) as error:
+    code, line = 1, str(error)  # The disk is full, a file is gone.
+    if isinstance(error, InputError):
+      code = 2
+    elif isinstance(error, KeyboardInterrupt):
+      code, line = 130, "interrupted"
+    own = f"flairhub {args.command}: {line}"
+    faults.end(code, error, line=line, own=own)
+    print(own, file=sys.stderr)
+    return code
+  except Exception as error:
+    line = f"{type(error).__name__}: {error}"
+    faults.end(1, error, line=line, own=traceback.format_exc())
+    raise
+
+
+def _import_command(
+  name: str, parser: argparse.ArgumentParser
+) -> types.ModuleType:
+  """The module of a command; ends with a line if an extra is not installed."""
+  try:
+    return importlib.import_module(
+      f"flairhub_jax.commands.{name.replace('-', '_')}"
+    )
+  except ModuleNotFoundError as error:
+    library = (error.name or "").partition(".")[0]
+    if library not in _EXTRAS:
+      raise
+    extra = f"flairhub_jax[{_EXTRAS[library]}]"
+    parser.exit(1, f"flairhub {name}: needs {library}: pip install '{extra}'\n")
 
 
 def _expanded(value: Any) -> Any:

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import logging
 import os
 import pathlib
 import shutil
@@ -19,10 +18,6 @@ from flairhub_jax.errors import InputError, RunError
 _policies = ocp.checkpoint_managers
 # Validation scores travel with a checkpoint under this name.
 _BEST = "best_metric"
-
-# A save that fails is told once, by `Checkpoints`, not by each of its tasks.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
@@ -42,6 +37,9 @@ class Checkpoints:
       InputError: it is `read_only`, and the score of one cannot be read.
     """
     self._folder = os.path.abspath(folder)
+    self._hook = sys.unraisablehook
+    if not read_only:
+      sys.unraisablehook = self._unraisable
     self._warnings = processes.first_alone(
       lambda: _drop_broken_scores(self._folder, read_only)
     )
@@ -60,6 +58,7 @@ class Checkpoints:
         create=not read_only,
         read_only=read_only,
         cleanup_tmp_directories=not read_only,
+        async_options=ocp.AsyncOptions(barrier_sync_fn=_meet_unless_failed),
       ),
     )
 
@@ -152,7 +151,8 @@ class Checkpoints:
       score.
 
     Raises:
-      InputError: there are checkpoints, and none can be read.
+      InputError: there are checkpoints, and none can be read; or only some
+        processes can read one.
     """
     faults = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
@@ -161,6 +161,9 @@ class Checkpoints:
         break
       except InputError as error:
         faults[step] = error
+      # Each reads its own parts. Those who could wait for the others.
+      if not processes.all_come(f"{self._folder}/{step} is broken", 60):
+        raise faults[step]
     else:
       if faults:
         raise next(iter(faults.values()))
@@ -189,28 +192,33 @@ class Checkpoints:
     """
     with self._writing():
       self._manager.close()
+    if sys.unraisablehook == self._unraisable:
+      sys.unraisablehook = self._hook
+
+  def _unraisable(self, fault) -> None:
+    """Drops what is said of the writes under way when another one failed."""
+    if "Event loop is closed" not in str(fault.exc_value):
+      self._hook(fault)
 
 
 def restore_variables(
   folder: str | os.PathLike,
-  abstract_variables: Any,
   sharding: jax.sharding.Sharding,
   *,
   averaged: bool = False,
 ) -> tuple[Any, int]:
-  """Restores only the network's variables of the best checkpoint.
+  """Restores only the network's variables of the best checkpoint, as stored.
 
   Args:
     folder: the run's checkpoints.
-    abstract_variables: {"params": …, "batch_stats": …} of shapes and types.
     sharding: where the arrays go.
     averaged: whether the parameters are those that training averaged.
 
   Returns:
-    The variables, and the number of updates they have seen.
+    {"params": …, "batch_stats": …}, and the number of updates they have seen.
 
   Raises:
-    InputError: there is no checkpoint, or one of another network.
+    InputError: there is no checkpoint, or one without such variables.
   """
   if not os.path.isdir(folder):
     raise InputError(folder, "a checkpoint", "none yet")
@@ -219,33 +227,31 @@ def restore_variables(
   checkpoints.close()
   if step is None:
     raise InputError(folder, "a checkpoint", "none yet")
-  target = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    abstract_variables,
-  )
-  if averaged:
-    target = {**target, "ema": target["params"]}
-    del target["params"]
-  restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+  state = os.path.join(os.path.abspath(folder), str(step), "state")
+  params = "ema" if averaged else "params"
   with ocp.PyTreeCheckpointer() as checkpointer, _reading(folder, step):
+    described = checkpointer.metadata(state).item_metadata
+    stored = {} if described is None else described.tree
+    if not stored.get(params):
+      raise _other_network(folder, step, f"no {params}")
+    target = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=sharding
+      ),
+      {name: stored.get(name) or {} for name in (params, "batch_stats")},
+    )
     variables = checkpointer.restore(
-      os.path.join(os.path.abspath(folder), str(step), "state"),
+      state,
       args=ocp.args.PyTreeRestore(
-        item=target, restore_args=restore_args, partial_restore=True
+        item=target,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+        partial_restore=True,
       ),
     )
-  missing = [
-    jax.tree_util.keystr(path, simple=True, separator=".")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-    if not isinstance(leaf, jax.Array)
-  ]
-  if missing:
-    raise _other_network(folder, step, f"no {', '.join(missing)}")
-  if averaged:
-    variables = {**variables, "params": variables.pop("ema")}
-  return variables, step
+  return {
+    "params": variables[params],
+    "batch_stats": variables["batch_stats"],
+  }, step
 
 
 @contextlib.contextmanager
@@ -286,6 +292,17 @@ def _drop_broken_scores(folder: str, read_only: bool) -> list[str]:
       shutil.rmtree(path.parent)
       warnings.append(f"{fault}; it counts as one without")
   return warnings
+
+
+def _meet_unless_failed(*, key: str, timeout_ms: int) -> None:
+  """A barrier that a failed save does not wait at.
+
+  Orbax waits there even where this process could not write, and the others wait
+  elsewhere for what it should have written.
+  """
+  if (error := sys.exc_info()[1]) is not None:
+    raise error
+  ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def _free_name(path: str) -> str:

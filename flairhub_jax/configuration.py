@@ -175,8 +175,9 @@ def complete(
       node = node[section]
     if isinstance(value, list):
       value = tuple(value)
-    is_path = fields.rule_of(path).is_path
-    node[name] = os.path.expanduser(value) if is_path else value
+    if fields.rule_of(path).is_path:
+      value = os.path.expanduser(str(value))
+    node[name] = value
   return config.lock()
 
 
@@ -299,9 +300,7 @@ def differences(
   old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
 ) -> list[str]:
   """Lists the fields in which two configurations differ, a line each."""
-  flat_old, flat_new = (
-    fields.flatten(json.loads(c.to_json_best_effort())) for c in (old, new)
-  )
+  flat_old, flat_new = flatten(old), flatten(new)
   absent = "nothing"
   return [
     f"config.{name}: {flat_old.get(name, absent)!r} in the run,"
@@ -315,12 +314,17 @@ def varying_fields(
   configs: Sequence[ml_collections.ConfigDict],
 ) -> list[dict[str, Any]]:
   """Returns, for each configuration, the fields that are not as in the rest."""
-  flat = [fields.flatten(json.loads(c.to_json_best_effort())) for c in configs]
+  flat = [flatten(c) for c in configs]
   return [
     {
       name: value
-      for name, value in fields.items()
+      for name, value in own.items()
       if any(name not in other or other[name] != value for other in flat)
     }
-    for fields in flat
+    for own in flat
   ]
+
+
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the values of all fields by their dotted names."""
+  return fields.flatten(json.loads(config.to_json_best_effort()))

@@ -180,6 +180,11 @@ RULES: Mapping[str, Rule] = {
     for m, row in modalities.MODALITIES.items()
     if row.is_series
   },
+  **{
+    f"inputs.{m}.num_dates": _whole(1, 2**14)
+    for m, row in modalities.MODALITIES.items()
+    if row.is_series
+  },
   "model.encoder": _NAME,
   "model.drop_path_rate": _or_none(_number(0, 1)),
   "model.encoder_weights": _PATH,

@@ -90,14 +90,23 @@ def split_state(state: Any, mesh: Mesh) -> Any:
 
 
 def place_state(state: Any, shardings: Any) -> Any:
-  """Puts a state that every process holds whole where `shardings` say."""
+  """Puts a state that every process holds whole where `shardings` say.
+
+  Each process copies what its devices hold from its own. `jax.device_put` would
+  send everything to all processes, to see whether they hold the same.
+  """
 
   def place(leaf, sharding):
-    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-      return jax.device_put(leaf, sharding)
-    # Keys do not go to devices of other processes, their numbers do.
-    numbers = jax.device_put(jax.random.key_data(leaf), sharding)
-    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      numbers = place(jax.random.key_data(leaf), sharding)
+      return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(
+      # A copy: a step writes into the arrays of its state.
+      whole.shape,
+      sharding,
+      lambda index: np.array(whole[index]),
+    )
 
   return jax.tree.map(place, state, shardings)
 
@@ -133,6 +142,41 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> Any:
     lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
     {key: value for key, value in batch.items() if key != "patch"},
   )
+
+
+def place_shapes(tree: Any, shardings: Any) -> Any:
+  """Shapes of arrays as they will lie on the devices.
+
+  Args:
+    tree: arrays or their shapes.
+    shardings: one for all, or a tree of one for each.
+  """
+  if isinstance(shardings, NamedSharding):
+    shardings = jax.tree.map(lambda _: shardings, tree)
+  return jax.tree.map(
+    lambda x, sharding: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=sharding
+    ),
+    tree,
+    shardings,
+  )
+
+
+def batch_shapes(
+  example: Mapping[str, Any], global_batch_size: int, mesh: Mesh
+) -> Any:
+  """Shapes of a whole batch on the devices.
+
+  Args:
+    example: a batch of any size on the host, its series as long as wanted.
+    global_batch_size: patches over all devices.
+    mesh: of `build_mesh`.
+  """
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((global_batch_size, *x.shape[1:]), x.dtype),
+    {key: value for key, value in example.items() if key != "patch"},
+  )
+  return place_shapes(shapes, split_batch(mesh))
 
 
 def keep_memory() -> None:

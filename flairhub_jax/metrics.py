@@ -5,14 +5,14 @@ from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Integer
 
 from flairhub_jax import labels
 
 
 def confusion_matrix(
-  truth: Int[Array, "b h w"],
-  predictions: Int[Array, "b h w"],
+  truth: Integer[Array, "b h w"],
+  predictions: Integer[Array, "b h w"],
   counted: Bool[Array, "b"],
   num_classes: int,
 ) -> Int[Array, "k k"]:
@@ -85,7 +85,9 @@ class Scores:
     }
 
 
-def score_names(task: str, classes: Iterable[int]) -> list[str]:
+def score_names(
+  task: str, classes: Iterable[int] | Int[np.ndarray, "s"]
+) -> list[str]:
   """Names of a task's scores: its averages, then the IoU of some classes.
 
   As validations log them and `config.train.best_metric` takes one of them.

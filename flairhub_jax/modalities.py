@@ -22,6 +22,8 @@ class Modality:
     bands: names in file order (per date for a series).
     metres_per_pixel: ground size of a pixel, in metres.
     pixels: side of the published patch, in pixels.
+    num_dates: of a series, mean number of acquisitions of a published region
+      (256,221 of Sentinel-2 and 532,696 of Sentinel-1 over 2,822 regions).
     dtype: type of the stored values.
     unit: what a value measures.
     mean: band name -> mean over the training set; empty: used as it is.
@@ -35,6 +37,7 @@ class Modality:
   bands: tuple[str, ...]
   metres_per_pixel: float
   pixels: int
+  num_dates: int | None = None
   dtype: str
   unit: str
   mean: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -114,6 +117,7 @@ MODALITIES: Mapping[str, Modality] = {
       bands=_S2_BANDS,
       metres_per_pixel=10.24,
       pixels=10,
+      num_dates=91,
       dtype="uint16",
       unit="reflectance x 10000",
       default_bands=_S2_BANDS,
@@ -124,6 +128,7 @@ MODALITIES: Mapping[str, Modality] = {
       bands=("VV", "VH"),
       metres_per_pixel=10.24,
       pixels=10,
+      num_dates=94,
       dtype="float32",
       unit="sigma0, linear",
       default_bands=("VV", "VH"),
@@ -134,6 +139,7 @@ MODALITIES: Mapping[str, Modality] = {
       bands=("VV", "VH"),
       metres_per_pixel=10.24,
       pixels=10,
+      num_dates=94,
       dtype="float32",
       unit="sigma0, linear",
       default_bands=("VV", "VH"),

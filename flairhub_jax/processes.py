@@ -1,18 +1,33 @@
-"""Several processes that train together, on one host or on many."""
+"""Several processes that work together, on one host or on many."""
 
 import argparse
+import importlib.util
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed
+from jax._src.clusters import cloud_tpu_cluster
 from jax.experimental import multihost_utils
 
-from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax import faults
+from flairhub_jax.errors import (
+  InputError,
+  InputErrors,
+  RunError,
+  StoppedEarly,
+)
 
 T = TypeVar("T")
+
+# At the end processes wait for each other, while the first one may be writing.
+_LAST_WAIT = 3600
+# What `first_alone` tells of an exception has so many bytes at most.
+_TOLD = 2000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--coordinator",
     metavar="HOST:PORT",
     help="where the first of several processes listens; only needed where"
-    " neither SLURM, torchrun nor a TPU pod says so",
+    " neither SLURM, Open MPI, Kubernetes nor a TPU pod says so",
   )
   parser.add_argument(
     "--num-processes", type=int, metavar="N", help="with --coordinator"
@@ -32,32 +47,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def join(args: argparse.Namespace) -> None:
-  """Joins the other processes of this training, if there are any.
+  """Joins the other processes of this job, if there are any.
 
-  Must run before anything asks for a device.
+  Must run before anything asks for a device; a second call does nothing. From
+  then on a fault of one process ends them all (`faults`).
+
+  Args:
+    args: with the flags of `add_arguments`.
 
   Raises:
     InputError: an incomplete or impossible description of the processes.
   """
+  if jax.distributed.is_initialized():
+    return
   cluster = _describe(args, os.environ)
-  if cluster is not None:
-    jax.distributed.initialize(**cluster)
+  if cluster is None:
+    return
+  faults.prepare()
+  try:
+    jax.distributed.initialize(
+      **cluster,
+      heartbeat_timeout_seconds=faults.HEARTBEAT_TIMEOUT,
+      shutdown_timeout_seconds=_LAST_WAIT,
+    )
+  except ValueError as error:
+    raise InputError(
+      "--coordinator, --num-processes, --process-id",
+      "all three, where JAX cannot tell them from the environment",
+      str(error),
+    ) from error
+  if not cluster and _is_alone_on_its_node(os.environ):
+    # JAX would give it the first device only.
+    jax.config.update("jax_cuda_visible_devices", "all")
+    jax.config.update("jax_rocm_visible_devices", "all")
+  job = distributed.global_state
+  faults.watch(job.client, job.process_id, job.num_processes)
 
 
 def _describe(
   args: argparse.Namespace, environment: Mapping[str, str]
-) -> dict[str, object] | None:
-  """Arguments of `jax.distributed.initialize`; None: this is the only one."""
+) -> dict[str, Any] | None:
+  """Arguments of `jax.distributed.initialize`; None: this is the only one.
+
+  Without any JAX asks the cluster. Whether there is one to ask must be sure: a
+  process that waits for others where there are none would wait in vain.
+  """
   flags = (args.coordinator, args.num_processes, args.process_id)
   if any(flag is not None for flag in flags):
     return _from_flags(*flags)
-  if "WORLD_SIZE" in environment and "RANK" in environment:
-    return _from_torchrun(environment)
-  if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-    return _from_slurm(environment)
-  if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
-    return {}
-  return None
+  tasks = [
+    environment.get(name, "1")
+    # Of the step of SLURM, not of its job; of mpirun.
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+  ]
+  is_cluster = (
+    max(map(int, tasks)) > 1 or _is_kubernetes_job(environment) or _is_tpu_pod()
+  )
+  return {} if is_cluster else None
 
 
 def _from_flags(coordinator, num_processes, process_id):
@@ -79,35 +125,32 @@ def _from_flags(coordinator, num_processes, process_id):
     "coordinator_address": coordinator,
     "num_processes": num_processes,
     "process_id": process_id,
+    # The flags say it all: every process sees all devices of its host.
+    "cluster_detection_method": "deactivate",
   }
 
 
-def _from_torchrun(environment):
-  names = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
-  missing = [name for name in names if name not in environment]
-  if missing:
-    raise InputError("environment", ", ".join(names), f"no {missing[0]}")
-  num_processes = int(environment["WORLD_SIZE"])
-  if num_processes == 1:
-    return None
-  cluster = _from_flags(
-    f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}",
-    num_processes,
-    int(environment["RANK"]),
+def _is_kubernetes_job(environment):
+  """An indexed job, with the package by which JAX asks for the others."""
+  return (
+    "KUBERNETES_SERVICE_HOST" in environment
+    and "JOB_COMPLETION_INDEX" in environment
+    and importlib.util.find_spec("kubernetes") is not None
   )
-  if int(environment.get("LOCAL_WORLD_SIZE", "1")) > 1:
-    cluster["local_device_ids"] = [int(environment["LOCAL_RANK"])]
-  return cluster
 
 
-def _from_slurm(environment):
-  # "4(x2),1": tasks on each node. JAX would give a lone task of a node the
-  # first of its devices only.
-  tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "")
-  devices = environment.get("CUDA_VISIBLE_DEVICES", "")
-  if re.fullmatch(r"1(\(x\d+\))?", tasks) and devices:
-    return {"local_device_ids": list(range(len(devices.split(","))))}
-  return {}
+def _is_tpu_pod():
+  kinds = (cloud_tpu_cluster.GkeTpuCluster, cloud_tpu_cluster.GceTpuCluster)
+  return any(c.is_env_present() and c.get_process_count() > 1 for c in kinds)
+
+
+def _is_alone_on_its_node(environment):
+  # "4(x2),1": tasks on each node.
+  slurm = environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+  return bool(
+    re.fullmatch(r"1(\(x\d+\))?(,1(\(x\d+\))?)*", slurm)
+    or environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+  )
 
 
 def is_first() -> bool:
@@ -119,30 +162,51 @@ def first_alone(action: Callable[[], T]) -> T:
   """Calls `action` in the first process, then in the others.
 
   They find on disk what the first has written. Where it fails, they fail with
-  its message.
+  its message, and the same exit code.
 
   Raises:
-    InputError, OSError: as `action` raises it; the others' is an InputError.
+    Exception: as `action` raises it, in the first process; the others raise
+      InputError, StoppedEarly or RunError, as exit codes go.
   """
   if jax.process_count() == 1:
     return action()
-  result, fault = None, b""
+  result, raised, told = None, None, b""
   if is_first():
     try:
       result = action()
-    except (InputError, OSError) as error:
-      fault = str(error).encode()[:1000]
-      raised = error
-  text = np.zeros(1000, np.uint8)
-  text[: len(fault)] = np.frombuffer(fault, np.uint8)
-  text = bytes(multihost_utils.broadcast_one_to_all(text)).rstrip(b"\0")
+    # Whatever it is, the others wait for this process.
+    except Exception as error:
+      raised, told = error, _encode(error)
+  data = np.zeros(_TOLD, np.uint8)
+  data[: len(told)] = np.frombuffer(told, np.uint8)
+  told = bytes(multihost_utils.broadcast_one_to_all(data)).rstrip(b"\0")
+  if raised is not None:
+    raise raised
   if is_first():
-    if fault:
-      raise raised
     return result
-  if text:
-    raise InputErrors([text.decode(errors="replace")])
+  if told:
+    raise _decode(told)
   return action()
+
+
+def _encode(error: Exception) -> bytes:
+  kind, text = "run", str(error)
+  if isinstance(error, InputError):
+    kind = "input"
+  elif isinstance(error, StoppedEarly):
+    kind = "stopped"
+  elif not isinstance(error, (RunError, OSError)):
+    text = f"{type(error).__name__}: {text}"
+  while len(told := json.dumps([kind, text]).encode()) > _TOLD:
+    text = text[: len(text) // 2]
+  return told
+
+
+def _decode(told: bytes) -> Exception:
+  kind, text = json.loads(told)
+  if kind == "input":
+    return InputErrors([text])
+  return StoppedEarly(text) if kind == "stopped" else RunError(text)
 
 
 def any_of(flag: bool) -> bool:
@@ -150,3 +214,27 @@ def any_of(flag: bool) -> bool:
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def all_come(name: str, seconds: int) -> bool:
+  """Whether all processes come here within so many seconds.
+
+  Args:
+    name: of this place; a place can be used once.
+    seconds: to wait.
+  """
+  if jax.process_count() == 1:
+    return True
+  try:
+    distributed.global_state.client.wait_at_barrier(name, seconds * 1000)
+  except jax.errors.JaxRuntimeError:
+    return False
+  return True
+
+
+def total(tree: Any) -> Any:
+  """Sums each array of the host over the processes; all must ask together."""
+  if jax.process_count() == 1:
+    return tree
+  every = multihost_utils.process_allgather(tree)
+  return jax.tree.map(lambda x: np.asarray(x).sum(0, dtype=x.dtype), every)

@@ -1,34 +1,32 @@
 """The folder of a run: what it holds, and whose it is."""
 
+import hashlib
 import json
 import math
+import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flairhub_jax import atomic, configuration
+from flairhub_jax import atomic, configuration, lock, processes
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError, listed
 
-# Where the data are read from, how fast, and on which devices a step runs, does
-# not change what is learned.
-_FREE_FIELDS = (
-  "data.path",
-  "data.num_workers",
-  "mesh.data",
-  "mesh.fsdp",
-  "train.compilation_cache",
-)
+# Results on the data that a run was trained on lie under this name.
+OWN_DATA = "own"
 
 
 class RunDirectory:
   """Names the files of a run.
 
   `config.json` (resolved configuration), `checkpoints/`, `metrics.jsonl`,
-  `tensorboard/`, `log.txt`, `profile/`, `results/<split>/`; and `origin.json`
-  where the weights were trained elsewhere and imported.
+  `tensorboard/`, `log.txt`, `profile/`, `results/<data>/<split>/`; and
+  `origin.json` where the weights were trained elsewhere and imported.
+  `run.lock` names the process that writes here.
   """
 
-  def __init__(self, path: str | pathlib.Path):
+  def __init__(self, path: str | os.PathLike):
     """Names only; nothing is made or read."""
     self.path = pathlib.Path(path).absolute()
     self.config = self.path / "config.json"
@@ -38,27 +36,141 @@ class RunDirectory:
     self.log = self.path / "log.txt"
     self.profile = self.path / "profile"
     self.origin = self.path / "origin.json"
+    self.lock = self.path / "run.lock"
 
-  def results(self, split: str) -> pathlib.Path:
-    """Folder of the results on a split."""
-    return self.path / "results" / split
+  def results(self, split: str, data: str = OWN_DATA) -> pathlib.Path:
+    """Folder of the results on a split of the data that `data_name` names."""
+    return self.path / "results" / data / split
+
+  def find_results(self, split: str, config: Any) -> pathlib.Path | None:
+    """Folder of the results on a split by which this run is compared.
+
+    They are those on its own data. A run without (imported weights) has those
+    on the one data set it was evaluated on. Runs evaluated before results lay
+    by data have them in `results/<split>/`.
+
+    Args:
+      split: the split.
+      config: of the run.
+
+    Returns:
+      The folder; None: there are no such results.
+
+    Raises:
+      InputError: a run without data of its own has results on several.
+    """
+    own = self.results(split)
+    if (own / "scores.json").is_file():
+      return own
+    earlier, data = self.path / "results" / split, config.data.fingerprint
+    if (earlier / "scores.json").is_file():
+      if data in ("", _data_of(earlier / "scores.json")):
+        return earlier
+    if data:
+      return None
+    found = sorted((self.path / "results").glob(f"*/{split}/scores.json"))
+    if len(found) > 1:
+      names = ", ".join(path.parts[-3] for path in found)
+      raise InputError(
+        self.path / "results", "results on one data set to compare by", names
+      )
+    return found[0].parent if found else None
+
+  def other_results(self, split: str) -> list[str]:
+    """Names of the other data with results on a split."""
+    found = (self.path / "results").glob(f"*/{split}/scores.json")
+    return sorted({path.parts[-3] for path in found} - {OWN_DATA})
+
+  def checkpoint_digest(self, step: int) -> str:
+    """Tells a saved checkpoint from another of the same step, at no cost.
+
+    The manifest names the files of the arrays, and those have random names.
+
+    Returns:
+      The first half of a sha256; "" where there is no such checkpoint.
+    """
+    manifest = self.checkpoints / str(step) / "state" / "manifest.ocdbt"
+    if not manifest.is_file():
+      return ""
+    return hashlib.sha256(manifest.read_bytes()).hexdigest()[:32]
+
+
+def _data_of(scores: pathlib.Path) -> str | None:
+  """Fingerprint of the data in a file of scores; None: it has none."""
+  try:
+    return json.loads(scores.read_text(encoding="utf-8"))["data"]
+  except (ValueError, KeyError, TypeError):
+    return None
+
+
+def data_name(folder: str | pathlib.Path, fingerprint: str, config: Any) -> str:
+  """Names a data set among the results of a run.
+
+  Args:
+    folder: of the converted data.
+    fingerprint: of the data.
+    config: of the run.
+
+  Returns:
+    `OWN_DATA` for those it was trained on, else `<folder>-<8 digits>`.
+  """
+  if fingerprint == config.data.fingerprint:
+    return OWN_DATA
+  name = re.sub(r"[^\w.-]+", "_", pathlib.Path(folder).absolute().name)
+  return f"{name or 'data'}-{fingerprint[:8]}"
+
+
+def is_of_checkpoint(run: RunDirectory, results: Mapping[str, Any]) -> bool:
+  """Whether results are of the checkpoint that has their step now.
+
+  A checkpoint that is gone tells nothing, nor do results that name none, as
+  those of earlier versions.
+  """
+  now = run.checkpoint_digest(results["step"])
+  return not now or results.get("checkpoint", "") in ("", now)
+
+
+def config_digest(config: Any) -> str:
+  """Sha256 of a configuration without the fields that change no result."""
+  content = {
+    name: value
+    for name, value in configuration.flatten(config).items()
+    if base.has_effect(name) and name != "data.fingerprint"
+  }
+  text = json.dumps(content, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def conflicts(old: Any, new: Any) -> list[str]:
   """Lists the differences by which `new` cannot continue a run of `old`."""
-  free = tuple(f"config.{name}:" for name in _FREE_FIELDS)
-  lines = configuration.differences(old, new)
-  return [line for line in lines if not line.startswith(free)]
+  return [
+    line
+    for line in configuration.differences(old, new)
+    if base.has_effect(line.partition(":")[0].removeprefix("config."))
+  ]
 
 
 def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
   """Makes the folder of a new run, or accepts the one this config began.
 
+  It is then this job's, until the first of its processes is gone.
+
   Raises:
     InputError: the folder belongs to another configuration, holds imported
-      weights, or something else than a run.
+      weights, or something else than a run; or another process trains there.
   """
   run = RunDirectory(path)
+  _check_folder(run, config)
+  if processes.is_first():
+    lock.hold_to_the_end(run.lock, what="training")
+    # Another process may have begun, and ended, in between.
+    if not _check_folder(run, config):
+      atomic.write_text(run.config, configuration.to_json(config))
+  return run
+
+
+def _check_folder(run: RunDirectory, config: Any) -> bool:
+  """Returns whether it holds a run, which `config` began."""
   if run.origin.exists():
     raise InputError(
       run.path,
@@ -80,18 +192,19 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
       raise InputError(
         run.path, "a run of this configuration", listed(lines, "; ")
       )
-    return run
-  if run.path.exists() and any(run.path.iterdir()):
+    return True
+  # The lock of a process that was killed before it wrote more may be there.
+  if run.path.exists() and any(
+    file.stem != run.lock.stem for file in run.path.iterdir()
+  ):
     raise InputError(
       run.path, "a run directory or an empty folder", "other files"
     )
-  run.path.mkdir(parents=True, exist_ok=True)
-  atomic.write_text(run.config, configuration.to_json(config))
-  return run
+  return False
 
 
 def open_run(
-  path: str | pathlib.Path,
+  path: str | os.PathLike,
 ) -> tuple[RunDirectory, Any]:
   """Opens the folder of a run with its configuration.
 
@@ -123,7 +236,7 @@ def last_step(config: Any, validations: Iterable[Mapping[str, Any]]) -> int:
   return config.train.num_steps
 
 
-def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_records(path: pathlib.Path) -> list[Any]:
   """Reads JSON lines; an unfinished last line (a killed writer) is dropped."""
   if not path.exists():
     return []

@@ -4,6 +4,8 @@ import gc
 import os
 import pathlib
 
+# jaxtyping looks the checker up as an attribute of `tests`.
+from tests import typecheck  # noqa: F401
 from tests.training import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -19,6 +21,8 @@ os.environ |= {
 gc.set_threshold(50_000, 20, 20)
 
 import pytest
+
+from tests.parity import origin as reference_numbers
 
 
 def pytest_collection_modifyitems(items):
@@ -36,21 +40,21 @@ def shared() -> pathlib.Path:
   return folder
 
 
+@pytest.fixture(scope="session", params=reference_numbers.ORIGINS)
+def origin(request) -> reference_numbers.Origin:
+  """The reference's numbers: our small ones, and those of ../shared."""
+  if request.param not in reference_numbers.ORIGINS:
+    pytest.skip("needs ../shared (numbers of large networks)")
+  return reference_numbers.ORIGINS[request.param]
+
+
 @pytest.fixture(scope="session")
-def det(shared):
-  """The rule for the weights, inputs and samples of the reference numbers."""
-  from tests.models import parity
-
-  return parity.load_det(shared)
-
-
-@pytest.fixture(scope="session")
-def minidata(shared, tmp_path_factory):
+def minidata(origin, tmp_path_factory):
   """The three patches the reference was run on, as records of `test`."""
   from flairhub_jax.data import convert
 
   return convert.convert(
-    {"test": shared / "parity" / "minidata" / "patches.csv"},
+    {"test": origin.folder / "minidata" / "patches.csv"},
     tmp_path_factory.mktemp("minidata") / "records",
     num_workers=0,
     progress=False,
@@ -78,7 +82,8 @@ def simulated(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def converted(simulated, tmp_path_factory) -> pathlib.Path:
   """The same data set as records."""
-  from flairhub_jax.data import convert
+  from flairhub_jax.configs import base
+  from flairhub_jax.data import convert, pipeline
 
   out = tmp_path_factory.mktemp("converted") / "records"
   convert.convert(
@@ -88,6 +93,9 @@ def converted(simulated, tmp_path_factory) -> pathlib.Path:
     },
     out,
     metadata=None,
+    cloud_filter=pipeline.build_cloud_filter(
+      base.get_config().data.cloud_filter
+    ),
     num_workers=0,
     progress=False,
   )

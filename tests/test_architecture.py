@@ -13,6 +13,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
   "errors": 0,
   "atomic": 0,
+  "terminal": 0,
+  "faults": 0,
+  "lock": 1,
   "processes": 1,
   # The tables and configurations that everything reads.
   "modalities": 0,
@@ -50,10 +53,15 @@ ROOMS = {
   "pyogrio": "data",
   "rasterio": "data",
   "submitit": "studies/jobs.py",
+  "tqdm": "terminal.py",
   "tensorboardX": "training/tracking.py",
   "ml_collections": "configuration.py",
   "scipy": "studies/statistics.py",
-  "safetensors": ("data/records.py", "weights/files.py"),
+  "safetensors": (
+    "data/records.py",
+    "data/series_lengths.py",
+    "weights/files.py",
+  ),
   "yaml": "weights/reference_yaml.py",
 }
 

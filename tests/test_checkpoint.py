@@ -85,11 +85,12 @@ def test_a_full_disk_is_told_in_numbers(saved, monkeypatch):
 
 def test_a_failed_write_is_one_line_and_harms_nothing(saved, monkeypatch):
   checkpoints = checkpoint.Checkpoints(saved)
+  # Before the limit, which would cut the cached program short.
+  noise = {"layer": jax.random.normal(jax.random.key(0), 10**6)}
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
   try:
     with pytest.raises(RunError, match="cannot be written") as caught:
-      noise = {"layer": jax.random.normal(jax.random.key(0), 10**6)}
       checkpoints.save(state(7) | {"params": noise}, 7, 99.0)
       checkpoints.close()
   finally:
@@ -101,10 +102,8 @@ def test_a_failed_write_is_one_line_and_harms_nothing(saved, monkeypatch):
 
 
 def test_the_variables_of_the_best_are_used(saved, everywhere):
-  wanted = jax.eval_shape(lambda: state(0))
-  del wanted["rng"]
-  variables, step = checkpoint.restore_variables(saved, wanted, everywhere)
-  assert step == 3
+  variables, step = checkpoint.restore_variables(saved, everywhere)
+  assert step == 3 and variables.keys() == {"params", "batch_stats"}
   np.testing.assert_array_equal(variables["params"]["layer"], [3, 3, 3])
 
 
@@ -115,10 +114,7 @@ def test_the_variables_of_the_best_are_used(saved, everywhere):
     {"other": jax.ShapeDtypeStruct((3,), jnp.float32)},
   ],
 )
-def test_a_checkpoint_of_another_network_is_refused(saved, everywhere, params):
-  wanted = {"params": params, "batch_stats": {}}
-  with pytest.raises(InputError, match="a checkpoint of this network"):
-    checkpoint.restore_variables(saved, wanted, everywhere)
+def test_a_checkpoint_of_another_network_is_refused(saved, params):
   checkpoints = checkpoint.Checkpoints(saved)
   abstract = jax.eval_shape(lambda: state(0)) | {"params": params}
   with pytest.raises(InputError, match="a checkpoint of this network"):
@@ -132,7 +128,7 @@ def test_a_checkpoint_of_another_network_is_refused(saved, everywhere, params):
 def test_a_broken_score_is_dropped(saved, shardings, everywhere, score):
   (saved / "3" / "metrics" / "metrics").write_text(score)
   with pytest.raises(InputError, match="JSON with a number best_metric"):
-    checkpoint.restore_variables(saved, {}, everywhere)
+    checkpoint.restore_variables(saved, everywhere)
   checkpoints = checkpoint.Checkpoints(saved)
   restored, (warning,) = checkpoints.restore_latest(state(0), shardings)
   assert "3/metrics/metrics" in warning and "one without" in warning
@@ -144,7 +140,7 @@ def test_a_broken_score_is_dropped(saved, shardings, everywhere, score):
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path, everywhere):
   with pytest.raises(InputError, match="none yet"):
-    checkpoint.restore_variables(tmp_path / "none", {}, everywhere)
+    checkpoint.restore_variables(tmp_path / "none", everywhere)
 
 
 def truncate(folder):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +8,7 @@ import pytest
 
 from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
+from tests.training import runs
 
 # Tests run on two devices.
 
@@ -52,3 +56,37 @@ def test_a_batch_that_devices_cannot_share_is_refused():
     mesh.local_batch_size(3)
   with pytest.raises(InputError, match=r"multiple of 8 .*4 parts.*found 12"):
     mesh.local_batch_size(12, 4)
+
+
+EIGHT_DEVICES = """
+import jax, numpy as np
+from flairhub_jax import mesh
+
+state = {
+  "large": np.arange(2.0**16, dtype=np.float32).reshape(64, 1024),
+  "half": jax.numpy.arange(2**15, dtype="bfloat16"),
+  "step": np.int32(7),
+  "key": jax.random.key(1),
+}
+devices = mesh.build_mesh(2, 4)
+placed = mesh.place_state(state, mesh.split_state(state, devices))
+# A second time, as after a validation: from what lies on the devices.
+placed = mesh.place_state(placed, mesh.split_state(state, devices))
+shards = placed["large"].addressable_shards
+assert {s.data.shape for s in shards} == {(64, 256)} and len(shards) == 8
+for name, leaf in state.items():
+  assert placed[name].dtype == leaf.dtype
+  if name == "key":
+    leaf, placed[name] = map(jax.random.key_data, (leaf, placed[name]))
+  assert placed[name].is_fully_replicated == (name in ("step", "key"))
+  np.testing.assert_array_equal(placed[name], leaf)
+"""
+
+
+def test_a_state_lies_as_it_should_on_eight_devices():
+  subprocess.run(
+    [sys.executable, "-c", EIGHT_DEVICES],
+    env=runs.environment(8),
+    cwd=runs.ROOT,
+    check=True,
+  )

@@ -1,5 +1,3 @@
-import json
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -43,10 +41,9 @@ def test_majority_baseline_keeps_the_truth_and_predicts_one_scored_class():
 
 
 @pytest.mark.parametrize("case", ["dense", "empty_class"])
-def test_scores_equal_the_reference(shared, case):
-  units = shared / "parity" / "units"
-  fixture = np.load(units / "metrics.npz")
-  notes = json.loads((units / "units.json").read_text())["metrics"]
+def test_scores_equal_the_reference(origin, case):
+  fixture = origin.arrays("units/metrics")
+  notes = origin.settings("units/units")["metrics"]
   expected = notes["metrics_json"][case]
   scores = metrics.score(fixture[f"{case}/confmat"], COSIA.scored)
   averages = dict(
@@ -64,8 +61,8 @@ def test_scores_equal_the_reference(shared, case):
   np.testing.assert_allclose(scores.iou, expected["per_class_iou"], rtol=1e-12)
 
 
-def test_weighted_iou_equals_the_references_selection_metric(shared):
-  fixture = np.load(shared / "parity" / "units" / "metrics.npz")
+def test_weighted_iou_equals_the_references_selection_metric(origin):
+  fixture = origin.arrays("units/metrics")
   matrix = metrics.confusion_matrix(
     jnp.asarray(fixture["targets"]),
     jnp.asarray(fixture["preds"], jnp.int32),
@@ -79,8 +76,8 @@ def test_weighted_iou_equals_the_references_selection_metric(shared):
 
 
 @pytest.mark.parametrize("suffix", ["", "_absent18"])
-def test_iou_of_every_class_equals_the_references(shared, suffix):
-  fixture = np.load(shared / "parity" / "units" / "metrics.npz")
+def test_iou_of_every_class_equals_the_references(origin, suffix):
+  fixture = origin.arrays("units/metrics")
   found = fixture["preds"]
   if suffix:  # a class that occurs and is never predicted
     found = np.where(found == 18, 0, found)

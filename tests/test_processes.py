@@ -6,12 +6,6 @@ from flairhub_jax import processes
 from flairhub_jax.errors import InputError
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "2"}
-TORCHRUN = {
-  "MASTER_ADDR": "node1",
-  "MASTER_PORT": "29500",
-  "WORLD_SIZE": "4",
-  "RANK": "3",
-}
 
 
 def describe(environment=(), coordinator=None, num_processes=None, number=None):
@@ -21,31 +15,49 @@ def describe(environment=(), coordinator=None, num_processes=None, number=None):
   return processes._describe(args, dict(environment))
 
 
-def test_one_process_joins_nobody():
-  assert describe() is None
-  assert describe({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1"}) is None
-  assert describe(TORCHRUN | {"WORLD_SIZE": "1", "RANK": "0"}) is None
-  assert describe({"TPU_WORKER_HOSTNAMES": "host0"}) is None
+@pytest.mark.parametrize(
+  "environment",
+  [
+    {},
+    {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1"},
+    # The script of a job of four tasks, which has not started them yet.
+    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"},
+    {"OMPI_COMM_WORLD_SIZE": "1"},
+    {"TPU_WORKER_HOSTNAMES": "host0"},
+    # A pod of its own, or without the package that asks for the others.
+    {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+    {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "3"},
+  ],
+)
+def test_one_process_joins_nobody(environment):
+  assert describe(environment) is None
 
 
-def test_clusters_are_recognised():
+def test_clusters_are_asked_by_jax(monkeypatch):
   assert describe(SLURM) == {}
-  # One task per node takes all devices of the node.
-  one_each = {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
-  devices = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
-  assert describe(SLURM | one_each | devices) == {
-    "local_device_ids": [0, 1, 2, 3]
-  }
-  assert describe(SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2"} | devices) == {}
-  assert describe({"TPU_WORKER_HOSTNAMES": "host0,host1"}) == {}
-  expected = {
-    "coordinator_address": "node1:29500",
-    "num_processes": 4,
-    "process_id": 3,
-  }
-  assert describe(TORCHRUN) == expected
-  local = {"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}
-  assert describe(TORCHRUN | local) == expected | {"local_device_ids": [1]}
+  assert describe({"OMPI_COMM_WORLD_SIZE": "8"}) == {}
+  monkeypatch.setattr(
+    processes.cloud_tpu_cluster, "running_in_cloud_tpu_vm", True
+  )
+  for name in ("TPU_SKIP_MDS_QUERY", "MEGASCALE_NUM_SLICES"):
+    monkeypatch.setenv(name, "1")
+  monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "host0")
+  assert describe() is None
+  monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "host0,host1")
+  assert describe() == {}
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+  pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "3"}
+  assert describe(pod) == {}
+
+
+def test_a_lone_task_of_a_node_takes_all_its_devices():
+  def alone(tasks):
+    return processes._is_alone_on_its_node({"SLURM_STEP_TASKS_PER_NODE": tasks})
+
+  assert alone("1(x2)") and alone("1") and alone("1(x2),1")
+  assert not (alone("2") or alone("4(x2),1") or alone("1,2"))
+  assert processes._is_alone_on_its_node({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"})
+  assert not processes._is_alone_on_its_node({})
 
 
 def test_flags_win_over_the_cluster():
@@ -53,6 +65,7 @@ def test_flags_win_over_the_cluster():
     "coordinator_address": "host:1",
     "num_processes": 2,
     "process_id": 0,
+    "cluster_detection_method": "deactivate",
   }
 
 
@@ -67,8 +80,3 @@ def test_flags_win_over_the_cluster():
 def test_bad_flags_are_refused(flags, message):
   with pytest.raises(InputError, match=message):
     describe({}, *flags)
-
-
-def test_incomplete_torchrun_variables_are_refused():
-  with pytest.raises(InputError, match="no MASTER_PORT"):
-    describe({k: v for k, v in TORCHRUN.items() if k != "MASTER_PORT"})

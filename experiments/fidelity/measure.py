@@ -25,6 +25,7 @@ from flairhub_jax.weights import (
   reference_yaml,
 )
 from tests.models import parity
+from tests.parity import origin
 
 OPTIONS = {"xla_backend_optimization_level": 0}
 
@@ -65,7 +66,7 @@ def measure_outputs(case: parity.Case) -> dict:
   for key, x in parity.flat_blocks(between).items():
     if key in case.numbers:
       kept = case.numbers[key]
-      error = np.abs(case.det.sample(x, kept.size) - kept).max()
+      error = np.abs(case.rule.sample(x, kept.size) - kept).max()
       blocks[key] = float(error / kept.std())
   logits = [k for k in errors if k.startswith("logits/")]
   noise = [
@@ -153,7 +154,7 @@ def main() -> None:
     for name in names:
       if name in done:
         continue
-      case = parity.load_case(shared, name)
+      case = parity.load_case(origin.of_shared(shared), name)
       is_train = case.settings["kind"] == "train"
       record = (measure_gradients if is_train else measure_outputs)(case)
       print(json.dumps(record), flush=True)

@@ -2,17 +2,24 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import tqdm
 
-from flairhub_jax import atomic, configuration, labels, mesh
+from flairhub_jax import (
+  atomic,
+  configuration,
+  labels,
+  mesh,
+  run_directory,
+  terminal,
+)
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
@@ -48,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--dates",
     type=int,
-    help="dates of a random time series; default: the smallest date bucket",
+    help="dates of a random time series; default: as in config.inputs",
   )
   parser.add_argument("--json", metavar="FILE", help="where numbers go as well")
   parser.add_argument(
@@ -74,11 +81,17 @@ def run(args: argparse.Namespace) -> int:
       with config.unlocked():
         config.train.num_steps = config.train.num_steps or 100_000
       mesh.local_batch_size(config.data.batch_size, config.train.accumulation)
-      batches = _random(config, args.dates or config.data.date_buckets[0])
+      batches = _random(config, args.dates)
     found = measure(
       config, devices, batches, args.what, args.steps, args.profile
     )
-  found = {"config": [args.config, *args.overrides], **found}
+  found = {
+    "config": [args.config, *args.overrides],
+    # A file of that name may change.
+    "config_sha256": run_directory.config_digest(config),
+    "data_fingerprint": config.data.fingerprint,
+    **found,
+  }
   print(format_report(found))
   if args.json:
     atomic.write_text(pathlib.Path(args.json), json.dumps(found) + "\n")
@@ -111,7 +124,8 @@ def measure(
   advance, program, flops = _compile(config, devices, batch, what)
   compile_seconds = time.monotonic() - start
   waits, seconds = [], []
-  for number in tqdm.trange(num_steps + 2, desc=what, unit="step"):
+  numbers = range(num_steps + 2)
+  for number in terminal.progress_bar(numbers, desc=what, unit="step"):
     if profile and number == num_steps - 1:
       jax.profiler.start_trace(profile)
     start = time.monotonic()
@@ -180,12 +194,13 @@ def _compile(
 
 def _loaded(
   config: Any, dataset: records.Dataset, closing: contextlib.ExitStack
-) -> Iterator[dict[str, Any]]:
-  """Training batches, as `train` reads them."""
+) -> Generator[dict[str, Any], None, None]:
+  """Training batches as `train` reads them, all as long as the longest."""
   reading = pipeline.build_reading(config)
+  longest = (max(reading.date_buckets),)
+  reading = dataclasses.replace(reading, date_buckets=longest)
   batches = pipeline.train_batches(
     pipeline.PatchReader(dataset, "train", reading),
-    reading,
     batch_size=config.data.batch_size,
     seed=config.seed,
     augment=config.data.augment,
@@ -195,7 +210,7 @@ def _loaded(
   return batches
 
 
-def _random(config: Any, num_dates: int) -> Iterator[dict[str, Any]]:
+def _random(config: Any, num_dates: int | None) -> Iterator[dict[str, Any]]:
   """One batch of noise, again and again."""
   rng = np.random.default_rng(config.seed)
   count, side = config.data.batch_size, build.output_side(config)
@@ -208,10 +223,12 @@ def _random(config: Any, num_dates: int) -> Iterator[dict[str, Any]]:
   batch = {
     "inputs": {m: noise(shape) for m, shape in shapes["inputs"].items()},
     "dates": {
-      m: np.tile(np.linspace(-180, 180, num_dates, dtype=np.int32), (count, 1))
-      for m in shapes["dates"]
+      m: np.tile(np.linspace(-180, 180, x.shape[1], dtype=np.int32), (count, 1))
+      for m, x in shapes["dates"].items()
     },
-    "valid": {m: np.ones((count, num_dates), bool) for m in shapes["valid"]},
+    "valid": {
+      m: np.ones((count, x.shape[1]), bool) for m, x in shapes["valid"].items()
+    },
     "present": {m: np.ones(count, bool) for m in shapes["inputs"]},
     "labels": {
       task: rng.integers(

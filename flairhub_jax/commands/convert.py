@@ -4,7 +4,8 @@ import argparse
 import os
 import pathlib
 
-from flairhub_jax.data import convert, records
+from flairhub_jax.configs import base
+from flairhub_jax.data import convert, pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.labels import TASKS
 
@@ -52,8 +53,13 @@ def run(args: argparse.Namespace) -> int:
     raise InputError("arguments", "--train, --valid or --test", "none of them")
   if args.workers < 0:
     raise InputError("--workers", "0 or more", args.workers)
+  filter_by_default = base.get_config().data.cloud_filter
   dataset = convert.convert(
-    splits, args.out, metadata=args.metadata, num_workers=args.workers
+    splits,
+    args.out,
+    metadata=args.metadata,
+    cloud_filter=pipeline.build_cloud_filter(filter_by_default),
+    num_workers=args.workers,
   )
   print(summarize(dataset))
   return 0

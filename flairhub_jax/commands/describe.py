@@ -3,7 +3,9 @@
 import argparse
 
 from flairhub_jax import configuration
+from flairhub_jax.data import records
 from flairhub_jax.models import summary
+from flairhub_jax.training.resolve import resolve
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,15 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--config",
     required=True,
     metavar="FILE.py[:ARG]",
-    help="configuration; any field is overridden by --config.section.field=…",
+    help="configuration; with --config.data.path sizes and lengths of series"
+    " are those of the data",
   )
 
 
 def run(args: argparse.Namespace) -> int:
   """Prints a table of the network's parts."""
   config = configuration.load_config_file(args.config, args.overrides)
-  found = summary.summarise(config, num_dates=config.data.date_buckets[0])
-  print(format_table(found))
+  if config.data.path:
+    config = resolve(config, records.load_dataset(config.data.path))
+  print(format_table(summary.summarise(config)))
   return 0
 
 
@@ -51,12 +55,14 @@ def format_table(found: summary.Summary) -> str:
   lines[1:1] = [rule]
   lines[-1:-1] = [rule]
   state, kept = found.state_bytes / 2**30, found.activation_bytes / 2**30
+  dates = "".join(
+    f", {number} dates of {name}" for name, number in found.num_dates.items()
+  )
   published = found.num_parameters_without_fusion
   lines += [
     "",
     f"As the reference counts, without fusion: {published / 1e6:.3f} M.",
-    f"GFLOP: forward pass over one patch, {found.num_dates} dates per series,"
-    " without auxiliary decoders.",
+    f"GFLOP: forward pass over one patch{dates}, without auxiliary decoders.",
     f"Training in float32: {state:.2f} GiB for parameters, gradients and"
     f" AdamW's moments; about {kept:.2f} GiB of activations per patch.",
   ]

@@ -1,10 +1,20 @@
 """Score a run on a split: table, JSON, figures."""
 
 import argparse
+import pathlib
 
-from flairhub_jax import mesh
+from flairhub_jax import mesh, processes
 from flairhub_jax.data import pipeline
-from flairhub_jax.inference import patches, report, subsets, trained, usage
+from flairhub_jax.inference import (
+  evaluation,
+  origin,
+  partial,
+  patches,
+  report,
+  subsets,
+  trained,
+  usage,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,47 +25,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices=("all",),
     help="score every non-empty subset of the modalities, the others masked",
   )
+  parser.add_argument(
+    "--out",
+    metavar="DIR",
+    help="folder of the results; default: RUN/results/<data>/<split>",
+  )
+  processes.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Evaluates the best checkpoint of a run."""
+  processes.join(args)
   mesh.keep_memory()
   network = trained.load(args.run, args.data, args.split)
-  folder = network.run.results(args.split)
-  scored = {
-    t: patches.scored_classes(network.config, t)
-    for t in network.config.data.tasks
-  }
+  folder = pathlib.Path(args.out).expanduser() if args.out else network.results
+  processes.first_alone(lambda: _prepare(args, folder, network.origin))
   # What a killed evaluation left counts only for one of the same kind.
-  memory = patches.PartialConfusion(
+  memory = partial.PartialSums(
     folder / "partial.json", {**network.origin, "subsets": args.subsets}
   )
-  rows = []
-  if args.subsets:
-    by_subset = subsets.confusion_by_subset(
-      network.runner, network.model, network.variables, memory
-    )
-    rows = report.write_subsets(folder, by_subset, scored, network.origin)
-    confusion = next(iter(by_subset.values()))
-  else:
-    confusion = network.runner.confusion(network.variables, memory)
-  scores = report.write_results(folder, confusion, scored, network.origin)
-  num_patches = network.dataset.splits[args.split].num_patches
-  shown = report.chosen_patches(num_patches)
-  maps = network.runner.maps(network.variables, shown)
-  report.draw_maps(folder / "maps.png", network.dataset, args.split, maps)
-  weights = usage.measure(
-    network.runner, network.model, network.variables, shown
+  found = evaluation.evaluate(
+    network.runner,
+    network.model,
+    network.variables,
+    shown=report.chosen_patches(len(network.runner)),
+    with_subsets=bool(args.subsets),
+    memory=memory,
   )
-  if weights is not None:
-    table = pipeline.PatchTable(network.dataset, args.split)
-    titles = {index: table[index]["patch_id"] for index in shown}
-    usage.write(folder, weights, titles, network.origin)
+  # The others wait, and learn of a fault.
+  processes.first_alone(
+    lambda: processes.is_first() and _write(args, folder, network, found)
+  )
   memory.remove()
-  print(report.format_table(scores, f"{args.split}, {num_patches} patches"))
+  return 0
+
+
+def _prepare(args, folder, made_by):
+  """Makes sure, before any work, that results can be written."""
+  if args.out:
+    origin.claim(folder, made_by, what="results")
+  else:
+    origin.make_writable(folder, otherwise=", or another one with --out")
+
+
+def _write(args, folder, network, found):
+  """Writes all results, the scores last, and prints them."""
+  scored = {
+    task: patches.scored_classes(network.config, task)
+    for task in network.config.data.tasks
+  }
+  written, table = (
+    [folder / "maps.png"],
+    pipeline.PatchTable(network.dataset, args.split),
+  )
+  report.draw_maps(written[0], network.dataset, args.split, found.maps)
+  if found.usage is not None:
+    titles = {index: table[index]["patch_id"] for index in found.maps}
+    written += usage.write(folder, found.usage, titles, network.origin)
+  rows = []
+  if found.by_subset is not None:
+    rows = report.write_subsets(folder, found.by_subset, scored, network.origin)
+    written.append(folder / "subsets.json")
+  scores = report.write_results(folder, found.confusion, scored, network.origin)
+  written += [folder / f"confusion_{task}.png" for task in scores]
+  written.append(folder / "scores.json")
+  heading = f"{args.split}, {len(network.runner)} patches"
+  print(report.format_table(scores, heading))
   if rows:
     print(f"\n{subsets.format_table(rows)}")
   print()
-  for path in sorted((*folder.glob("*.json"), *folder.glob("*.png"))):
+  for path in sorted(written):
     print(path)
-  return 0

@@ -3,8 +3,8 @@
 import argparse
 import pathlib
 
-from flairhub_jax import mesh
-from flairhub_jax.inference import patches, report, trained
+from flairhub_jax import mesh, processes
+from flairhub_jax.inference import origin, patches, report, trained
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,13 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--out", required=True, metavar="DIR", help="folder of the maps"
   )
+  processes.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Predicts with the best checkpoint of a run; labels are not needed."""
+  processes.join(args)
   mesh.keep_memory()
   network = trained.load(args.run, args.data, args.split, with_labels=False)
-  out = pathlib.Path(args.out)
+  out = pathlib.Path(args.out).expanduser()
+  processes.first_alone(lambda: origin.claim(out, network.origin, what="maps"))
   num_patches = patches.write_maps(
     network.runner,
     network.variables,
@@ -27,15 +30,21 @@ def run(args: argparse.Namespace) -> int:
     split=args.split,
     tasks=tuple(network.config.data.tasks),
     out=out,
-    origin=network.origin,
   )
   figure = out / "maps.png"
   if not figure.exists():
     maps = network.runner.maps(
       network.variables, report.chosen_patches(num_patches)
     )
-    report.draw_maps(figure, network.dataset, args.split, maps)
-  print(f"overview: {figure}")
-  for task in network.config.data.tasks:
-    print(f"{num_patches} maps in {out / task}")
+
+    def draw() -> None:
+      if processes.is_first():
+        report.draw_maps(figure, network.dataset, args.split, maps)
+
+    # The others wait, and learn of a fault.
+    processes.first_alone(draw)
+  if processes.is_first():
+    print(f"overview: {figure}")
+    for task in network.config.data.tasks:
+      print(f"{num_patches} maps in {out / task}")
   return 0

@@ -13,15 +13,21 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flairhub_jax import atomic, configuration, run_directory
+from flairhub_jax import (
+  atomic,
+  configuration,
+  lock,
+  run_directory,
+  terminal,
+)
 from flairhub_jax.commands import evaluate, train
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import build
-from flairhub_jax.studies import jobs, lock, sweep
+from flairhub_jax.studies import jobs, sweep
 from flairhub_jax.studies import watch as watching
 
 _CUDA = "CUDA_VISIBLE_DEVICES"
@@ -167,7 +173,6 @@ class TrainAndEvaluate(jobs.Resumable):
   Attributes:
     run: its directory.
     config: its planned configuration.
-    lock: file that keeps a second process from the same run.
     words: the command line of its evaluation.
     split: of its evaluation.
     sweep: lock of the sweep with whose process this one ends, and the mark of
@@ -177,7 +182,6 @@ class TrainAndEvaluate(jobs.Resumable):
 
   run: str
   config: str
-  lock: str
   words: Sequence[str]
   split: str
   sweep: tuple[str, str] | None = None
@@ -187,13 +191,14 @@ class TrainAndEvaluate(jobs.Resumable):
     """Returns what was wrong with the user's input, "" if nothing."""
     if self.gpus is not None:
       os.environ[_CUDA] = self.gpus
+    terminal.silence_libraries()
     if self.sweep:
       lock.end_with(*self.sweep)
     words = [f"--config={self.config}", f"--workdir={self.run}"]
     try:
-      # A process of a sweep that was killed needs a moment to notice.
-      lock.hold_to_the_end(self.lock, what="process of this run", patience=60)
       directory = run_directory.RunDirectory(self.run)
+      # A process of a sweep that was killed needs a moment to notice.
+      lock.hold_to_the_end(directory.lock, what="training", patience=60)
       if not sweep.read_progress(directory, self.split).is_trained:
         train.run(_arguments(train, words))
       evaluate.run(_arguments(evaluate, self.words))
@@ -224,7 +229,6 @@ def _work(
   return TrainAndEvaluate(
     run=run,
     config=str(directory.config(name)),
-    lock=str(directory.logs(name) / "run.lock"),
     words=_words_of_evaluation(run, args),
     split=args.split,
     **more,
@@ -333,7 +337,7 @@ def _run_on_slurm(
 _POLL = 20.0  # seconds; SLURM's controllers are shared with others
 
 
-def _read_jobs(path: pathlib.Path) -> Mapping[str, str]:
+def _read_jobs(path: pathlib.Path) -> dict[str, str]:
   if not path.exists():
     return {}
   return json.loads(path.read_text(encoding="utf-8"))

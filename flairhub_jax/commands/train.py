@@ -61,10 +61,7 @@ def run(args: argparse.Namespace) -> int:
   evaluate, draw = None, None
   if "valid" in dataset.splits:
     evaluate, draw = _validation(config, dataset)
-  # The last of what may be refused: from here on the folder is written to.
-  directory = processes.first_alone(
-    lambda: run_directory.start_or_continue(args.workdir, config)
-  )
+  directory = run_directory.RunDirectory(args.workdir)
   state = loop.train(
     config,
     directory,
@@ -153,7 +150,7 @@ def initial_variables(
     )
   reading = pipeline.build_reading(config)
   reader = pipeline.PatchReader(dataset, "train", reading)
-  example = pipeline.example_batch(reader, reading)
+  example = pipeline.example_batch(reader)
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]
   variables = initialise.init_variables(model, example, seed=config.seed)

@@ -18,15 +18,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import tqdm
-
+from flairhub_jax import terminal
 from flairhub_jax.data import (
   convert_shard,
   convert_sources,
   convert_workers,
   patch_files,
   records,
+  series_lengths,
   split_csv,
+  time_series,
 )
 from flairhub_jax.errors import InputError
 from flairhub_jax.labels import TASKS
@@ -44,6 +45,7 @@ def convert(
   out: pathlib.Path,
   *,
   metadata: pathlib.Path | None = None,
+  cloud_filter: time_series.CloudFilter | None = None,
   num_workers: int,
   progress: bool = True,
 ) -> records.Dataset:
@@ -54,6 +56,8 @@ def convert(
     out: folder to write; new, empty, or left by the same conversion.
     metadata: folder of the GeoPackages of dates. None looks for
       `GLOBAL_ALL_MTD` beside each CSV and in the two folders above.
+    cloud_filter: for which the clear dates of each patch are counted; training
+      with another one counts them itself.
     num_workers: processes; 0 works in this one.
     progress: whether to show a bar on stderr.
 
@@ -75,9 +79,14 @@ def convert(
     if done is None:
       shapes = convert_sources.find_shapes(sources)
       summaries = _write_shards(
-        out, sources, shapes, num_workers=num_workers, progress=progress
+        out,
+        sources,
+        shapes,
+        cloud_filter,
+        num_workers=num_workers,
+        progress=progress,
       )
-      done = _save(out, sources, shapes, summaries)
+      done = _save(out, sources, shapes, cloud_filter, summaries)
     elif progress:
       print(f"{out}: already converted", file=sys.stderr)
   return done
@@ -148,6 +157,7 @@ def _job(
   out: pathlib.Path,
   sources: Sequence[convert_sources.Source],
   shapes: convert_sources.Shapes,
+  cloud_filter: time_series.CloudFilter | None,
   source: convert_sources.Source,
   shard: int,
 ) -> convert_shard.ShardJob:
@@ -165,12 +175,14 @@ def _job(
     streams=(*streams, records.PATCH),
     shapes=shapes,
     with_statistics=source.name == "train" or not has_train,
+    cloud_filter=cloud_filter,
     patches=tuple(map(source.patch, rows)),
   )
   key = [
     records.SCHEMA_VERSION,
     [job.split, job.index, job.num_shards, job.streams],
     [shapes, job.with_statistics],
+    cloud_filter and dataclasses.asdict(cloud_filter),
     [
       [patch.patch_id, *map(os.path.basename, patch.files.values())]
       for patch in job.patches
@@ -192,6 +204,7 @@ def _write_shards(
   out: pathlib.Path,
   sources: Sequence[convert_sources.Source],
   shapes: convert_sources.Shapes,
+  cloud_filter: time_series.CloudFilter | None,
   *,
   num_workers: int,
   progress: bool,
@@ -211,19 +224,20 @@ def _write_shards(
   summaries, problems, num_done = {}, {}, 0
   for source, shard in shards:
     if _summary_file(out, source, shard).is_file():
-      job = _job(out, sources, shapes, source, shard)
+      job = _job(out, sources, shapes, cloud_filter, source, shard)
       summary = convert_shard.read_summary(job)
       if summary is not None:
         summaries[source.name, shard] = summary
         num_done += len(job.patches)
   jobs = (
-    _job(out, sources, shapes, source, shard)
+    _job(out, sources, shapes, cloud_filter, source, shard)
     for source, shard in shards
     if (source.name, shard) not in summaries
   )
-  with tqdm.tqdm(
+  with terminal.progress_bar(
     total=sum(len(source.split) for source in sources),
     initial=num_done,
+    desc="convert",
     unit="patch",
     disable=not progress,
   ) as bar:
@@ -232,7 +246,8 @@ def _write_shards(
     ):
       if found:
         problems[job.split, job.index] = found
-        bar.set_postfix(problems=sum(map(len, problems.values())))
+        number = sum(map(len, problems.values()))
+        bar.set_postfix(problems=number, refresh=False)
       else:
         summaries[job.split, job.index] = convert_shard.read_summary(job)
   if problems:
@@ -246,6 +261,7 @@ def _save(
   out: pathlib.Path,
   sources: Sequence[convert_sources.Source],
   shapes: convert_sources.Shapes,
+  cloud_filter: time_series.CloudFilter | None,
   summaries: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> records.Dataset:
   """Joins the summaries and writes the description of the data set."""
@@ -253,11 +269,12 @@ def _save(
   splits = {}
   for source in sources:
     own = convert_shard.Summary(with_statistics=False)
-    streams = collections.defaultdict(list)
+    streams, counts = collections.defaultdict(list), []
     for shard in range(source.num_shards):
       summary = summaries[source.name, shard]
       own.add_json({**summary, "statistics": {}})
       total.add_json(summary)
+      counts.append(summary["counts_of_dates"])
       for stream, fields in summary["streams"].items():
         streams[stream].append(records.Shard(**fields))
     splits[source.name] = records.SplitInfo(
@@ -269,9 +286,10 @@ def _save(
         name: own.absent.get(name, 0) for name in streams if name in MODALITIES
       },
       class_counts={
-        task: tuple(counts.tolist())
-        for task, counts in own.class_counts.items()
+        task: tuple(pixels.tolist())
+        for task, pixels in own.class_counts.items()
       },
+      num_dates=series_lengths.save(out, source.name, counts, cloud_filter),
     )
   listed = {
     shard.file
@@ -280,7 +298,6 @@ def _save(
     for shard in shards
   }
   _remove_shards(out, lambda file: file not in listed)
-  grid = next(name for name in patch_files.OUTPUT_GRID_ORDER if name in shapes)
   return records.save_dataset(
     out,
     {
@@ -293,7 +310,7 @@ def _save(
       for name, shape in shapes.items()
       if name in TASKS
     },
-    output_size=shapes[grid][:2],
+    output_size=patch_files.output_size(shapes),
     splits=splits,
   )
 

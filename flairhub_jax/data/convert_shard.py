@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from flairhub_jax import atomic
-from flairhub_jax.data import patch_files, records
+from flairhub_jax.data import (
+  patch_files,
+  records,
+  series_lengths,
+  time_series,
+)
 from flairhub_jax.errors import InputErrors
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES
@@ -36,6 +41,7 @@ class ShardJob:
     streams: names of the split's streams.
     shapes: modality or task -> (h, w, c) of every patch.
     with_statistics: whether this split counts for the statistics.
+    cloud_filter: for which dates are counted; None counts only all dates.
     patches: in order.
   """
 
@@ -48,6 +54,7 @@ class ShardJob:
   streams: tuple[str, ...]
   shapes: Mapping[str, patch_files.Shape]
   with_statistics: bool
+  cloud_filter: time_series.CloudFilter | None
   patches: tuple[patch_files.PatchFiles, ...]
 
   def file(self, stream: str) -> str:
@@ -66,6 +73,7 @@ def write_shard(job: ShardJob, on_patch: Callable[[], None]) -> list[str]:
     The problems of all patches, a line each. With any, nothing is kept.
   """
   summary = Summary(job.with_statistics)
+  dates = series_lengths.Counter(job.cloud_filter)
   problems: list[str] = []
   try:
     with contextlib.ExitStack() as stack:
@@ -81,7 +89,10 @@ def write_shard(job: ShardJob, on_patch: Callable[[], None]) -> list[str]:
         if not problems:
           summary.add(arrays, job.streams)
           for stream, writer in writers.items():
-            writer.write(records.encode(arrays.get(stream, _ABSENT)))
+            record = arrays.get(stream, _ABSENT)
+            writer.write(records.encode(record))
+            if stream in MODALITIES and MODALITIES[stream].is_series:
+              dates.add(stream, record)
         on_patch()
       if problems:
         # Leaving the block this way gives no shard its name.
@@ -97,6 +108,7 @@ def write_shard(job: ShardJob, on_patch: Callable[[], None]) -> list[str]:
   content = {
     "key": job.key,
     "streams": {name: vars(shard) for name, shard in shards.items()},
+    "counts_of_dates": dates.as_json(),
     **summary.as_json(),
   }
   atomic.write_text(job.summary_file, json.dumps(content))

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+from flairhub_jax import terminal
 from flairhub_jax.data import convert_shard
 
 # Of this worker process; set when it starts.
@@ -72,6 +73,7 @@ def _start_worker(num_done, stop) -> None:
   _num_done, _stop = num_done, stop
   # Ctrl-C reaches every process of the terminal; the parent decides.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  terminal.silence_libraries()
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

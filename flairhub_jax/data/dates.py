@@ -13,6 +13,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyogrio.errors
@@ -92,7 +93,11 @@ def _load_table(path: pathlib.Path, cache: pathlib.Path) -> _Table:
   key = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
   cached = cache / f"dates-{hashlib.sha256(key.encode()).hexdigest()}.npz"
   try:
-    with np.load(cached, allow_pickle=False) as arrays:
+    # numpy leaves a file open that it opened itself and cannot read.
+    with (
+      open(cached, "rb") as file,
+      np.load(file, allow_pickle=False) as arrays,
+    ):
       return _Table(**arrays)
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
     # Not there, or not what was written: the source is always at hand.
@@ -136,7 +141,9 @@ def _parse_geopackage(path: pathlib.Path) -> _Table:
   )
 
 
-def _parse_dates(path: pathlib.Path, patch_id: str, text: str) -> np.ndarray:
+def _parse_dates(
+  path: pathlib.Path, patch_id: str, text: str | None
+) -> np.ndarray:
   """Parses `{"0": "YYYYMMDD", ...}`; images are in the order of the keys."""
   where = f"{path}, patch {patch_id}, acquisition_dates"
   try:
@@ -153,7 +160,7 @@ def _parse_dates(path: pathlib.Path, patch_id: str, text: str) -> np.ndarray:
   return days
 
 
-def _days_since_1970(where: str, date: object) -> int:
+def _days_since_1970(where: str, date: Any) -> int:
   try:
     # strptime alone would take "2021114" too.
     if len(date) != 8:

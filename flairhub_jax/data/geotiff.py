@@ -1,7 +1,6 @@
 """Georeferenced rasters: read with checks, written whole or not at all."""
 
 import dataclasses
-import logging
 import os
 import warnings
 
@@ -15,8 +14,6 @@ from flairhub_jax.errors import InputError
 
 # A raster that would take more memory than this is refused before it is read.
 MAX_BYTES = 2 << 30
-
-logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +31,17 @@ class Georeference:
   transform: tuple[float, float, float, float, float, float]
   height: int
   width: int
+
+  def on_grid(self, height: int, width: int) -> "Georeference":
+    """The same ground, cut into other numbers of rows and columns."""
+    a, b, c, d, e, f = self.transform
+    rows, columns = self.height / height, self.width / width
+    return Georeference(
+      crs=self.crs,
+      transform=(a * columns, b * rows, c, d * columns, e * rows, f),
+      height=height,
+      width=width,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +143,17 @@ def write_raster(
     palette: uint8 [k 3], colour of each value of a one-band uint8 raster, so
       that viewers show classes at once.
     description: text for the file's description tag.
+
+  Raises:
+    InputError: `values` have another size; GDAL would resample them silently.
   """
+  size = (georeference.height, georeference.width)
+  if values.shape[:2] != size:
+    raise InputError(
+      path,
+      f"values of {size[0]} x {size[1]} pixels, the size of its grid",
+      " x ".join(map(str, values.shape[:2])),
+    )
   bands = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
   profile = dict(
     driver="GTiff",

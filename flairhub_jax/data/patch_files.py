@@ -10,7 +10,7 @@ import rasterio.crs
 from flairhub_jax.data import geotiff
 from flairhub_jax.data.records import PATCH
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import TASKS, LabelTask
+from flairhub_jax.labels import METRES_PER_PIXEL, TASKS, LabelTask
 from flairhub_jax.modalities import (
   MASKED_MODALITY,
   MODALITIES,
@@ -19,8 +19,8 @@ from flairhub_jax.modalities import (
   Modality,
 )
 
-# Predictions are written on the grid of the first of these a patch has:
-# labels, else the finest image, else the finest series.
+# The first of these that a patch has says where it lies: labels, else the
+# finest image, else the finest series.
 OUTPUT_GRID_ORDER = (
   *TASKS,
   *sorted(
@@ -30,6 +30,20 @@ OUTPUT_GRID_ORDER = (
 )
 
 Shape = tuple[int, int, int]
+
+
+def output_size(shapes: Mapping[str, Shape]) -> tuple[int, int]:
+  """Rows and columns of predictions: those of labels, there or not.
+
+  Args:
+    shapes: modality or task -> (h, w, c).
+  """
+  grid = next(name for name in OUTPUT_GRID_ORDER if name in shapes)
+  height, width, _ = shapes[grid]
+  if grid in TASKS:
+    return height, width
+  scale = MODALITIES[grid].metres_per_pixel / METRES_PER_PIXEL
+  return round(height * scale), round(width * scale)
 
 
 @dataclasses.dataclass(frozen=True)

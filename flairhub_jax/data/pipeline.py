@@ -7,7 +7,7 @@ of reading processes nor where a run was interrupted changes it.
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -17,22 +17,13 @@ from absl import flags
 from flairhub_jax import labels
 from flairhub_jax.data import (
   records,
+  series_lengths,
   temporal_average,
   time_series,
   transforms,
 )
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import MODALITIES
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CloudFilter:
-  """Thresholds of `time_series.select_clear_dates`."""
-
-  max_cloud: float
-  max_snow: float
-  max_cover: float
-  fallback: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +34,7 @@ class Reading:
     modalities: published ids.
     tasks: published ids of the labels; empty for prediction.
     reference_date: month-day from which dates are counted.
-    date_buckets: lengths to which series are padded.
+    date_buckets: see `series_lengths.plan`.
     cloud_filter: None keeps all dates.
     periods: series -> `temporal_average.PERIODS`; absent: not averaged.
     averaging: one of `temporal_average.RULES`.
@@ -53,7 +44,7 @@ class Reading:
   tasks: tuple[str, ...]
   reference_date: str
   date_buckets: tuple[int, ...]
-  cloud_filter: CloudFilter | None
+  cloud_filter: time_series.CloudFilter | None
   periods: Mapping[str, str]
   averaging: str
 
@@ -61,14 +52,6 @@ class Reading:
 def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
   """Builds the settings from a configuration (configs/base.py)."""
   data = config.data
-  thresholds = dict(data.cloud_filter)
-  enabled = thresholds.pop("enabled")
-  if thresholds["fallback"] not in ("least_covered", "snow_free"):
-    raise InputError(
-      "config.data.cloud_filter.fallback",
-      "least_covered or snow_free",
-      thresholds["fallback"],
-    )
   if data.averaging not in temporal_average.RULES:
     raise InputError(
       "config.data.averaging",
@@ -80,10 +63,23 @@ def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
     tasks=tuple(data.tasks) if with_labels else (),
     reference_date=data.reference_date,
     date_buckets=tuple(data.date_buckets),
-    cloud_filter=CloudFilter(**thresholds) if enabled else None,
+    cloud_filter=build_cloud_filter(data.cloud_filter),
     periods=_periods(config),
     averaging=data.averaging,
   )
+
+
+def build_cloud_filter(settings: Any) -> time_series.CloudFilter | None:
+  """Builds the filter of `config.data.cloud_filter`; None: not enabled."""
+  thresholds = dict(settings)
+  enabled = thresholds.pop("enabled")
+  if thresholds["fallback"] not in ("least_covered", "snow_free"):
+    raise InputError(
+      "config.data.cloud_filter.fallback",
+      "least_covered or snow_free",
+      thresholds["fallback"],
+    )
+  return time_series.CloudFilter(**thresholds) if enabled else None
 
 
 def _periods(config: Any) -> dict[str, str]:
@@ -109,6 +105,9 @@ class PatchReader:
 
   An example is a batch (see DESIGN.md) without its leading axis; series still
   have their own number of dates.
+
+  Attributes:
+    padding: lengths to which the series of a batch are padded.
   """
 
   def __init__(self, dataset: records.Dataset, split: str, reading: Reading):
@@ -135,6 +134,14 @@ class PatchReader:
       name: dataset.open_stream(split, name)
       for name in reading.modalities + reading.tasks
     }
+    self.padding = series_lengths.plan(
+      dataset,
+      split,
+      series=[m for m in reading.modalities if MODALITIES[m].is_series],
+      buckets=reading.date_buckets,
+      cloud_filter=reading.cloud_filter,
+      periods=reading.periods,
+    )
 
   def __len__(self) -> int:
     """Number of patches."""
@@ -166,11 +173,14 @@ class PatchReader:
     if info.shape[0] is not None:
       image = record.get("values", np.zeros(info.shape, info.dtype))
       if np.issubdtype(image.dtype, np.floating):
-        image = time_series.fill_missing_pixels(image[None])[0][0]
+        image = time_series.fill_missing_pixels(image[None])[0]
       example["inputs"][name] = image
       return
     if is_present:
-      values, dates = self._choose_dates(record)
+      kept = time_series.choose_dates(record, self._reading.cloud_filter)
+      values, dates = record["values"][kept], record["dates"][kept]
+      if np.issubdtype(values.dtype, np.floating):
+        values = time_series.fill_missing_pixels(values)
     else:
       values = np.zeros((0, *info.shape[1:]), info.dtype)
       dates = np.zeros(0, np.int32)
@@ -190,57 +200,29 @@ class PatchReader:
     example["dates"][name] = days
     example["valid"][name] = valid
 
-  def _choose_dates(
-    self, record: Mapping[str, np.ndarray]
-  ) -> tuple[np.ndarray, np.ndarray]:
-    values, dates = record["values"], record["dates"]
-    thresholds = self._reading.cloud_filter
-    if thresholds and "snow_cloud" in record:
-      kept = time_series.select_clear_dates(
-        record["snow_cloud"], **dataclasses.asdict(thresholds)
-      )
-      values, dates = values[kept], dates[kept]
-    if np.issubdtype(values.dtype, np.floating):
-      values, usable = time_series.fill_missing_pixels(values)
-      values, dates = values[usable], dates[usable]
-    return values, dates
 
+def stack(
+  examples: Sequence[Mapping[str, Any]], lengths: Mapping[str, int]
+) -> dict[str, Any]:
+  """Stacks examples; thins or pads each series to its number of dates."""
 
-@dataclasses.dataclass(frozen=True)
-class BatchStacker:
-  """Stacks examples; series are thinned and padded to a bucket length."""
-
-  date_buckets: tuple[int, ...]
-
-  def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the batch of `examples`, in their order."""
-    batch: dict[str, Any] = {
-      key: np.stack([example[key] for example in examples])
-      for key in ("patch", "counted")
-    }
-    for key in ("inputs", "dates", "valid", "present", "labels"):
-      batch[key] = {
-        name: self._stack(key, name, examples) for name in examples[0][key]
-      }
-    return batch
-
-  def _stack(
-    self, key: str, name: str, examples: Sequence[Mapping[str, Any]]
-  ) -> np.ndarray:
+  def stack_field(key, name):
     values = [example[key][name] for example in examples]
-    if key in ("labels", "present") or name not in examples[0]["dates"]:
-      return np.stack(values)
-    length = time_series.bucket_length(
-      max(len(series) for series in values), self.date_buckets
-    )
-    return np.stack(
-      [
-        time_series.pad_dates(
-          series[time_series.thin(len(series), length)], length
-        )
-        for series in values
+    if key in ("inputs", "dates", "valid") and name in lengths:
+      length = lengths[name]
+      values = [
+        time_series.pad_dates(x[time_series.thin(len(x), length)], length)
+        for x in values
       ]
-    )
+    return np.stack(values)
+
+  batch: dict[str, Any] = {
+    key: np.stack([example[key] for example in examples])
+    for key in ("patch", "counted")
+  }
+  for key in ("inputs", "dates", "valid", "present", "labels"):
+    batch[key] = {name: stack_field(key, name) for name in examples[0][key]}
+  return batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,36 +236,57 @@ class _Filled:
   def __len__(self) -> int:
     return self.length
 
+  def number(self, index: int) -> int:
+    """Number of the patch at a place."""
+    return self.patches[min(index, len(self.patches) - 1)]
+
   def __getitem__(self, index: int) -> dict[str, Any]:
-    last = len(self.patches) - 1
-    example = self.reader[self.patches[min(index, last)]]
-    return {**example, "counted": np.bool_(index <= last)}
+    example = self.reader[self.number(index)]
+    return {**example, "counted": np.bool_(index < len(self.patches))}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stacker:
+  """Stacks a process's share of a batch, as long as the whole batch needs.
+
+  Which patches the other processes read follows from the order alone, so all
+  of them take the same lengths and run the same program.
+  """
+
+  order: Sequence[int] | grain.MapDataset
+  padding: series_lengths.Padding
+  global_batch_size: int
+
+  def __call__(self, number: int, examples: Sequence[Mapping[str, Any]]):
+    places = range(
+      number * self.global_batch_size, (number + 1) * self.global_batch_size
+    )
+    patches = [int(self.order[place]) for place in places]
+    return stack(examples, self.padding.of_batch(patches))
 
 
 def _share(
   dataset: grain.MapDataset,
-  reading: Reading,
+  order: Sequence[int] | grain.MapDataset,
+  padding: series_lengths.Padding,
   batch_size: int,
   process: tuple[int, int],
 ) -> grain.MapDataset:
   """This process's part of every batch, in the order of one process alone."""
-  buckets = reading.date_buckets
-  if process[1] > 1:
-    # All run the same program, and none knows the others' series.
-    buckets = (max(buckets),)
-  parts = dataset.batch(
-    batch_size, drop_remainder=True, batch_fn=BatchStacker(buckets)
-  )
-  return parts[process[0] :: process[1]]
+  parts = dataset.batch(batch_size, drop_remainder=True, batch_fn=list)
+  own = parts[process[0] :: process[1]]
+  return own.map_with_index(_Stacker(order, padding, batch_size * process[1]))
 
 
 def _iterate(
   batches: grain.MapDataset, num_workers: int
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
   """Yields the batches in order, read ahead by threads or processes."""
   if num_workers and not flags.FLAGS.is_parsed():
-    # Worker processes are handed the flags, parsed or not.
-    flags.FLAGS.mark_as_parsed()
+    # Grain reads its own flags to start workers: those that count as given can
+    # be read before the program has parsed its flags.
+    for name in [name for name in flags.FLAGS if name.startswith("grain_")]:
+      flags.FLAGS[name].present = 1
   iterator = iter(_read_ahead(batches, num_workers))
   try:
     yield from iterator
@@ -308,7 +311,6 @@ def _read_ahead(
 
 def train_batches(
   reader: PatchReader,
-  reading: Reading,
   *,
   batch_size: int,
   seed: int,
@@ -316,7 +318,7 @@ def train_batches(
   start_step: int = 0,
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
   """Yields batches without end; the first is that of `start_step`.
 
   Every pass over the split is shuffled anew; a batch may span two passes, so
@@ -324,7 +326,6 @@ def train_batches(
 
   Args:
     reader: the split.
-    reading: date buckets.
     batch_size: patches of this process's share of a batch.
     seed: of order and augmentation.
     augment: whether patches are flipped and turned.
@@ -332,10 +333,14 @@ def train_batches(
     num_workers: reading processes; 0 reads in threads.
     process: index of this process, and how many there are.
   """
-  dataset = grain.MapDataset.source(reader).shuffle(seed=seed).repeat(None)
+
+  def shuffled(source):
+    return grain.MapDataset.source(source).shuffle(seed=seed).repeat(None)
+
+  dataset, order = shuffled(reader), shuffled(range(len(reader)))
   if augment:
     dataset = dataset.random_map(transforms.augment, seed=seed + 1)
-  shares = _share(dataset, reading, batch_size, process)
+  shares = _share(dataset, order, reader.padding, batch_size, process)
   return _iterate(shares[start_step:], num_workers)
 
 
@@ -346,39 +351,34 @@ def num_evaluation_batches(num_patches: int, global_batch_size: int) -> int:
 
 def evaluation_batches(
   reader: PatchReader,
-  reading: Reading,
   *,
   batch_size: int,
   patches: Sequence[int] | None = None,
-  start_batch: int = 0,
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
   """Yields patches once, in order; `counted` is False for the filling.
 
   Args:
     reader: the split.
-    reading: date buckets.
     batch_size: patches of this process's share of a batch.
     patches: numbers of the patches wanted; None: all.
-    start_batch: number of batches already used.
     num_workers: reading processes; 0 reads in threads.
     process: index of this process, and how many there are.
   """
   patches = range(len(reader)) if patches is None else patches
   total = batch_size * process[1]
   length = total * num_evaluation_batches(len(patches), total)
-  dataset = grain.MapDataset.source(_Filled(reader, patches, length))
-  shares = _share(dataset, reading, batch_size, process)
-  return _iterate(shares[start_batch:], num_workers)
+  filled = _Filled(reader, patches, length)
+  order = [filled.number(place) for place in range(length)]
+  dataset = grain.MapDataset.source(filled)
+  shares = _share(dataset, order, reader.padding, batch_size, process)
+  return _iterate(shares, num_workers)
 
 
-def example_batch(reader: PatchReader, reading: Reading) -> dict[str, Any]:
-  """Returns one patch as a batch: a network's shapes depend on its sizes."""
-  batches = evaluation_batches(reader, reading, batch_size=1)
-  batch = next(batches)
-  batches.close()
-  return batch
+def example_batch(reader: PatchReader) -> dict[str, Any]:
+  """Returns one patch as a batch, its series as long as they get."""
+  return stack([reader[0]], reader.padding.longest)
 
 
 class PatchTable:

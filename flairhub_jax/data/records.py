@@ -10,7 +10,8 @@ safetensors byte string of named arrays:
   absent    {"absent": uint8 [0]}: this patch lacks the modality
   task      {"labels": uint8 [h w n]}, all bands of the file
   PATCH     {"json": uint8 [n]}: UTF-8 JSON of patch_id, crs (WKT or null),
-            transform (6 numbers), height and width of the output grid
+            transform (6 numbers), height and width of the raster that says
+            where the patch lies; predictions cut that ground by `output_size`
 """
 
 import bisect
@@ -25,7 +26,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import safetensors
@@ -38,6 +39,7 @@ from flairhub_jax.errors import InputError
 SCHEMA_VERSION = 1
 DATASET_FILE = "dataset.json"
 PATCH = "PATCH"
+DATES_FILE = "num_dates.safetensors"
 SPLITS = ("train", "valid", "test")
 
 # Labels shrink thirtyfold. Imagery shrinks by a tenth, and unpacking it would
@@ -122,13 +124,13 @@ class Stream:
     return {"folder": self._folder, "shards": self._shards}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
-    self.__init__(**state)
+    self.__init__(**state)  # type: ignore[misc]
 
   def __len__(self) -> int:
     """Number of records, which is the number of patches."""
     return self._ends[-1]
 
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+  def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray]:
     """Returns the arrays of record `index`.
 
     Raises:
@@ -198,6 +200,18 @@ class TaskInfo:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DateCounts:
+  """How many dates the series of a split have, patch by patch.
+
+  `shard` is a safetensors file of uint16 [num_patches]: `<series>`, all usable
+  dates; `<series> clear`, those that pass `cloud_filter` (None: not counted).
+  """
+
+  shard: Shard
+  cloud_filter: Mapping[str, float | str] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitInfo:
   """One split.
 
@@ -208,6 +222,8 @@ class SplitInfo:
     streams: name -> shards, in order.
     absent: modality -> how many patches lack it.
     class_counts: task -> pixels of each class.
+    num_dates: None where there is no series, or where the data set was
+      converted before dates were counted.
   """
 
   num_patches: int
@@ -216,6 +232,7 @@ class SplitInfo:
   streams: Mapping[str, tuple[Shard, ...]]
   absent: Mapping[str, int]
   class_counts: Mapping[str, tuple[int, ...]]
+  num_dates: DateCounts | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,7 +244,8 @@ class Dataset:
     fingerprint: sha256 of `dataset.json`, which has a digest of every shard.
     modalities: published id -> what is held of it.
     tasks: published id -> what is held of it.
-    output_size: (h, w) of the grid on which predictions are made.
+    output_size: (h, w) of every prediction: those of the labels, or without
+      any as many as labels of this ground would have.
     splits: `train`, `valid`, `test` -> split; those that exist.
   """
 
@@ -338,9 +356,11 @@ def _parse(
       for stream, shards in fields["streams"].items()
     }
     counts = {k: tuple(v) for k, v in fields["class_counts"].items()}
-    splits[split] = SplitInfo(
-      **{**fields, "streams": streams, "class_counts": counts}
-    )
+    parsed: dict[str, Any] = {"streams": streams, "class_counts": counts}
+    if dates := fields.get("num_dates"):
+      shard = Shard(**dates["shard"])
+      parsed["num_dates"] = DateCounts(**{**dates, "shard": shard})
+    splits[split] = SplitInfo(**{**fields, **parsed})
   height, width = content["output_size"]
   return Dataset(
     folder=folder,
@@ -365,7 +385,16 @@ def _check_shards(folder: pathlib.Path, split: str, info: SplitInfo) -> None:
     if num_records != info.num_patches:
       raise InputError(where, f"{info.num_patches} records", num_records)
     for shard in shards:
-      path = folder / shard.file
-      found = path.stat().st_size if path.is_file() else "no file"
-      if found != shard.bytes:
-        raise InputError(path, f"{shard.bytes} bytes", found)
+      _check_size(folder, shard)
+  if info.num_dates is not None:
+    expected, shard = f"{split}/{DATES_FILE}", info.num_dates.shard
+    if shard.file != expected:
+      raise InputError(folder / DATASET_FILE, expected, shard.file)
+    _check_size(folder, shard)
+
+
+def _check_size(folder: pathlib.Path, shard: Shard) -> None:
+  path = folder / shard.file
+  found = path.stat().st_size if path.is_file() else "no file"
+  if found != shard.bytes:
+    raise InputError(path, f"{shard.bytes} bytes", found)

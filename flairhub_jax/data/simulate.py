@@ -14,16 +14,16 @@ import json
 import multiprocessing
 import os
 import pathlib
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyogrio.raw
-import tqdm
 
-from flairhub_jax import atomic
+from flairhub_jax import atomic, terminal
 from flairhub_jax.data import geotiff
-from flairhub_jax.data.simulation import plan, sensors
+from flairhub_jax.data.simulation import any_sensor, plan, sensors
 from flairhub_jax.data.simulation import scene as scene_lib
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import (
@@ -38,14 +38,15 @@ SPLITS = ("train", "valid", "test")
 _LABELS = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
 # Level-1 background and mixed crops -> their values on levels 2 and 3.
 _OTHER_LEVELS = {22: (30, 45), 21: (29, 44)}
+_SENTINELS = ("SENTINEL2_TS", "SENTINEL1-ASC_TS", "SENTINEL1-DESC_TS")
+# Names of the files of dates that are not the modality's own.
 _DATED = {
-  "SENTINEL2_TS": "SENTINEL2",
-  "SENTINEL1-ASC_TS": "SENTINEL1-ASC",
-  "SENTINEL1-DESC_TS": "SENTINEL1-DESC",
   "AERIAL_RGBI": "AERIAL",
   "AERIAL-RLT_PAN": "AERIAL-RLT",
   "SPOT_RGBI": "SPOT",
 }
+# Without dates in the release.
+_UNDATED = ("DEM_ELEV",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def simulate(
   splits = plan.draw_splits(regions, seed)
   work = functools.partial(_write_region, out=out, settings=settings)
   count = os.cpu_count() or 1 if num_workers is None else num_workers
-  with tqdm.tqdm(
+  with terminal.progress_bar(
     total=num_patches, desc="simulate", unit="patch", disable=not progress
   ) as bar:
     for region in _map(work, regions, count):
@@ -149,7 +150,9 @@ def _map(work: Any, regions: Sequence[plan.Region], num_workers: int) -> Any:
     yield from map(work, regions)
     return
   context = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
+  with concurrent.futures.ProcessPoolExecutor(
+    num_workers, context, initializer=terminal.silence_libraries
+  ) as pool:
     try:
       for done in concurrent.futures.as_completed(
         [pool.submit(work, region) for region in regions]
@@ -211,7 +214,7 @@ def _see(region: plan.Region, settings: Settings) -> dict[str, np.ndarray]:
   """Every file kind over the whole region, [h w c]."""
   rows, columns = region.shape
   # Each sensor draws from a stream of its own: leaving one out changes none.
-  streams = np.random.SeedSequence([settings.seed, region.number]).spawn(9)
+  streams = np.random.SeedSequence([settings.seed, region.number]).spawn(8)
   rngs = [np.random.default_rng(stream) for stream in streams]
   scene = scene_lib.build_scene(
     rngs[0],
@@ -220,7 +223,6 @@ def _see(region: plan.Region, settings: Settings) -> dict[str, np.ndarray]:
     region.name[0],
     region.altitude,
   )
-  wanted = settings.modalities
   crops = np.stack([scene.crop] * 3, -1)
   for value, levels in _OTHER_LEVELS.items():
     crops[scene.crop == value, 1:] = levels
@@ -228,7 +230,7 @@ def _see(region: plan.Region, settings: Settings) -> dict[str, np.ndarray]:
   domain = int(region.domain[1:4])
   air = sensors.draw_atmosphere(np.random.default_rng([settings.seed, domain]))
   half = (rows * settings.pixels // 2, columns * settings.pixels // 2)
-  images = {
+  known: dict[str, Callable[[Any], Any]] = {
     "AERIAL_RGBI": lambda rng: sensors.aerial(rng, scene, air),
     "DEM_ELEV": lambda rng: sensors.elevation(rng, scene),
     "SPOT_RGBI": lambda rng: sensors.spot(
@@ -236,46 +238,64 @@ def _see(region: plan.Region, settings: Settings) -> dict[str, np.ndarray]:
     ),
     plan.HISTORICAL: lambda rng: sensors.historical(rng, scene, half),
   }
-  for rng, (name, see) in zip(rngs[1:5], images.items(), strict=True):
-    if name in wanted:
-      arrays[name] = see(rng)
-  _see_series(region, settings, scene, rngs[5:], arrays)
+  known |= {
+    name: functools.partial(_see_sentinel, name, region, settings, scene)
+    for name in _SENTINELS
+  }
+  streams = dict(zip(known, rngs[1:], strict=True))
+  for name in settings.modalities:
+    if name in known:
+      seen = known[name](streams[name])
+      arrays |= seen if isinstance(seen, dict) else {name: seen}
+    else:
+      arrays[name] = _see_other(name, region, settings, scene)
   return arrays
 
 
-def _see_series(
+def _see_sentinel(
+  name: str,
   region: plan.Region,
   settings: Settings,
   scene: scene_lib.Scene,
-  rngs: Sequence[np.random.Generator],
-  arrays: dict[str, np.ndarray],
-) -> None:
-  size = tuple(10 * count for count in region.shape)
-  if not any(MODALITIES[name].is_series for name in settings.modalities):
-    return
-  pairs, shares = sensors.cover_shares(scene, size)
+  rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+  """A series of Sentinel with its cloud mask, where it has one."""
+  rows, columns = region.shape
+  pairs, shares = sensors.cover_shares(scene, (10 * rows, 10 * columns))
+  days = _days(region, name, settings)
+  if name == MASKED_MODALITY:
+    series, mask = sensors.sentinel2(rng, pairs, shares, days, region.altitude)
+    return {name: _stack(series), SNOW_CLOUD_MASK: _stack(mask)}
+  orbit = 0.5 if "ASC" in name else -0.7
+  return {name: _stack(sensors.sentinel1(rng, pairs, shares, days, orbit))}
 
-  def stack(series: np.ndarray) -> np.ndarray:  # [t h w c] -> [h w t*c]
-    return np.moveaxis(series, 0, 2).reshape(*size, -1)
 
-  for rng, name in zip(rngs, list(MODALITIES)[4:], strict=False):
-    if name not in settings.modalities:
-      continue
-    days = np.array(
-      [
-        d.timetuple().tm_yday
-        for d in plan.draw_dates(region, name, settings.seed)
-      ]
-    )
-    if name == MASKED_MODALITY:
-      series, mask = sensors.sentinel2(
-        rng, pairs, shares, days, region.altitude
-      )
-      arrays[SNOW_CLOUD_MASK] = stack(mask)
-    else:
-      orbit = 0.5 if "ASC" in name else -0.7
-      series = sensors.sentinel1(rng, pairs, shares, days, orbit)
-    arrays[name] = stack(series)
+def _see_other(
+  name: str, region: plan.Region, settings: Settings, scene: scene_lib.Scene
+) -> np.ndarray:
+  """A sensor that is only known from the table."""
+  row = MODALITIES[name]
+  side = min(row.pixels, settings.pixels)
+  rows, columns = region.shape
+  pairs, shares = sensors.cover_shares(scene, (side * rows, side * columns))
+  key = [settings.seed, region.number, zlib.crc32(name.encode())]
+  rng = np.random.default_rng(key)
+  if not row.is_series:
+    return any_sensor.image(rng, row, pairs, shares)
+  days = _days(region, name, settings)
+  return _stack(any_sensor.series(rng, row, pairs, shares, days))
+
+
+def _days(region: plan.Region, name: str, settings: Settings) -> np.ndarray:
+  """Day of the year of each date of a series."""
+  dates = plan.draw_dates(region, name, settings.seed)
+  return np.array([date.timetuple().tm_yday for date in dates])
+
+
+def _stack(series: np.ndarray) -> np.ndarray:
+  """[t h w c] as files hold it, [h w t*c]."""
+  t, h, w, c = series.shape
+  return np.moveaxis(series, 0, 2).reshape(h, w, t * c)
 
 
 def _write_dates(
@@ -286,9 +306,10 @@ def _write_dates(
   patches = [(r, patch) for r in regions for patch in r.patches]
   ids = np.array([plan.patch_id(*pair) for pair in patches], object)
   squares = np.array([_square(*pair) for pair in patches], object)
-  for name, short in _DATED.items():
-    if name not in settings.modalities:
+  for name in settings.modalities:
+    if name in _UNDATED:
       continue
+    short = _DATED.get(name, name.removesuffix("_TS"))
     texts = []
     for region, _ in patches:
       dates = [

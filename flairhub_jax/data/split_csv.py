@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from flairhub_jax.errors import InputError
 from flairhub_jax.labels import TASKS
@@ -62,7 +63,7 @@ def read_split(path: str | os.PathLike) -> Split:
       header = file.readline()
       # No published column name has either sign in it.
       delimiter = ";" if ";" in header else ","
-      form = {"delimiter": delimiter, "skipinitialspace": True}
+      form: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": True}
       names = [name.strip() for name in next(csv.reader([header], **form), [])]
       _check_header(path, names)
       rows = list(_rows(path, names, csv.reader(file, **form)))

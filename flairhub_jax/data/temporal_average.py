@@ -1,7 +1,5 @@
 """A time series as one average per month or half month."""
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
@@ -19,8 +17,8 @@ def average_periods(
   values: Num[np.ndarray, "t h w c"],
   dates: Int[np.ndarray, "t"],
   *,
-  period: Literal["monthly", "semi-monthly"],
-  rule: Literal["observed", "reference"],
+  period: str,
+  rule: str,
   reference_date: str,
 ) -> tuple[
   Float[np.ndarray, "p h w c"], Int[np.ndarray, "p"], Bool[np.ndarray, "p"]
@@ -60,7 +58,7 @@ def average_periods(
   if rule == "reference":
     source = np.maximum.accumulate(np.where(valid, np.arange(num_periods), 0))
     averages, days = averages[source], days[source]
-    valid = averages.any((1, 2, 3))
+    valid = np.asarray(averages.any((1, 2, 3)))
   return averages, days.astype(np.int32), valid
 
 

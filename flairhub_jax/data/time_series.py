@@ -1,14 +1,46 @@
 """Dates of a time series: which count, how they are told to the network."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from flairhub_jax import fields
 
-# A date of which more than this share of pixels is no number says nothing.
+# A date of which more than this share of pixels is NaN is left out.
 MAX_SHARE_MISSING = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CloudFilter:
+  """Thresholds of `select_clear_dates`."""
+
+  max_cloud: float
+  max_snow: float
+  max_cover: float
+  fallback: str
+
+
+def choose_dates(
+  record: Mapping[str, np.ndarray], cloud_filter: CloudFilter | None
+) -> Bool[np.ndarray, "t"]:
+  """Tells which dates of a series are read.
+
+  Args:
+    record: "values" [t h w c], and for Sentinel-2 "snow_cloud" [t h w 2].
+    cloud_filter: None keeps dates however cloudy they are.
+  """
+  values = record["values"]
+  kept = np.ones(len(values), bool)
+  if cloud_filter is not None and "snow_cloud" in record:
+    kept = select_clear_dates(
+      record["snow_cloud"], **dataclasses.asdict(cloud_filter)
+    )
+  if np.issubdtype(values.dtype, np.floating):
+    missing = ~np.isfinite(values)
+    kept &= missing.mean((1, 2, 3)) <= MAX_SHARE_MISSING
+  return kept
 
 
 def days_from_reference(
@@ -67,31 +99,22 @@ def select_clear_dates(
 
 def fill_missing_pixels(
   values: Float[np.ndarray, "t h w c"],
-) -> tuple[Float[np.ndarray, "t h w c"], Bool[np.ndarray, "t"]]:
-  """Replaces what is no number; Sentinel-1 has such pixels.
+) -> Float[np.ndarray, "t h w c"]:
+  """Replaces NaN and infinite values; Sentinel-1 has such pixels.
 
   A missing pixel takes the median of its date and band: its neighbours are the
-  nearest thing to it in a patch of 10 x 10. A date mostly missing is dropped.
-
-  Returns:
-    Finite values, and which dates may be used.
+  nearest thing to it in a patch of 10 x 10.
   """
   missing = ~np.isfinite(values)
-  usable = missing.mean((1, 2, 3)) <= MAX_SHARE_MISSING
   if not missing.any():
-    return values, usable
+    return values
   filled = values.copy()
   for t in np.flatnonzero(missing.any((1, 2, 3))):
     for c in range(values.shape[-1]):
       hole = missing[t, ..., c]
       rest = values[t, ..., c][~hole]
       filled[t, ..., c][hole] = np.median(rest) if rest.size else 0.0
-  return filled, usable
-
-
-def bucket_length(num_dates: int, buckets: Sequence[int]) -> int:
-  """Returns the smallest bucket that holds `num_dates`, else the largest."""
-  return min((b for b in buckets if b >= num_dates), default=max(buckets))
+  return filled
 
 
 def thin(num_dates: int, limit: int) -> Int[np.ndarray, "n"]:
@@ -102,8 +125,8 @@ def thin(num_dates: int, limit: int) -> Int[np.ndarray, "n"]:
 
 
 def pad_dates(
-  series: Num[np.ndarray, "t ..."], length: int
-) -> Num[np.ndarray, "length ..."]:
+  series: Shaped[np.ndarray, "t ..."], length: int
+) -> Shaped[np.ndarray, "length ..."]:
   """Appends zeros along the first axis up to `length`."""
   padding = np.zeros((length - len(series), *series.shape[1:]), series.dtype)
   return np.concatenate([series, padding])

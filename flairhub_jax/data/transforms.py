@@ -38,7 +38,7 @@ def augment(
   shapes = [x.shape[-3:-1] for x in example["inputs"].values()]
   shapes += [x.shape[-2:] for x in example["labels"].values()]
   is_square = all(height == width for height, width in shapes)
-  motion = dict(
+  motion: dict[str, Any] = dict(
     flip_horizontal=bool(rng.random() < 0.5),
     flip_vertical=bool(rng.random() < 0.5),
     quarter_turns=(

@@ -3,35 +3,55 @@
 import os
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 from jaxtyping import Float
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from flairhub_jax import atomic
 
 
-def save(figure: Any, path: str | os.PathLike) -> None:
-  """Writes a figure as PNG, whole or not at all, and forgets it."""
+def subplots(
+  rows: int = 1,
+  columns: int = 1,
+  *,
+  figsize: tuple[float, float],
+  layout: Literal["constrained", "tight"] | None = None,
+  **options: Any,
+) -> tuple[Figure, Any]:
+  """Returns a figure and its axes, as `pyplot.subplots` does.
+
+  Unlike pyplot it neither chooses nor needs a backend, and nothing keeps the
+  figure: a program that draws with a backend of its own is left alone.
+
+  Args:
+    rows: of axes.
+    columns: of axes.
+    figsize: width and height in inches.
+    layout: how the figure arranges its axes.
+    **options: of `Figure.subplots`.
+  """
+  figure = Figure(figsize=figsize, layout=layout)
+  return figure, figure.subplots(rows, columns, **options)
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+  """Writes a figure as PNG, whole or not at all."""
   with atomic.write_aside(path) as aside:
-    figure.savefig(aside, dpi=110, bbox_inches="tight")
-  plt.close(figure)
+    figure.savefig(aside, format="png", dpi=110, bbox_inches="tight")
 
 
 def colours(names: Sequence[str]) -> dict[str, Any]:
   """A colour per name, the same in every picture with these names."""
   if len(names) <= 10:
-    table = plt.get_cmap("tab10").colors
+    table = matplotlib.colormaps["tab10"](np.arange(10))
   elif len(names) <= 20:
     # A dark and a light one of each hue: neighbours by name are often pairs.
-    table = plt.get_cmap("tab20").colors
+    table = matplotlib.colormaps["tab20"](np.arange(20))
   else:
-    table = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(names)))
+    table = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(names)))
   return dict(zip(names, map(tuple, table), strict=False))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib import ticker, transforms
 
 from flairhub_jax import labels
@@ -52,7 +51,7 @@ def draw_scores(
     points: from top to bottom.
     configurations: all names of the report, for the colours.
   """
-  figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.42 * len(points)))
+  figure, axis = canvas.subplots(figsize=(7.5, 1.3 + 0.42 * len(points)))
   colours = canvas.colours(configurations)
   for row, point in enumerate(points):
     axis.errorbar(
@@ -115,7 +114,7 @@ def draw_points(
     points: a configuration each.
     configurations: all names of the report, for the colours.
   """
-  figure, axis = plt.subplots(figsize=(6.4, 4.4))
+  figure, axis = canvas.subplots(figsize=(6.4, 4.4))
   colours = canvas.colours(configurations)
   for point in points:
     axis.errorbar(
@@ -174,7 +173,7 @@ def draw_class_heat_map(
   table = np.array(
     [[row.get(c.name, np.nan) for c in classes] for row in iou.values()]
   )
-  figure, axis = plt.subplots(
+  figure, axis = canvas.subplots(
     figsize=(2.2 + 0.46 * len(classes), 0.8 + 0.34 * len(iou))
   )
   image = axis.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
@@ -220,7 +219,7 @@ def draw_curves(
     panels: by label of the vertical axis and configuration, for each run the
       (step, value) pairs.
   """
-  figure, axes = plt.subplots(
+  figure, axes = canvas.subplots(
     1, len(panels), figsize=(5.2 * len(panels), 3.8), squeeze=False
   )
   colours = canvas.colours(list(next(iter(panels.values()))))

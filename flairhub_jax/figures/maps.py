@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Num, UInt8
 from matplotlib import patches as shapes
-from matplotlib import pyplot as plt
 from matplotlib import ticker
 
 from flairhub_jax import labels
@@ -56,7 +55,7 @@ def draw_patches(
     if task in rows[0]["truth"]:
       columns.append(f"{name}: truth")
     columns.append(f"{name}: prediction")
-  figure, axes = plt.subplots(
+  figure, axes = canvas.subplots(
     len(rows),
     len(columns),
     figsize=(2.4 * len(columns), 2.4 * len(rows)),
@@ -126,7 +125,7 @@ def draw_confusion(
   )
   names = [labels.TASKS[task].classes[value].name for value in classes]
   side = 1.8 + 0.36 * len(classes)
-  figure, axis = plt.subplots(figsize=(side + 0.8, side))
+  figure, axis = canvas.subplots(figsize=(side + 0.8, side))
   image = axis.imshow(shares, cmap="viridis", vmin=0, vmax=100)
   axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
   axis.set_yticks(range(len(names)), names, fontsize=7)

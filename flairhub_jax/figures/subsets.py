@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from flairhub_jax.figures import canvas
 
@@ -50,7 +49,7 @@ def draw_subsets(
   step = 0.26 + 0.09 * (len(names) - 1) if has_bars else 0.26
   width = 4.6 if has_bars else 0.42 * len(names)
   dots_width = 0.4 * len(modalities)
-  figure, (dots, scores) = plt.subplots(
+  figure, (dots, scores) = canvas.subplots(
     1,
     2,
     sharey=True,

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib import pyplot as plt
 
 from flairhub_jax import labels
 from flairhub_jax.figures import canvas
@@ -37,7 +36,7 @@ def draw_usage(
     for task in tasks
   }
   heights = [len(classes[task]) for task in tasks]
-  figure, grid = plt.subplots(
+  figure, grid = canvas.subplots(
     len(tasks),
     len(usage),
     figsize=(2.2 + 2.3 * len(usage), 1.6 + 0.28 * sum(heights)),
@@ -88,7 +87,7 @@ def draw_weight_maps(
     maps: title of a patch -> level -> weights.
     modalities: order of the weights.
   """
-  figure, grid = plt.subplots(
+  figure, grid = canvas.subplots(
     len(maps),
     len(modalities),
     figsize=(2.2 * len(modalities) + 1.2, 2.3 * len(maps) + 0.4),

@@ -1,17 +1,21 @@
 """A trained network as an object, for notebooks and scripts."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flairhub_jax import run_directory
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import trained
 from flairhub_jax.modalities import MODALITIES
-from flairhub_jax.models import build, swin
+from flairhub_jax.models import build, segmenter
+
+_BANDS = ("stored", "network")
 
 
 class Model:
@@ -29,71 +33,131 @@ class Model:
     self.variables = variables
     leaves = jax.tree.leaves(variables["params"])
     self.num_parameters = sum(leaf.size for leaf in leaves)
-    self._by_size: dict[Any, Any] = {}
+    self._compiled: dict[Any, Any] = {}
 
   def apply(
     self,
     batch: Mapping[str, Any],
     *,
+    bands: str = "stored",
     output_size: tuple[int, int] | None = None,
-  ) -> dict[str, dict[str, Any]]:
+    aux: bool = False,
+    features: bool = False,
+  ) -> dict[str, Any]:
     """Runs the network on a batch, without dropout.
 
+    It may be called within `jax.jit`, `jax.vmap` and `jax.grad`. Batches of one
+    shape are compiled once.
+
     Args:
-      batch: `inputs[modality]` [b h w c] or [b t h w c], any number type: all
-        published bands as stored, or the run's bands in its order;
+      batch: `inputs[modality]` [b h w c] or [b t h w c], any number type;
         `dates[modality]` [b t], days from the reference date, for series.
         Optional: `valid[modality]` bool [b t], by default dates with a value
         that is not 0; `present[modality]` bool [b], by default True;
         `labels`, of which only the size is read.
+      bands: "stored": inputs have all published bands in the order of the
+        files; "network": those that the run chose, in its order.
       output_size: rows and columns of the logits; by default those of the
         labels, or 0.2 m per pixel.
+      aux: whether auxiliary logits are wanted as well.
+      features: whether the maps after the fusion, which the decoders read, are
+        wanted as well.
 
     Returns:
-      `{"logits": {task: float32 [b h w k]}, "aux": {modality: {task: …}}}`.
+      `{"logits": {task: float32 [b h w k]}}`, `"aux": {modality: {task: …}}`
+      and `"features": [[b h w c], …]`, the finest map first. A network of
+      series alone has one map.
 
     Raises:
-      InputError: a modality or its dates are missing, or of another shape.
+      InputError: a modality or its dates are missing, or of another shape;
+        features of a fusion of logits, which has none.
     """
-    arrays = self._checked(batch)
+    if bands not in _BANDS:
+      raise InputError("bands", " or ".join(_BANDS), repr(bands))
+    arrays = self._checked(batch, bands)
     if output_size is None:
       output_size = _size_of_labels(batch) or self._ground_size(arrays)
-    shapes = tuple(sorted((m, x.shape) for m, x in arrays["inputs"].items()))
-    key = (*shapes, tuple(output_size))
-    if key not in self._by_size:
-      network = build.build_segmenter(
-        self.config, output_size=tuple(output_size)
+    shapes = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arrays
+    )
+    leaves, structure = jax.tree.flatten(shapes)
+    key = (structure, *((x.shape, x.dtype) for x in leaves))
+    key += (bands, tuple(output_size), aux, features)
+    if key not in self._compiled:
+      self._compiled[key] = self._build(
+        shapes, bands, tuple(output_size), aux, features
       )
-      # Images of another size have other tables of relative positions.
-      variables = swin.fit_bias_tables(
-        self.variables, build.variables_shape(network, arrays)
-      )
-      self._by_size[key] = jax.jit(network.apply), variables
-    forward, variables = self._by_size[key]
+    forward, variables = self._compiled[key]
     return forward(variables, arrays)
 
-  def _checked(self, batch):
+  def _build(self, shapes, bands, output_size, aux, features):
+    """A jitted function of variables and batch, and the variables it takes."""
+    network = build.build_segmenter(self.config, output_size=output_size)
+    if features and network.fuses_logits:
+      raise InputError(
+        "features",
+        "a fusion of maps, or a single modality",
+        self.config.fusion.kind,
+      )
+    if bands == "network":
+      network = network.clone(
+        sources=tuple(
+          dataclasses.replace(source, is_chosen=True)
+          for source in network.sources
+        )
+      )
+    # Images of another size have other tables of relative positions.
+    variables = trained.fit(
+      self.variables, build.variables_shape(network, shapes), where="the run"
+    )
+
+    def forward(variables, arrays):
+      outputs, state = network.apply(
+        variables, arrays, mutable=[segmenter.FEATURES]
+      )
+      result = {"logits": outputs["logits"]}
+      if aux:
+        result["aux"] = outputs["aux"]
+      if features:
+        (maps,) = state[segmenter.FEATURES]["fused"]
+        result["features"] = maps
+      return result
+
+    return jax.jit(forward), variables
+
+  def _checked(self, batch, bands):
     """The arrays that the network reads."""
     arrays = {"inputs": {}, "dates": {}, "valid": {}, "present": {}}
     for modality in self.config.data.modalities:
-      row, where = MODALITIES[modality], f"batch['inputs'][{modality!r}]"
+      row = MODALITIES[modality]
       x = batch.get("inputs", {}).get(modality)
+      where = f"batch['inputs'][{modality!r}]"
       if x is None:
         raise InputError(where, "an array", "none")
-      x = np.asarray(x)
-      bands = {len(row.bands), len(self.config.inputs[modality].bands)}
-      if x.ndim != 4 + row.is_series or x.shape[-1] not in bands:
+      expected = {
+        "stored": row.bands,
+        "network": tuple(self.config.inputs[modality].bands),
+      }
+      shape = np.shape(x)
+      if len(shape) != 4 + row.is_series or shape[-1] != len(expected[bands]):
         axes = "[b t h w c]" if row.is_series else "[b h w c]"
-        counts = " or ".join(map(str, sorted(bands)))
-        raise InputError(where, f"{axes} with {counts} bands", x.shape)
-      if x.dtype == np.float64:
-        x = x.astype(np.float32)
-      arrays["inputs"][modality] = x
+        ways = " or ".join(
+          f"{len(names)} ({', '.join(names)}) with bands={way!r}"
+          for way, names in expected.items()
+        )
+        raise InputError(
+          where, f"{axes} with {ways}", f"{shape} with bands={bands!r}"
+        )
+      arrays["inputs"][modality] = _array(x)
       if row.is_series:
-        self._add_dates(modality, x, batch, arrays)
+        self._add_dates(modality, arrays["inputs"][modality], batch, arrays)
       present = batch.get("present", {}).get(modality)
       if present is not None:
-        arrays["present"][modality] = np.asarray(present, bool)
+        if np.shape(present) != shape[:1]:
+          raise InputError(
+            f"batch['present'][{modality!r}]", shape[:1], np.shape(present)
+          )
+        arrays["present"][modality] = jnp.asarray(present, bool)
     return arrays
 
   def _add_dates(self, modality, x, batch, arrays):
@@ -109,14 +173,21 @@ class Model:
       raise InputError(
         f"batch['valid'][{modality!r}]", x.shape[:2], np.shape(valid)
       )
-    arrays["dates"][modality] = np.asarray(dates, np.int32)
-    arrays["valid"][modality] = np.asarray(valid, bool)
+    arrays["dates"][modality] = jnp.asarray(dates, jnp.int32)
+    arrays["valid"][modality] = jnp.asarray(valid, bool)
 
   def _ground_size(self, arrays):
     """Size of the first modality in pixels of 0.2 m."""
     first = build.first_modality(self.config)
     sides = arrays["inputs"][first].shape[-3:-1]
     return tuple(build.label_pixels(first, side) for side in sides)
+
+
+def _array(x: Any) -> jax.Array:
+  """An array of JAX; double precision becomes single."""
+  if getattr(x, "dtype", None) == np.float64:
+    x = x.astype(np.float32)
+  return jnp.asarray(x)
 
 
 def _size_of_labels(batch) -> tuple[int, int] | None:
@@ -143,4 +214,6 @@ def load_model(
       config.data.normalisation = normalisation
   build.first_modality(config)  # raises where a name does not exist
   variables, _ = trained.restore(run)
+  # On no device in particular: a batch may lie on any.
+  variables = jax.tree.map(jnp.asarray, jax.device_get(variables))
   return Model(config, variables)

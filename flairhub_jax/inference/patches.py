@@ -1,96 +1,67 @@
 """A trained network over the patches of a split: scores and maps."""
 
 import contextlib
-import json
 import pathlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
-from flairhub_jax import atomic, labels, mesh, metrics, processes
+from flairhub_jax import labels, mesh, metrics, processes, terminal
 from flairhub_jax.data import geotiff, pipeline, records
-from flairhub_jax.errors import InputError
 
 PredictStep = Callable[[Any, Any], dict[str, dict[str, jax.Array]]]
 
 
-def make_predict_step(model: Any, devices: jax.sharding.Mesh) -> PredictStep:
+def make_predict_step(
+  model: Any, devices: jax.sharding.Mesh
+) -> jax.stages.Wrapped:
   """Returns the jitted `predict_step(variables, batch)`.
 
-  It gives {"classes": {task: uint8 [b h w]}, "confusion": {task: int32 [k k]}};
-  the latter for the tasks of which the batch has labels.
+  It gives what `score_batch` gives.
   """
 
   def predict_step(variables: Any, batch: Any):
     logits = model.apply(variables, batch, train=False)["logits"]
-    classes = {
-      task: jnp.argmax(values, -1).astype(jnp.uint8)
-      for task, values in logits.items()
-    }
-    confusion = {
-      task: metrics.confusion_matrix(
-        truth,
-        classes[task].astype(jnp.int32),
-        batch["counted"],
-        labels.TASKS[task].num_classes,
-      )
-      for task, truth in batch["labels"].items()
-    }
-    return {"classes": classes, "confusion": confusion}
+    return score_batch(logits, batch)
 
-  return jax.jit(
-    predict_step,
-    out_shardings={
-      "classes": mesh.split_batch(devices),
-      "confusion": mesh.replicated(devices),
-    },
-  )
+  return jax.jit(predict_step, out_shardings=where_scores_lie(devices))
 
 
-class PartialConfusion:
-  """An unfinished evaluation on disk, so that a killed one continues."""
+def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
+  """Classes, and confusion where there are labels; within a jitted function.
 
-  SECONDS_BETWEEN = 30.0
+  Args:
+    logits: task -> [b h w k].
+    batch: with `labels` (any number of tasks) and `counted`.
 
-  def __init__(self, path: pathlib.Path, origin: Mapping[str, Any]):
-    """Names the file; what is in it counts only for the same `origin`."""
-    self._path = path
-    self._origin = dict(origin)
-    self._saved = time.monotonic()
+  Returns:
+    {"classes": {task: uint8 [b h w]}, "confusion": {task: int32 [k k]}}.
+  """
+  classes = {
+    task: jnp.argmax(values, -1).astype(jnp.uint8)
+    for task, values in logits.items()
+  }
+  confusion = {
+    task: metrics.confusion_matrix(
+      truth,
+      classes[task].astype(jnp.int32),
+      batch["counted"],
+      labels.TASKS[task].num_classes,
+    )
+    for task, truth in batch["labels"].items()
+  }
+  return {"classes": classes, "confusion": confusion}
 
-  def load(self) -> tuple[int, dict[str, np.ndarray]]:
-    """Returns the number of batches done, and their matrices by task."""
-    if not self._path.exists():
-      return 0, {}
-    content = json.loads(self._path.read_text(encoding="utf-8"))
-    if content["origin"] != self._origin:
-      return 0, {}
-    matrices = content["confusion"].items()
-    return content["batches"], {
-      task: np.array(matrix, np.int64) for task, matrix in matrices
-    }
 
-  def save(self, batches: int, confusion: Mapping[str, np.ndarray]) -> None:
-    """Writes the sum so far, unless it was written a moment ago."""
-    if time.monotonic() - self._saved < self.SECONDS_BETWEEN:
-      return
-    content = {
-      "origin": self._origin,
-      "batches": batches,
-      "confusion": {task: m.tolist() for task, m in confusion.items()},
-    }
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(self._path, json.dumps(content))
-    self._saved = time.monotonic()
-
-  def remove(self) -> None:
-    """Forgets it: the evaluation is done."""
-    self._path.unlink(missing_ok=True)
+def where_scores_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
+  """Shardings of what `score_batch` gives."""
+  return {
+    "classes": mesh.split_batch(devices),
+    "confusion": mesh.replicated(devices),
+  }
 
 
 class SplitRunner:
@@ -119,46 +90,52 @@ class SplitRunner:
     Raises:
       InputError: the data lack what the network needs.
     """
-    self._devices = devices or mesh.build_mesh()
+    self.devices = devices or mesh.build_mesh()
     self._reading = pipeline.build_reading(config, with_labels=with_labels)
     self._reader = pipeline.PatchReader(dataset, split, self._reading)
-    self._step = make_predict_step(model, self._devices)
+    self._step = make_predict_step(model, self.devices)
     self.batch_size = _evaluation_batch_size(config.data.batch_size)
     self._num_workers = config.data.num_workers
     self._split = split
 
+  def __len__(self) -> int:
+    """Number of patches."""
+    return len(self._reader)
+
   def example_batch(self) -> dict[str, Any]:
     """One patch as a batch: for shapes."""
-    return pipeline.example_batch(self._reader, self._reading)
+    return pipeline.example_batch(self._reader)
 
   def run(
     self,
     variables: Any,
     *,
     patches: Sequence[int] | None = None,
-    start_batch: int = 0,
     verb: str = "evaluate",
     step: PredictStep | None = None,
   ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields (host batch, device results) in order, with a progress bar.
 
-    The device works on a batch while the caller handles the one before.
-    `step`: another one than `make_predict_step`'s.
+    The device works on a batch while the caller handles the one before. Of
+    several processes each yields its own rows of the host batch.
+
+    Args:
+      variables: weights of the network.
+      patches: numbers of the patches wanted; None: all.
+      verb: for the progress bar.
+      step: another one than `make_predict_step`'s.
     """
     step = step or self._step
     patches = range(len(self._reader)) if patches is None else patches
     batches = pipeline.evaluation_batches(
       self._reader,
-      self._reading,
       batch_size=mesh.local_batch_size(self.batch_size),
       patches=patches,
-      start_batch=start_batch,
       num_workers=self._num_workers,
       process=(jax.process_index(), jax.process_count()),
     )
-    progress = tqdm.tqdm(
+    progress = terminal.progress_bar(
       total=pipeline.num_evaluation_batches(len(patches), self.batch_size),
-      initial=start_batch,
       desc=f"{verb} {self._split}",
       unit="batch",
       leave=False,
@@ -167,7 +144,7 @@ class SplitRunner:
     before = None
     with progress, contextlib.closing(batches):
       for batch in batches:
-        results = step(variables, mesh.place_batch(batch, self._devices))
+        results = step(variables, mesh.place_batch(batch, self.devices))
         if before is not None:
           yield before
           progress.update()
@@ -176,44 +153,64 @@ class SplitRunner:
         yield before
         progress.update()
 
-  def confusion(
-    self,
-    variables: Any,
-    memory: PartialConfusion | None = None,
-    *,
-    step: PredictStep | None = None,
-  ) -> dict[str, np.ndarray]:
-    """Sums the confusion matrices over the split.
-
-    Args:
-      variables: weights of the network.
-      memory: where a long evaluation is kept while it runs, to continue it.
-      step: see `run`.
-
-    Returns:
-      Int64 [k k] by task, or by whatever `step` names them.
-    """
-    done, total = memory.load() if memory else (0, {})
-    for _, results in self.run(variables, start_batch=done, step=step):
+  def confusion(self, variables: Any) -> dict[str, np.ndarray]:
+    """Sums the confusion matrices over the split: int64 [k k] by task."""
+    total: dict[str, np.ndarray] = {}
+    for _, results in self.run(variables):
       for task, matrix in results["confusion"].items():
         total[task] = total.get(task, 0) + np.asarray(matrix, np.int64)
-      done += 1
-      if memory:
-        memory.save(done, total)
     return total
 
   def maps(
     self, variables: Any, patches: Sequence[int]
   ) -> dict[int, dict[str, np.ndarray]]:
     """Predicts some patches: uint8 [h w] by patch number and task."""
-    predicted = {}
+    shown = ShownPatches(patches)
     for batch, results in self.run(variables, patches=patches, verb="draw"):
-      for row, index in enumerate(batch["patch"].tolist()):
-        predicted[index] = {
-          task: local_rows(values)[row]
-          for task, values in results["classes"].items()
-        }
-    return predicted
+      shown.add(batch, results["classes"])
+    return shown.gather()
+
+
+class ShownPatches:
+  """Results of some patches, whichever process computes them."""
+
+  def __init__(self, patches: Sequence[int]):
+    """Takes the numbers of the patches."""
+    self._rows = {number: row for row, number in enumerate(patches)}
+    self._kept: Any = None
+
+  def add(self, batch: Mapping[str, Any], results: Any) -> None:
+    """Keeps what a batch has of them.
+
+    Args:
+      batch: this process's part of it, on the host.
+      results: a tree of arrays [b …] on the devices.
+    """
+    if self._kept is None:
+      self._kept = jax.tree.map(
+        lambda x: np.zeros((len(self._rows), *x.shape[1:]), x.dtype), results
+      )
+    places = [
+      (self._rows[number], row)
+      for row, number in enumerate(batch["patch"].tolist())
+      if number in self._rows and batch["counted"][row]
+    ]
+    if not places:
+      return
+    kept, rows = zip(*places, strict=True)
+
+    def keep(whole, values):
+      whole[list(kept)] = local_rows(values)[list(rows)]
+
+    jax.tree.map(keep, self._kept, results)
+
+  def gather(self) -> dict[int, Any]:
+    """Number of a patch -> the tree of its results; all must ask together."""
+    whole = processes.total(self._kept)
+    return {
+      number: jax.tree.map(lambda x: x[row], whole)  # noqa: B023
+      for number, row in self._rows.items()
+    }
 
 
 def _evaluation_batch_size(batch_size: int) -> int:
@@ -239,9 +236,12 @@ def scored_classes(config: Any, task: str) -> np.ndarray:
 def prediction_path(
   out: pathlib.Path, task: str, patch_id: str
 ) -> pathlib.Path:
-  """Names a map as the reference does: TASK/PRED_domain_TASK_rest.tif."""
-  domain, _, rest = patch_id.partition("_")
-  return out / task / f"PRED_{domain}_{task}_{rest}.tif"
+  """Names a map as the reference does: TASK/PRED_domain_TASK_rest.tif.
+
+  An id without a domain, that is without `_`, gives TASK/PRED_id_TASK.tif.
+  """
+  domain, underscore, rest = patch_id.partition("_")
+  return out / task / f"PRED_{domain}_{task}{underscore}{rest}.tif"
 
 
 def write_maps(
@@ -252,9 +252,10 @@ def write_maps(
   split: str,
   tasks: tuple[str, ...],
   out: pathlib.Path,
-  origin: Mapping[str, Any],
 ) -> int:
   """Writes a georeferenced class map per patch and task; continues if killed.
+
+  Of several processes each writes the maps of its own patches.
 
   Args:
     runner: the network over the split.
@@ -262,26 +263,22 @@ def write_maps(
     dataset: converted data.
     split: which of its splits.
     tasks: label tasks of the network.
-    out: folder of the maps.
-    origin: what made them; a folder of another origin is refused.
+    out: folder of the maps, with those of a killed run (`origin.claim`).
 
   Returns:
     Number of patches.
-
-  Raises:
-    InputError: `out` holds maps of another origin.
   """
-  _claim(out, origin)
   table = pipeline.PatchTable(dataset, split)
   num_patches = dataset.splits[split].num_patches
   for task in tasks:
     (out / task).mkdir(exist_ok=True)
-  done = _num_written(table, num_patches, tasks, out)
-  if done == num_patches:
+  start = _num_written(table, num_patches, tasks, out)
+  processes.any_of(False)  # Nobody writes before all have counted.
+  if start == num_patches:
     return num_patches
-  start = done // runner.batch_size
+  start -= start % runner.batch_size
   for batch, results in runner.run(
-    variables, start_batch=start, verb="predict"
+    variables, patches=range(start, num_patches), verb="predict"
   ):
     local = {
       task: local_rows(values) for task, values in results["classes"].items()
@@ -298,19 +295,6 @@ def local_rows(values: jax.Array) -> np.ndarray:
     values.addressable_shards, key=lambda shard: shard.index[0].start or 0
   )
   return np.concatenate([np.asarray(shard.data) for shard in shards])
-
-
-def _claim(out: pathlib.Path, origin: Mapping[str, Any]) -> None:
-  marker = out / "origin.json"
-  if marker.exists():
-    found = json.loads(marker.read_text(encoding="utf-8"))
-    if found != dict(origin):
-      raise InputError(out, f"maps of {dict(origin)}", found)
-    return
-  if out.exists() and any(out.iterdir()):
-    raise InputError(out, "an empty folder or maps of this run", "other files")
-  out.mkdir(parents=True, exist_ok=True)
-  atomic.write_text(marker, json.dumps(dict(origin), indent=2) + "\n")
 
 
 def _num_written(
@@ -340,7 +324,7 @@ def _write_patch(
     geotiff.write_raster(
       prediction_path(out, task, patch["patch_id"]),
       values,
-      georeference,
+      georeference.on_grid(*values.shape),
       palette=labels.TASKS[task].palette,
       description=f"{labels.TASKS[task].short_name} of {patch['patch_id']}",
     )

@@ -80,15 +80,18 @@ def write_results(
   scored: Mapping[str, np.ndarray],
   origin: Mapping[str, Any],
 ) -> dict[str, Any]:
-  """Writes scores.json and a confusion figure per task; returns the scores."""
+  """Writes a confusion figure per task and scores.json; returns the scores.
+
+  Scores come last of all: what has them is evaluated.
+  """
   folder.mkdir(parents=True, exist_ok=True)
   scores = scores_as_json(confusion, scored)
-  text = json.dumps({**origin, "tasks": scores}, indent=2) + "\n"
-  atomic.write_text(folder / "scores.json", text)
   for task, matrix in confusion.items():
     figures.draw_confusion(
       folder / f"confusion_{task}.png", matrix, task, scored[task]
     )
+  text = json.dumps({**origin, "tasks": scores}, indent=2) + "\n"
+  atomic.write_text(folder / "scores.json", text)
   return scores
 
 

@@ -4,6 +4,7 @@ Each modality is encoded once per batch; fusion and decoders then run for each
 subset with the same compiled program, the others masked.
 """
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flairhub_jax import labels, metrics
-from flairhub_jax.inference import patches
+from flairhub_jax import labels
+from flairhub_jax.inference import patches, usage
+from flairhub_jax.models.fusion import USAGE
 
 Subset = tuple[str, ...]
 
@@ -28,12 +30,15 @@ def subsets_of(modalities: Sequence[str]) -> tuple[Subset, ...]:
   )
 
 
-def make_subset_step(model: Any) -> patches.PredictStep:
+def make_subset_step(
+  model: Any, devices: jax.sharding.Mesh
+) -> patches.PredictStep:
   """Returns `step(variables, batch)`, which scores all subsets.
 
-  It gives {"confusion": {"<number of the subset>/<task>": int32 [k k]}}.
+  It gives what `evaluation.make_step` gives of the whole set, but {"confusion":
+  {"<number of the subset>/<task>": int32 [k k]}}.
   """
-  modalities = _modalities(model)
+  modalities = modalities_of(model)
   subsets = subsets_of(modalities)
   masks = [np.array([m in subset for m in modalities]) for subset in subsets]
 
@@ -41,67 +46,60 @@ def make_subset_step(model: Any) -> patches.PredictStep:
   def encode(variables, batch):
     return model.apply(variables, batch, False, method="encode")
 
-  @jax.jit
+  @functools.partial(
+    jax.jit,
+    out_shardings=(
+      patches.where_scores_lie(devices),
+      usage.where_weights_lie(devices),
+    ),
+  )
   def decode(variables, encoded, batch, mask):
-    samples = batch["counted"].shape[0]
-    there = jnp.ones(samples, bool)
+    there = jnp.ones(batch["counted"].shape[0], bool)
     present = {
       m: batch["present"].get(m, there) & mask[i]
       for i, m in enumerate(modalities)
     }
-    outputs = model.apply(variables, encoded, present, False, method="decode")
-    return {
-      task: metrics.confusion_matrix(
-        truth,
-        jnp.argmax(outputs["logits"][task], -1),
-        batch["counted"],
-        labels.TASKS[task].num_classes,
-      )
-      for task, truth in batch["labels"].items()
-    }
+    outputs, state = model.apply(
+      variables, encoded, present, False, method="decode", mutable=[USAGE]
+    )
+    scores = patches.score_batch(outputs["logits"], batch)
+    return scores, usage.read_weights(state, batch)
 
   def step(variables, batch):
     encoded = encode(variables, batch)
-    confusion = {}
-    for number, mask in enumerate(masks):
-      for task, matrix in decode(variables, encoded, batch, mask).items():
-        confusion[f"{number}/{task}"] = matrix
-    return {"confusion": confusion}
+    decoded = [decode(variables, encoded, batch, mask) for mask in masks]
+    whole, weights = decoded[0]
+    confusion = {
+      f"{number}/{task}": matrix
+      for number, (scores, _) in enumerate(decoded)
+      for task, matrix in scores["confusion"].items()
+    }
+    return {**whole, "confusion": confusion, "usage": weights}
 
   return step
 
 
-def confusion_by_subset(
-  runner: patches.SplitRunner,
-  model: Any,
-  variables: Any,
-  memory: patches.PartialConfusion | None = None,
+def by_subset(
+  model: Any, confusion: Mapping[str, np.ndarray]
 ) -> dict[Subset, dict[str, np.ndarray]]:
-  """Sums the confusion matrices of each subset over a split.
-
-  Args:
-    runner: over the split.
-    model: the network.
-    variables: its weights.
-    memory: where a long evaluation is kept while it runs, to continue it.
+  """Sorts the matrices of `make_subset_step`.
 
   Returns:
-    Subset -> task -> int64 [k k], the whole set first.
+    Subset -> task -> [k k], the whole set first.
   """
-  step = make_subset_step(model)
-  flat = runner.confusion(variables, memory, step=step)
   result: dict[Subset, dict[str, np.ndarray]] = {}
-  for number, subset in enumerate(subsets_of(_modalities(model))):
+  for number, subset in enumerate(subsets_of(modalities_of(model))):
     prefix = f"{number}/"
     result[subset] = {
       key.removeprefix(prefix): matrix
-      for key, matrix in flat.items()
+      for key, matrix in confusion.items()
       if key.startswith(prefix)
     }
   return result
 
 
-def _modalities(model):
+def modalities_of(model: Any) -> tuple[str, ...]:
+  """Ids of the modalities of a network, in its order."""
   return tuple(source.modality for source in model.sources)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import pathlib
 from typing import Any
 
 import jax
@@ -10,8 +11,12 @@ import jax
 from flairhub_jax import checkpoint, mesh, run_directory
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.inference import origin as origins
 from flairhub_jax.inference import patches
 from flairhub_jax.models import build, swin
+
+# Complaints name so many parameters.
+_NAMED = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,22 +24,22 @@ class TrainedNetwork:
   """What evaluation and prediction need.
 
   Attributes:
-    run: the run directory.
-    config: its configuration.
+    config: configuration of the run.
     dataset: the data at hand, which need not be those it was trained on.
     model: the network.
     runner: the network over one split.
     variables: weights of the best checkpoint.
-    origin: run, step, data and split, to be kept with what comes out.
+    origin: of `origin.describe`, to be kept with what comes out.
+    results: folder of the results on this split of these data.
   """
 
-  run: run_directory.RunDirectory
   config: Any
   dataset: records.Dataset
   model: Any
   runner: patches.SplitRunner
   variables: Any
   origin: dict[str, Any]
+  results: pathlib.Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +64,11 @@ def load(
 ) -> TrainedNetwork:
   """Opens a run on a split of its own data or of others.
 
+  Patches may have another size than those it was trained on.
+
   Raises:
     InputError: no run, no checkpoint, or data without what it needs.
+    InputErrors: a checkpoint of another network; what differs.
   """
   run, config = run_directory.open_run(path)
   if not data and not config.data.path:
@@ -70,20 +78,21 @@ def load(
   runner = patches.SplitRunner(
     model, dataset, split, config, with_labels=with_labels
   )
-  batch = runner.example_batch()
-  variables, step = checkpoint.restore_variables(
-    run.checkpoints,
-    build.variables_shape(model, batch),
-    mesh.replicated(mesh.build_mesh()),
-    averaged=config.train.ema_decay > 0,
+  shape = build.variables_shape(model, runner.example_batch())
+  stored, step = _stored(run, config)
+  origin = origins.describe(
+    run, config, step, stored, data=dataset.fingerprint, split=split
   )
-  origin = {
-    "run": run.path.name,
-    "step": step,
-    "data": dataset.fingerprint,
-    "split": split,
-  }
-  return TrainedNetwork(run, config, dataset, model, runner, variables, origin)
+  name = run_directory.data_name(dataset.folder, dataset.fingerprint, config)
+  return TrainedNetwork(
+    config=config,
+    dataset=dataset,
+    model=model,
+    runner=runner,
+    variables=_everywhere(fit(stored, shape, where=run.path)),
+    origin=origin,
+    results=run.results(split, name),
+  )
 
 
 def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
@@ -91,38 +100,69 @@ def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
 
   Args:
     path: the run directory.
-    shape: shapes of the network's variables where its images have another
-      size than those of the run; tables of relative positions are resized.
+    shape: shapes of the network's variables; None: those of the run's own
+      network, with tables of relative positions as they are stored.
 
   Returns:
     The variables, and the number of updates they have seen.
 
   Raises:
-    InputError: no run, no checkpoint, or a checkpoint of another network.
-    InputErrors: `shape` is of another network; all that differs.
+    InputError: no run or no checkpoint.
+    InputErrors: a checkpoint of another network; what differs.
   """
   run, config = run_directory.open_run(path)
+  stored, step = _stored(run, config)
+  if shape is not None:
+    return _everywhere(fit(stored, shape, where=run.path)), step
   side = build.output_side(config)
   model = build.build_segmenter(config, output_size=(side, side))
   own = build.variables_shape(model, build.input_shapes(config))
-  replicated = mesh.replicated(mesh.build_mesh())
-  variables, step = checkpoint.restore_variables(
-    run.checkpoints, own, replicated, averaged=config.train.ema_decay > 0
-  )
-  if shape is None or _shapes(shape) == _shapes(own):
-    return variables, step
-  if _shapes(shape).keys() == _shapes(own).keys():
+  fit(stored, own, where=run.path)
+  return stored, step
+
+
+def fit(variables: Any, shape: Any, *, where: object) -> Any:
+  """Fits weights to a network, whose images may have another size.
+
+  Args:
+    variables: as stored.
+    shape: shapes of the network's variables; tables of relative positions are
+      resized to them.
+    where: the weights came from, for complaints.
+
+  Raises:
+    InputErrors: `shape` is of another network; what differs.
+  """
+  if _shapes(shape).keys() == _shapes(variables).keys():
     variables = swin.fit_bias_tables(variables, shape)
   there, here = _shapes(variables), _shapes(shape)
   problems = [
-    f"{path}: {name}: expected {here.get(name, 'no such name')}, found "
+    f"{where}: {name}: expected {here.get(name, 'no such name')}, found "
     f"{there.get(name, 'nothing')}"
     for name in sorted(here.keys() | there.keys())
     if here.get(name) != there.get(name)
   ]
+  if len(problems) > _NAMED:
+    more = f"{where}: {len(problems) - _NAMED} more parameters differ"
+    problems = [*problems[:_NAMED], more]
   if problems:
     raise InputErrors(problems)
-  return jax.device_put(variables, replicated), step
+  return variables
+
+
+def _stored(run, config):
+  return checkpoint.restore_variables(
+    run.checkpoints,
+    mesh.replicated(mesh.build_mesh()),
+    averaged=config.train.ema_decay > 0,
+  )
+
+
+def _everywhere(variables):
+  replicated = mesh.replicated(mesh.build_mesh())
+  return mesh.place_state(
+    variables, jax.tree.map(lambda _: replicated, variables)
+  )
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

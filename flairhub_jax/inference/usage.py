@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flairhub_jax import atomic, figures, labels
-from flairhub_jax.inference import patches
+from flairhub_jax import atomic, figures, labels, mesh
 from flairhub_jax.models.fusion import USAGE
 
 
@@ -32,32 +31,45 @@ class Usage:
   maps: dict[int, dict[str, Float[np.ndarray, "n h w"]]]
 
 
-def make_usage_step(model: Any) -> patches.PredictStep:
-  """Returns `step(variables, batch)`, which reads the fusion's weights.
+def has_usage(model: Any) -> bool:
+  """Whether the fusion of a network weighs its modalities."""
+  return model.strategy.has_weights and len(model.sources) > 1
 
-  It gives {"weights": {level: [b n h w]}, "sums": {level: {task: [k n]}},
-  "counts": {level: {task: [k]}}}.
+
+def read_weights(state: Any, batch: Any) -> dict[str, Any]:
+  """Weights of a fusion and their sums; within a jitted function.
+
+  Args:
+    state: the collections that `apply` has returned, with `fusion.USAGE`.
+    batch: with `labels` and `counted`.
+
+  Returns:
+    {"weights": {level: float32 [b n h w]}, "sums": {level: {task: [b k n]}},
+    "pixels": {level: {task: [b k]}}}.
   """
+  weights = _by_level(state.get(USAGE, {}))
+  sums: dict[str, Any] = {level: {} for level in weights}
+  pixels: dict[str, Any] = {level: {} for level in weights}
+  for level, values in weights.items():
+    for task, truth in batch["labels"].items():
+      number = labels.TASKS[task].num_classes
+      sums[level][task], pixels[level][task] = _sum_by_class(
+        values, truth, batch["counted"], number
+      )
+  return {
+    "weights": {k: jnp.moveaxis(v, 0, 1) for k, v in weights.items()},
+    "sums": sums,
+    "pixels": pixels,
+  }
 
-  @jax.jit
-  def step(variables, batch):
-    _, state = model.apply(variables, batch, train=False, mutable=[USAGE])
-    weights = _by_level(state[USAGE])
-    sums, counts = {}, {}
-    for level, values in weights.items():
-      sums[level], counts[level] = {}, {}
-      for task, truth in batch["labels"].items():
-        number = labels.TASKS[task].num_classes
-        sums[level][task], counts[level][task] = _sum_by_class(
-          values, truth, batch["counted"], number
-        )
-    return {
-      "weights": {k: jnp.moveaxis(v, 0, 1) for k, v in weights.items()},
-      "sums": sums,
-      "counts": counts,
-    }
 
-  return step
+def where_weights_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
+  """Shardings of what `read_weights` gives."""
+  return {
+    "weights": mesh.split_batch(devices),
+    "sums": mesh.replicated(devices),
+    "pixels": mesh.replicated(devices),
+  }
 
 
 def _by_level(tree):
@@ -83,66 +95,44 @@ def _sum_by_class(
   counted: Any,
   number: int,
 ):
-  """Sums of weights [k n] and numbers of pixels [k], on the weights' grid."""
+  """Sums of weights [b k n] and numbers of pixels [b k], on the weights' grid.
+
+  Of each patch by itself, so that the sum over patches depends neither on
+  batches nor on devices.
+  """
   height, width = weights.shape[2:]
   rows = (np.arange(height) * truth.shape[1] + truth.shape[1] // 2) // height
   columns = (np.arange(width) * truth.shape[2] + truth.shape[2] // 2) // width
   nearest = truth[:, rows][:, :, columns]
   member = jax.nn.one_hot(nearest, number) * counted[:, None, None, None]
-  return jnp.einsum("bhwk,nbhw->kn", member, weights), member.sum((0, 1, 2))
+  return jnp.einsum("bhwk,nbhw->bkn", member, weights), member.sum((1, 2))
 
 
-def measure(
-  runner: patches.SplitRunner,
-  model: Any,
-  variables: Any,
-  shown: Sequence[int],
-) -> Usage | None:
-  """Means over a split, and the weights of some patches.
+def summarise(
+  model: Any, sums: Any, pixels: Any, maps: Mapping[int, Any]
+) -> Usage:
+  """Means over a split.
 
   Args:
-    runner: over the split, with labels.
     model: the network.
-    variables: its weights.
-    shown: numbers of the patches whose weights are kept.
-
-  Returns:
-    None where the fusion has no weights.
+    sums: of weights, level -> task -> float64 [k n].
+    pixels: level -> task -> float64 [k].
+    maps: patch number -> level -> [n h w], of the patches shown.
   """
-  if not model.strategy.has_weights or len(model.sources) == 1:
-    return None
-  step = make_usage_step(model)
-  sums: dict[str, Any] = {}
-  counts: dict[str, Any] = {}
-  maps: dict[int, Any] = {}
-  for batch, results in runner.run(variables, verb="weigh", step=step):
-    sums = _add(sums, results["sums"])
-    counts = _add(counts, results["counts"])
-    for row, index in enumerate(batch["patch"].tolist()):
-      if index in shown and batch["counted"][row]:
-        maps[index] = {
-          level: patches.local_rows(values)[row]
-          for level, values in results["weights"].items()
-        }
   mean = {
     level: {
       task: np.divide(
         total,
-        counts[level][task][:, None],
+        pixels[level][task][:, None],
         out=np.full(total.shape, np.nan),
-        where=counts[level][task][:, None] > 0,
+        where=pixels[level][task][:, None] > 0,
       )
       for task, total in by_task.items()
     }
     for level, by_task in sums.items()
   }
   names = tuple(source.modality for source in model.sources)
-  return Usage(modalities=names, mean=mean, maps=maps)
-
-
-def _add(total, new):
-  new = jax.tree.map(lambda x: np.asarray(x, np.float64), new)
-  return jax.tree.map(np.add, total, new) if total else new
+  return Usage(modalities=names, mean=mean, maps=dict(maps))
 
 
 def write(
@@ -150,14 +140,14 @@ def write(
   usage: Usage,
   titles: Mapping[int, str],
   origin: Mapping[str, Any],
-) -> None:
-  """Writes usage.json, usage.png and usage_maps.png.
+) -> list[pathlib.Path]:
+  """Writes usage.json, usage.png and usage_maps.png; returns their paths.
 
   Args:
     folder: of the results on a split.
-    usage: what `measure` returned.
+    usage: of `summarise`.
     titles: patch number -> id, of the patches shown.
-    origin: run, step, data and split.
+    origin: of `origin.describe`.
   """
   content = {
     level: {
@@ -181,3 +171,6 @@ def write(
     {titles[index]: levels for index, levels in usage.maps.items()},
     usage.modalities,
   )
+  return [
+    folder / name for name in ("usage.json", "usage.png", "usage_maps.png")
+  ]

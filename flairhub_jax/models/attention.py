@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 # Scores at a time on a CPU: 4 MB stay in its cache. The best of 0.1 to 3
@@ -13,7 +14,7 @@ _SCORES = 2**20
 def attend(
   qkv: Float[Array, "bw n c3"],
   bias: Float[Array, "heads n n"],
-  mask: Float[Array, "windows n n"] | None,
+  mask: Float[Array | np.ndarray, "windows n n"] | None,
 ) -> Float[Array, "bw n c"]:
   """Returns softmax(q k / sqrt(d) + bias + mask) v of each window and head.
 

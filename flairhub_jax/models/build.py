@@ -165,7 +165,7 @@ def build_segmenter(
     tasks=tasks,
     # One list serves a study of many subsets: only what is read counts.
     auxiliary_modalities=tuple(m for m in active if m in auxiliary),
-    output_size=tuple(output_size),
+    output_size=output_size,
     image_encoder=encoder,
     series_encoder=functools.partial(
       series_encoder, count_padding=count_padding, dtype=dtype
@@ -176,7 +176,7 @@ def build_segmenter(
       "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
     ),
     image_decoder=functools.partial(
-      decoder, output_size=tuple(output_size), dtype=dtype
+      decoder, output_size=output_size, dtype=dtype
     ),
     dtype=dtype,
   )
@@ -226,24 +226,24 @@ def build_image_encoder(
   return functools.partial(encoder, dtype=dtype, **options)
 
 
-def input_shapes(config: Any, *, num_dates: int = 1) -> dict[str, Any]:
+def input_shapes(config: Any, num_dates: int | None = None) -> dict[str, Any]:
   """Shapes of a batch of one patch, of the sizes in `config.inputs`.
 
   Args:
     config: a configuration.
-    num_dates: length of the time series; no parameter depends on it.
+    num_dates: of each time series; None: as in `config.inputs`.
 
-  Returns:
-    `jax.ShapeDtypeStruct`s, as `Segmenter` takes arrays.
+  Returns: `jax.ShapeDtypeStruct`s, as `Segmenter` takes arrays.
   """
   batch: dict[str, Any] = {"inputs": {}, "dates": {}, "valid": {}}
   shape = jax.ShapeDtypeStruct
   for modality in config.data.modalities:
     row, side = modalities.MODALITIES[modality], config.inputs[modality].pixels
     if row.is_series:
-      size = (1, num_dates, side, side, len(row.bands))
-      batch["dates"][modality] = shape((1, num_dates), jnp.int32)
-      batch["valid"][modality] = shape((1, num_dates), jnp.bool_)
+      dates = 1, num_dates or config.inputs[modality].num_dates
+      size = (*dates, side, side, len(row.bands))
+      batch["dates"][modality] = shape(dates, jnp.int32)
+      batch["valid"][modality] = shape(dates, jnp.bool_)
     else:
       size = (1, side, side, len(row.bands))
     batch["inputs"][modality] = shape(size, row.numpy_dtype)

@@ -145,7 +145,7 @@ def trace(segmenter: nn.Module, batch: Mapping[str, Any]) -> Any:
 
 
 def init_variables(
-  segmenter: nn.Module, batch: Mapping[str, Any], *, seed: int
+  segmenter: nn.Module, batch: Any, *, seed: int
 ) -> dict[str, Any]:
   """Draws parameters on the host, with nothing to compile.
 

@@ -201,7 +201,7 @@ def apply_matrices(
 
 
 def resize(
-  x: Float[Array, "b h w c"], size: tuple[int, int]
+  x: Float[Array, "b h w c"], size: tuple[int, ...]
 ) -> Float[Array, "b p q c"]:
   """Resizes maps bilinearly, corners not aligned; the same size is free."""
   if x.shape[1:3] == tuple(size):

@@ -7,6 +7,7 @@ fuse with the first layer, and nothing larger crosses to the device.
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from flairhub_jax import modalities
@@ -21,12 +22,15 @@ class Source:
     bands: names of the bands to read, stored or derived ones.
     mean: mean of each band; empty: values go in as they are.
     std: standard deviation of each band, as many as `mean`.
+    is_chosen: whether inputs have just `bands`, in that order, instead of all
+      published bands in file order.
   """
 
   modality: str
   bands: tuple[str, ...]
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
+  is_chosen: bool = False
 
   @property
   def is_series(self) -> bool:
@@ -35,20 +39,22 @@ class Source:
 
 
 def normalise(
-  x: Num[Array, "*b h w s"], source: Source
+  x: Num[Array | np.ndarray, "*b h w s"], source: Source
 ) -> Float[Array, "*b h w c"]:
   """Selects bands, casts to float32 and normalises.
 
   Args:
-    x: stored values, all published bands in file order; or the bands of
-      `source` in its order, where their number differs from that.
+    x: stored values, with the bands that `source` says.
     source: which bands to take, and their statistics.
 
   Returns:
     Float32, one channel per band of `source`, in its order.
   """
   row = modalities.MODALITIES[source.modality]
-  x = _select(x, row, source.bands)
+  if source.is_chosen:
+    x = jnp.asarray(x).astype(jnp.float32)
+  else:
+    x = _select(jnp.asarray(x), row, source.bands)
   if source.mean:
     x = (x - jnp.asarray(source.mean)) / jnp.asarray(source.std)
   return x
@@ -56,7 +62,7 @@ def normalise(
 
 def _select(x, row, bands):
   """The named bands of `x`, as float32."""
-  if bands == row.bands or x.shape[-1] != len(row.bands):
+  if bands == row.bands:
     return x.astype(jnp.float32)
 
   def band(name):

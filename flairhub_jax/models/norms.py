@@ -55,7 +55,7 @@ class GroupNorm(nn.Module):
   def __call__(
     self,
     x: Float[Array, "*n c"],
-    counted: Float[Array, "*n 1"] | None = None,
+    counted: Float[Array, "*#n 1"] | None = None,
   ) -> Float[Array, "*n c"]:
     """Normalises `x`; where `counted` is 0, values leave no trace.
 
@@ -160,7 +160,7 @@ class BatchNorm(nn.Module):
     self,
     x: Float[Array, "*n c"],
     train: bool,
-    counted: Float[Array, "*n 1"] | None = None,
+    counted: Float[Array, "*#n 1"] | None = None,
   ) -> Float[Array, "*n c"]:
     """Normalises with the batch's statistics if `train`, else the running.
 

@@ -11,6 +11,10 @@ import jax.numpy as jnp
 from flairhub_jax.models import early, fusion, initialise, layers
 from flairhub_jax.models import normalise as normalise_lib
 
+# Collection of the maps that the decoders read, as `fused`, where `apply` is
+# given it as mutable. Flax leaves this one out of `init`.
+FEATURES = "intermediates"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Strategy:
@@ -76,10 +80,7 @@ class Segmenter(nn.Module):
         task: self.param(f"log_variance_{task}", initialise.zeros, ())
         for task, _ in self.tasks
       }
-    self.is_late = bool(self.images) and not (
-      self.strategy.is_early or self.strategy.fuse_maps
-    )
-    has_maps = self.strategy.is_early or (self.images and not self.is_late)
+    has_maps = self.strategy.is_early or (self.images and not self.fuses_logits)
     if self.strategy.is_early:
       self.stack = early.Stack()
       self.encoder = {"early": self.image_encoder()}
@@ -92,7 +93,7 @@ class Segmenter(nn.Module):
       }
       self.auxiliary = {
         f"{modality}__{task}": self._own_decoder(modality, classes)
-        for modality in (() if self.is_late else self.auxiliary_modalities)
+        for modality in (() if self.fuses_logits else self.auxiliary_modalities)
         for task, classes in self.tasks
       }
     if has_maps:
@@ -100,7 +101,7 @@ class Segmenter(nn.Module):
         task: self.image_decoder(num_classes=classes)
         for task, classes in self.tasks
       }
-    elif self.is_late:
+    elif self.fuses_logits:
       self.decoder = {
         f"{s.modality}__{task}": self._own_decoder(s.modality, classes)
         for s in self.sources
@@ -183,7 +184,7 @@ class Segmenter(nn.Module):
       for m, output in encoded.items()
     }
     shared = {m: encoded[m][0] for m in encoded if m not in self.images}
-    if self.is_late:
+    if self.fuses_logits:
       return self._late(maps, shared, present, train)
     if self.images:
       logits = self._decoded(self.fusion(maps, present), train)
@@ -198,12 +199,22 @@ class Segmenter(nn.Module):
     }
     return {"logits": logits, "aux": aux}
 
+  @property
+  def fuses_logits(self) -> bool:
+    """Whether modalities meet after their decoders, so that no maps do."""
+    has_images = any(not source.is_series for source in self.sources)
+    return has_images and not (
+      self.strategy.is_early or self.strategy.fuse_maps
+    )
+
   def _decoded(self, maps, train):
     """One decoder per task on the same maps."""
+    self.sow(FEATURES, "fused", maps)
     return {task: self.decoder[task](maps, train) for task, _ in self.tasks}
 
   def _shared_logits(self, x):
     """Logits of a network without images: the series' own."""
+    self.sow(FEATURES, "fused", [x])
     if self.strategy.has_unused_fusion:
       self.fusion()
     logits = {}

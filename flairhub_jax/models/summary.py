@@ -39,14 +39,14 @@ class Summary:
 
   Attributes:
     parts: encoders, fusion, auxiliary decoders, decoders.
-    num_dates: length that the time series were counted with.
+    num_dates: series -> length that it was counted with.
     state_bytes: parameters, gradients and AdamW's moments, float32.
     activation_bytes: what a training step keeps of one patch for its
       backward pass, before XLA merges or recomputes any of it.
   """
 
   parts: tuple[Part, ...]
-  num_dates: int
+  num_dates: Mapping[str, int]
   state_bytes: int
   activation_bytes: int
 
@@ -68,12 +68,12 @@ class Summary:
     return sum(part.flops for part in parts)
 
 
-def summarise(config: Any, *, num_dates: int) -> Summary:
+def summarise(config: Any, *, num_dates: int | None = None) -> Summary:
   """Counts a network without computing anything.
 
   Args:
     config: its configuration; sizes are those of `config.inputs`.
-    num_dates: length of the time series.
+    num_dates: length of the time series; None: as in `config.inputs`.
 
   Raises:
     InputError: the configuration names what does not exist.
@@ -115,7 +115,7 @@ def summarise(config: Any, *, num_dates: int) -> Summary:
     )
   return Summary(
     parts=tuple(parts),
-    num_dates=num_dates,
+    num_dates={name: x.shape[1] for name, x in batch["dates"].items()},
     state_bytes=4 * _bytes(params),
     activation_bytes=_kept_bytes(segmenter, variables, batch) - _bytes(params),
   )

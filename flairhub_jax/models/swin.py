@@ -286,8 +286,8 @@ def fit_bias_tables(variables: Any, shapes: Any) -> Any:
 
 
 def resize_bias_table(
-  table: Float[np.ndarray, "n heads"], rows: int
-) -> Float[np.ndarray, "rows heads"]:
+  table: Float[np.ndarray, "..."], rows: int
+) -> Float[np.ndarray, "..."]:
   """Resizes a square table of relative positions, bicubically as PyTorch.
 
   A table that is not square, or would not become so, is returned as it is.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flairhub_jax import atomic
+from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import summary
 from flairhub_jax.studies import runs, statistics
 from flairhub_jax.studies.configurations import Configuration
@@ -24,7 +25,7 @@ class Cost:
   Attributes:
     num_parameters: all of them.
     num_parameters_published: without fusion, as the reference counts.
-    num_dates: length of the series that operations were counted with.
+    num_dates: lengths of the series that operations were counted with.
     forward_flops: operations of one patch, without auxiliary decoders.
     training_flops: operations of the whole training, with them.
     hours: of the training steps, by the clock of the machine that took them;
@@ -33,7 +34,7 @@ class Cost:
 
   num_parameters: int
   num_parameters_published: int
-  num_dates: int
+  num_dates: Mapping[str, int]
   forward_flops: float
   training_flops: float | None
   hours: statistics.Estimate | None
@@ -58,7 +59,11 @@ def count(row: Configuration, memory: pathlib.Path) -> Cost:
   return Cost(
     num_parameters=network["num_parameters"],
     num_parameters_published=network["num_parameters_published"],
-    num_dates=config.data.date_buckets[0],
+    num_dates={
+      name: config.inputs[name].num_dates
+      for name in config.data.modalities
+      if MODALITIES[name].is_series
+    },
     forward_flops=network["forward_flops"],
     training_flops=None
     if patches is None
@@ -81,11 +86,11 @@ def training_hours(run: runs.Run) -> float | None:
   return seconds / 3600 if last else None
 
 
-def _network(config: Any, memory: pathlib.Path) -> Mapping[str, float]:
+def _network(config: Any, memory: pathlib.Path) -> Mapping[str, Any]:
   key = _network_key(config)
   known = _read(memory)
   if key not in known:
-    found = summary.summarise(config, num_dates=config.data.date_buckets[0])
+    found = summary.summarise(config)
     known[key] = {
       "num_parameters": found.num_parameters,
       "num_parameters_published": found.num_parameters_without_fusion,
@@ -102,7 +107,7 @@ def _network_key(config: Any) -> str:
     name: value
     for name, value in runs.relevant_fields(config).items()
     if name.startswith(("model.", "fusion.", "inputs."))
-    or name in ("data.modalities", "data.tasks", "data.date_buckets")
+    or name in ("data.modalities", "data.tasks")
     if not name.startswith("fusion.modality_dropout.")
   }
   return hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:16]

@@ -55,7 +55,7 @@ def run_local(
     ended: called with the name and what went wrong, "" if nothing did.
   """
   waiting, places = list(names), list(range(at_a_time))
-  running: dict[int, tuple[str, submitit.LocalJob]] = {}
+  running: dict[int, tuple[str, submitit.Job[str]]] = {}
   try:
     while waiting or running:
       while waiting and places:
@@ -179,6 +179,8 @@ def _slurm_executor(
     "gpus_per_node": options.gpus,
     "cpus_per_task": options.cpus,
     "array_parallelism": options.at_a_time or num_runs,
+    # Five minutes to end a step or a validation, and to save.
+    "signal_delay_s": min(300, 30 * options.minutes),
     "additional_parameters": dict(options.other) or None,
   }
   executor.update_parameters(

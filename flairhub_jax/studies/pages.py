@@ -67,6 +67,10 @@ class Figure:
   caption: str
 
 
+# What stands below a heading: a paragraph, a table or a figure.
+Part = str | Table | Figure
+
+
 @dataclasses.dataclass(frozen=True)
 class Section:
   """A heading and what stands below it, in order.
@@ -78,7 +82,7 @@ class Section:
   """
 
   title: str
-  parts: Sequence[str | Table | Figure]
+  parts: Sequence[Part]
   level: int = 2
 
 

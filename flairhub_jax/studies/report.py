@@ -10,7 +10,7 @@ from flairhub_jax.studies import costs as costing
 from flairhub_jax.studies import pages, published, runs, subsets, tables
 from flairhub_jax.studies.configurations import Configuration
 from flairhub_jax.studies.costs import Cost
-from flairhub_jax.studies.pages import Figure, Section
+from flairhub_jax.studies.pages import Figure, Part, Section
 from flairhub_jax.studies.statistics import estimate
 
 PAGE, TEXT, RECORDS = "report.html", "report.md", "runs.jsonl"
@@ -148,7 +148,7 @@ def _task_sections(
   picture = Figure(out / f"scores_{task}.png", f"mIoU of {name}")
   title = f"mIoU of {name} by configuration"
   figures.draw_scores(picture.path, title, _points(rows, task), names)
-  parts = [tables.score_table(rows, task), picture]
+  parts: list[Part] = [tables.score_table(rows, task), picture]
   if any(_published(row) for row in rows):
     parts.append(
       f"Published scores: {published.SOURCE}. They stand beside runs of the "
@@ -172,7 +172,7 @@ def _task_sections(
       task,
       {key: {c: e.mean for c, e in row.items()} for key, row in means.items()},
     )
-    classes = [picture]
+    classes: list[Part] = [picture]
     if len(rows) <= _MAX_SHOWN:
       classes.append(tables.class_table(rows, task))
     else:
@@ -247,7 +247,7 @@ def _missing_modalities(
     )
     names = {name for row in found.values() for name in row}
     is_small = len(names) <= _MAX_SHOWN
-    parts = [
+    parts: list[Part] = [
       picture,
       subsets.table(found) if is_small else "With intervals: subsets.csv.",
     ]
@@ -298,11 +298,18 @@ def _cost_section(
   costs: Mapping[str, Cost],
   tasks: Sequence[str],
 ) -> Section:
-  num_dates = sorted({cost.num_dates for cost in costs.values()})
-  parts = [
+  dates: dict[str, set[int]] = {}
+  for cost in costs.values():
+    for series, number in cost.num_dates.items():
+      dates.setdefault(series, set()).add(number)
+  listed = ", ".join(
+    f"{' or '.join(map(str, sorted(numbers)))} dates of {series}"
+    for series, numbers in dates.items()
+  )
+  parts: list[Part] = [
     tables.cost_table(rows, costs),
-    "Forward: operations of one patch as XLA counts them, series of "
-    f"{' or '.join(map(str, num_dates))} dates, without auxiliary decoders. "
+    "Forward: operations of one patch without auxiliary decoders"
+    f"{f', with {listed}, the longest of the data' if listed else ''}. "
     "Training: three times the forward pass, auxiliary decoders included, "
     "times patches per step and steps. Hours: of the training steps by the "
     "clock, on the machine that took them, validation not included; mean over "

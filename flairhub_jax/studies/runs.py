@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flairhub_jax import configuration, metrics, run_directory
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import MODALITIES
 
@@ -23,8 +24,9 @@ class Run:
     folder: where it lies.
     config: its resolved configuration.
     records: lines of `metrics.jsonl`.
-    scores: of `results/<split>/scores.json`; None before `evaluate`.
-    subsets: of `results/<split>/subsets.json`, where that was asked for.
+    scores: `scores.json` of the results on its own data; None before
+      `evaluate`.
+    subsets: `subsets.json` beside it, where that was asked for.
     state: `FINISHED`, or in words what it lacks to be averaged.
   """
 
@@ -108,10 +110,11 @@ def read_run(folder: pathlib.Path, split: str) -> Run:
     found = "something else"
     raise InputError(folder / "config.json", "a run's", found) from error
   records = _read_records(run.metrics)
-  scores = _read_results(run.results(split) / "scores.json", tasks)
-  subsets = _read_results(run.results(split) / "subsets.json", tasks)
-  is_own = not run.origin.exists()
-  state = _state(config, records, scores, subsets, split, is_own=is_own)
+  scores, subsets = None, None
+  if folder := run.find_results(split, config):
+    scores = _read_results(folder / "scores.json", tasks)
+    subsets = _read_results(folder / "subsets.json", tasks)
+  state = _state(run, config, records, scores, subsets, split)
   return Run(
     folder=run.path,
     config=config,
@@ -161,11 +164,11 @@ def _spell(error: Exception) -> str:
   return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _state(config, records, scores, subsets, split, *, is_own: bool) -> str:
+def _state(run, config, records, scores, subsets, split) -> str:
   """What a run lacks; imported weights were trained elsewhere."""
   metric = config.train.best_metric
   valid = [r for r in records if r["kind"] == "valid" and metric in r]
-  if is_own:
+  if not run.origin.exists():
     steps = [r["step"] for r in records if r["kind"] == "train"]
     last, num_steps = (
       max(steps, default=0),
@@ -174,14 +177,19 @@ def _state(config, records, scores, subsets, split, *, is_own: bool) -> str:
     if last < num_steps:
       return f"unfinished: step {last} of {num_steps}"
   if scores is None:
-    return f"not evaluated on {split}"
+    others = ", ".join(run.other_results(split))
+    return f"not evaluated on {split}" + (others and f", only of {others}")
   validations = {r["step"]: r[metric] for r in valid}
   step = scores["step"]
   best = max(validations, key=validations.get, default=step)
   if step in validations and validations[step] < validations[best]:
     return f"evaluated at step {step}, before its best step {best}"
+  if not run_directory.is_of_checkpoint(run, scores):
+    return f"evaluated at step {step}, of which the checkpoint was replaced"
   if subsets is not None and subsets["step"] != step:
     return f"evaluated at step {step}, on subsets at step {subsets['step']}"
+  if subsets is not None and subsets.get("weights") != scores.get("weights"):
+    return f"evaluated at step {step}, on subsets with other weights"
   return FINISHED
 
 
@@ -230,15 +238,11 @@ def _without_repetitions(runs: Sequence[Run]) -> list[Run]:
   return result
 
 
-# Where data lie, how fast they are read and how often a run reports does not
-# change what is learned; numbers of steps follow from those of epochs.
-_FREE_FIELDS = (
+# What runs of one configuration may differ in, or what follows from other
+# fields: `find_runs` compares the data, and epochs became numbers of steps.
+_LEFT_OUT = (
   "seed",
-  "data.path",
   "data.fingerprint",
-  "data.num_workers",
-  "train.log_every",
-  "train.save_every",
   "train.num_epochs",
   "train.validate_epochs",
 )
@@ -250,13 +254,13 @@ def relevant_fields(config: Any) -> dict[str, Any]:
   Left out: the seed, what changes nothing, and the fields of modalities,
   tasks and parts of the network that the run does not have.
   """
-  flat = _flatten(json.loads(configuration.to_json(config)))
+  flat = configuration.flatten(config)
   modalities, tasks = config.data.modalities, config.data.tasks
   has_series = any(MODALITIES[name].is_series for name in modalities)
   result = {}
   for name, value in flat.items():
     words = name.split(".")
-    if name in _FREE_FIELDS:
+    if name in _LEFT_OUT or not base.has_effect(name):
       continue
     if words[0] == "inputs" and words[1] not in modalities:
       continue
@@ -303,16 +307,8 @@ def as_record(run: Run) -> dict[str, Any]:
     "state": run.state,
     "seed": run.seed,
     "data": run.config.data.fingerprint,
+    "weights": run.scores.get("weights") if run.scores else None,
     "config": relevant_fields(run.config),
     "scores": scores,
     "subsets": subsets,
   }
-
-
-def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-  if not isinstance(node, dict) or not node:
-    return {prefix: node}
-  flat = {}
-  for key, value in node.items():
-    flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
-  return flat

@@ -162,22 +162,29 @@ def read_progress(
     step=max(steps),
     num_steps=run_directory.last_step(config, validations),
     best=max((record[metric] for record in validations), default=None),
-    scores=_read_scores(run, split, subsets, steps),
+    scores=_read_scores(run, config, split, subsets, steps),
   )
 
 
 def _read_scores(
   run: run_directory.RunDirectory,
+  config: Any,
   split: str,
   subsets: str | None,
   steps: set[int],
 ) -> dict[str, float]:
+  folder = run.find_results(split, config)
+  if folder is None:
+    return {}
   names = ["scores.json"] + (["subsets.json"] if subsets else [])
-  files = [run.results(split) / name for name in names]
+  files = [folder / name for name in names]
   if not all(path.is_file() for path in files):
     return {}
   results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-  if not all(result["step"] in steps for result in results):
+  if not all(
+    result["step"] in steps and run_directory.is_of_checkpoint(run, result)
+    for result in results
+  ):
     return {}  # of a checkpoint that a better one has replaced since
   scores = results[0]
   return {task: values["miou"] for task, values in scores["tasks"].items()}

@@ -7,9 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import tqdm
 
-from flairhub_jax import checkpoint, mesh, metrics, processes, run_directory
+from flairhub_jax import (
+  checkpoint,
+  mesh,
+  metrics,
+  processes,
+  run_directory,
+  terminal,
+)
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import RunError, StoppedEarly
 from flairhub_jax.models import initialise
@@ -39,7 +45,8 @@ def train(
 
   Args:
     config: resolved configuration.
-    run: where everything is written.
+    run: where everything is written; a new one is begun, or the one of this
+      configuration is continued, once the largest program fits the device.
     dataset: converted data.
     model: the network, `apply(variables, batch, train=…)`.
     evaluate: scores by task of the network's variables on the validation
@@ -53,46 +60,52 @@ def train(
     The last state.
 
   Raises:
+    InputError: a step needs more memory than the device has, or the run is of
+      another configuration; nothing is written.
     NonFiniteLossError: training diverged; checkpoints hold the state before.
     StoppedEarly: a signal asked for it; the state is saved.
   """
   # ---- set up ----
   num_steps = config.train.num_steps
   devices = mesh.build_mesh(**config.mesh)
-  reading = pipeline.build_reading(config)
-  reader = pipeline.PatchReader(dataset, "train", reading)
-  reading_order = dict(
-    batch_size=mesh.local_batch_size(config.data.batch_size),
-    seed=config.seed,
-    augment=config.data.augment,
-    num_workers=config.data.num_workers,
-    process=(jax.process_index(), jax.process_count()),
+  reader = pipeline.PatchReader(
+    dataset, "train", pipeline.build_reading(config)
   )
 
-  # ---- restore, or draw parameters ----
-  variables = initial_variables
+  # ---- draw parameters, compile the largest program ----
+  variables, example = initial_variables, pipeline.example_batch(reader)
   if variables is None:
-    example = pipeline.example_batch(reader, reading)
     variables = initialise.init_variables(model, example, seed=config.seed)
   state, train_step, schedule = step.prepare(
     config, model, variables, devices, dataset.splits["train"].class_counts
   )
-  checkpoints = checkpoint.Checkpoints(
-    run.checkpoints,
-    keep_latest=config.train.keep_latest,
-    keep_best=config.train.keep_best,
-  )
+  largest = mesh.batch_shapes(example, config.data.batch_size, devices)
+  report = None
+  if not run.config.exists():
+    report = train_step.compile(state, largest)
+
+  # ---- begin or continue the run ----
+  checkpoints = _open_run(run, config)
   state, warnings = checkpoints.restore_latest(state, train_step.shardings)
   start_step = int(state.step)
   tracker = tracking.Tracker(run, start_step)
-  for line in (*warnings, *_opening(config, state, devices, dataset)):
+  if report is None and start_step < num_steps:
+    report = train_step.compile(state, largest)
+  opening = _opening(config, state, devices, dataset, reader.padding)
+  for line in (*warnings, *opening, *filter(None, [report])):
     tracker.tell(line)
 
   # ---- batch, step, log, save, evaluate ----
   batches = pipeline.train_batches(
-    reader, reading, start_step=start_step, **reading_order
+    reader,
+    batch_size=mesh.local_batch_size(config.data.batch_size),
+    seed=config.seed,
+    augment=config.data.augment,
+    start_step=start_step,
+    num_workers=config.data.num_workers,
+    process=(jax.process_index(), jax.process_count()),
   )
-  progress = tqdm.tqdm(
+  progress = terminal.progress_bar(
     total=num_steps,
     initial=start_step,
     unit="step",
@@ -104,22 +117,26 @@ def train(
   closing = contextlib.ExitStack()
   for one in (progress, tracker, checkpoints, batches, trace):
     closing.callback(one.close)
-  with closing, interruption.listen() as asked_to_stop:
+  placed = None
+  with interruption.listen() as asked_to_stop, closing:
     for number in range(start_step + 1, num_steps + 1):
       if number > run_directory.last_step(config, tracker.validations):
         break
       trace.before(number)
-      with clock.of("data"):
-        batch = next(batches)
-      on_devices = mesh.place_batch(batch, devices)
+      is_last = number == num_steps
+      batch, on_devices = placed or _place_next(batches, devices, clock)
       with clock.of("compile"):
         if report := train_step.compile(state, on_devices):
-          tracker.tell(report)
+          tracker.tell(f"step {number}: {report}")
       state, step_metrics = train_step(state, on_devices)
       window.append((number, batch["patch"], step_metrics))
+      # The next batch is placed while the step runs, but not before the step
+      # before is done: two batches lie on the devices at most.
+      if len(window) > 1:
+        jax.block_until_ready(window[-2][2])
+      placed = None if is_last else _place_next(batches, devices, clock)
       progress.update()
 
-      is_last = number == num_steps
       is_validation = number % config.train.validate_every == 0 or is_last
       is_log = number % config.train.log_every == 0
       stopping = None if is_last else asked_to_stop(is_log)
@@ -127,19 +144,14 @@ def train(
         number % config.train.save_every == 0 or is_validation or stopping
       )
       if is_log or is_save:
-        values = _read_window(window, dataset)
-        seconds = clock.read()
-        values["learning_rate"] = float(
-          schedule(number - 1) * state.plateau.factor
-        )
-        stepping = seconds["seconds/data"] + seconds["seconds/compute"]
-        values["patches_per_second"] = (
-          len(window) * config.data.batch_size / stepping
-        )
-        tracker.write("train", number, values | seconds)
+        rate = float(schedule(number - 1) * state.plateau.factor)
+        values = _read_window(window, dataset) | {"learning_rate": rate}
+        values |= clock.read(len(window) * config.data.batch_size)
+        tracker.write("train", number, values)
         progress.set_postfix_str(
           f"{values['patches_per_second']:.1f} patches/s, loss"
-          f" {values['loss']:.3f}, rate {values['learning_rate']:.1e}"
+          f" {values['loss']:.3f}, rate {rate:.1e}",
+          refresh=False,
         )
         window = []
 
@@ -170,19 +182,48 @@ def train(
   return state
 
 
-def _opening(config, state, devices, dataset):
+def _open_run(run, config):
+  """Begins the run, or accepts the one that is there; its checkpoints."""
+  processes.first_alone(
+    lambda: run_directory.start_or_continue(run.path, config)
+  )
+  return checkpoint.Checkpoints(
+    run.checkpoints,
+    keep_latest=config.train.keep_latest,
+    keep_best=config.train.keep_best,
+  )
+
+
+def _place_next(batches, devices, clock):
+  """The next batch, on the host and on the devices."""
+  with clock.of("data"):
+    batch = next(batches)
+  with clock.of("place"):
+    return batch, mesh.place_batch(batch, devices)
+
+
+def _opening(config, state, devices, dataset, padding):
   """What a run says of itself before it begins."""
   num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
   yield (
     f"step {int(state.step)} of {config.train.num_steps}, {num_parameters}"
     f" parameters, {mesh.describe(devices)}"
   )
+  if padding.longest:
+    yield (
+      f"a batch pads its series to one of {len(padding.choices)} choices of"
+      f" lengths, a program each: {', '.join(map(_listed, padding.choices))}"
+    )
   valid, batch_size = dataset.splits.get("valid"), config.data.batch_size
   if valid and valid.num_patches < batch_size:
     yield (
       f"the valid split has {valid.num_patches} patches, fewer than a batch of"
       f" {batch_size}: filled up with some that do not count"
     )
+
+
+def _listed(lengths):
+  return " + ".join(f"{number} {name}" for name, number in lengths.items())
 
 
 def _read_window(

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from flairhub_jax.errors import InputError
 
@@ -24,7 +24,7 @@ _LARGEST_WEIGHT = 1e30  # of a class: products with it stay finite in float32
 
 def weighted_cross_entropy(
   logits: Float[Array, "b h w k"],
-  labels: Int[Array, "b h w"],
+  labels: Integer[Array, "b h w"],
   class_weights: Float[Array, "k"],
   total: Float[Array, ""] | None = None,
   *,
@@ -59,7 +59,7 @@ def weighted_cross_entropy(
 
 
 def total_weight(
-  labels: Int[Array, "b h w"], class_weights: Float[Array, "k"]
+  labels: Integer[Array, "b h w"], class_weights: Float[Array, "k"]
 ) -> Float[Array, ""]:
   """Sum over the pixels of the weight of their class."""
   index, is_class = _index_of(labels, class_weights.shape[0])
@@ -68,7 +68,7 @@ def total_weight(
 
 def focal(
   logits: Float[Array, "b h w k"],
-  labels: Int[Array, "b h w"],
+  labels: Integer[Array, "b h w"],
   class_weights: Float[Array, "k"],
   total: Float[Array, ""] | None = None,
   *,
@@ -88,7 +88,7 @@ def focal(
 
 def dice(
   logits: Float[Array, "b h w k"],
-  labels: Int[Array, "b h w"],
+  labels: Integer[Array, "b h w"],
   class_weights: Float[Array, "k"],
 ) -> Float[Array, ""]:
   """1 - 2 sum(p y) / (sum(p) + sum(y)), mean over the classes that occur.
@@ -108,7 +108,7 @@ def dice(
 
 def lovasz(
   logits: Float[Array, "b h w k"],
-  labels: Int[Array, "b h w"],
+  labels: Integer[Array, "b h w"],
   class_weights: Float[Array, "k"],
 ) -> Float[Array, ""]:
   """Lovász-softmax, mean over the classes that occur in the batch.
@@ -275,7 +275,7 @@ class Criterion:
     return self.total_loss(outputs, labels, totals=totals)
 
   def totals(
-    self, labels: Mapping[str, Int[Array, "b h w"]]
+    self, labels: Mapping[str, Integer[Array, "b h w"]]
   ) -> dict[str, Float[Array, ""]]:
     """Weight of all pixels of a batch by task."""
     return {
@@ -330,7 +330,7 @@ def build_criterion(
 
 def total_loss(
   outputs: Mapping[str, Any],
-  labels: Mapping[str, Int[Array, "b h w"]],
+  labels: Mapping[str, Integer[Array, "b h w"]],
   class_weights: Mapping[str, Float[Array, "k"]],
   task_weights: Mapping[str, float],
   auxiliary_weight: Mapping[str, float],

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from flairhub_jax import mesh, metrics
-from flairhub_jax.data import records
+from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses, optim
 
@@ -28,6 +28,7 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
     for modality in config.data.modalities:
       if modality in dataset.modalities:
         config.inputs[modality].pixels = dataset.modalities[modality].shape[-2]
+    _set_lengths(config, dataset)
     if config.train.num_steps is None:
       passes = config.train.num_epochs * num_patches
       config.train.num_steps = max(1, passes // batch_size)
@@ -50,6 +51,12 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
     raise InputError(
       dataset.folder, "a valid split to tell a plateau", sorted(dataset.splits)
     )
+  _check_metric(config)
+  return config
+
+
+def _check_metric(config):
+  """Refuses a best metric that validations do not have."""
   averages, classes = [], []
   for task in config.data.tasks:
     scored = np.flatnonzero(np.asarray(config.labels[task].class_weights) > 0)
@@ -61,7 +68,14 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       f"one of {', '.join(averages)}, or <task>/iou/<scored class>",
       repr(config.train.best_metric),
     )
-  return config
+
+
+def _set_lengths(config, dataset):
+  """Fills in the dates of the longest padded series."""
+  reading = pipeline.build_reading(config)
+  padding = pipeline.PatchReader(dataset, "train", reading).padding
+  for series, length in padding.longest.items():
+    config.inputs[series].num_dates = length
 
 
 def _check_devices(config):

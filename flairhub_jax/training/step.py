@@ -1,5 +1,7 @@
 """One update: a pure function of state and batch, and its compiled program."""
 
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,7 +58,8 @@ def make_train_step(
     ema = state.ema
     if config.train.ema_decay:
       ema = optax.incremental_update(params, ema, 1 - config.train.ema_decay)
-    state = state.replace(
+    state = dataclasses.replace(
+      state,
       step=state.step + 1,
       params=params,
       ema=ema,
@@ -195,27 +198,32 @@ class CompiledStep:
   def compile(self, state: TrainState, batch: Any) -> str | None:
     """Compiles the step for batches of this shape, unless it is already.
 
+    The state and the batch may be shapes, as of `mesh.place_shapes`.
+
     Returns:
       Time and memory in words, where it was compiled.
 
     Raises:
-      InputError: the step needs more memory than the device has.
+      InputError: the step and the batch that is placed meanwhile need more
+        memory than the device has.
     """
     if _shapes(batch) in self._programs:
       return None
     start = time.monotonic()
     try:
-      program = self._jitted.lower(state, batch).compile()
+      shapes = mesh.place_shapes(state, self.shardings)
+      program = self._jitted.lower(shapes, batch).compile()
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise
       raise _too_large(batch, str(error).splitlines()[0]) from error
     self._programs[_shapes(batch)] = program
-    need, limit = needed_bytes(program), device_bytes()
+    need, limit = needed_bytes(program) + _bytes_placed(batch), device_bytes()
     if limit and need > limit:
       raise _too_large(batch, f"{need / 1e9:.1f} of {limit / 1e9:.1f} GB")
     return (
-      f"compiled a step in {time.monotonic() - start:.0f} s; it takes"
+      f"compiled program {len(self._programs)} in"
+      f" {time.monotonic() - start:.0f} s{_lengths(batch)}; it takes"
       f" {need / 1e9:.2f} GB"
       + (f" of {limit / 1e9:.0f}" if limit else "")
       + " per device"
@@ -232,6 +240,25 @@ class CompiledStep:
 
 def _shapes(batch):
   return tuple(x.shape for x in jax.tree.leaves(batch))
+
+
+def _lengths(batch):
+  """Dates of the series of a batch, in words."""
+  dates = {name: x.shape[1] for name, x in batch["dates"].items()}
+  if not dates:
+    return ""
+  listed = ", ".join(f"{number} of {name}" for name, number in dates.items())
+  return f" for up to {listed} dates"
+
+
+def _bytes_placed(batch):
+  """Bytes of a batch on each device."""
+  leaves = jax.tree.leaves(batch)
+  shares = [x.sharding.shard_shape(x.shape) for x in leaves]
+  return sum(
+    math.prod(share) * x.dtype.itemsize
+    for share, x in zip(shares, leaves, strict=True)
+  )
 
 
 def prepare(

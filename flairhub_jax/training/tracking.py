@@ -2,11 +2,9 @@
 
 import contextlib
 import json
-import logging
 import math
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,17 +13,14 @@ import jax
 import numpy as np
 import PIL.Image
 import tensorboardX
-import tqdm
 
-from flairhub_jax import atomic, processes, run_directory
-
-logger = logging.getLogger("flairhub")
+from flairhub_jax import atomic, processes, run_directory, terminal
 
 
 class Stopwatch:
   """Tells how long a run waits for data, compiles, computes, and so on."""
 
-  PARTS = ("data", "compile", "evaluate", "save")
+  PARTS = ("data", "place", "compile", "evaluate", "save")
 
   def __init__(self):
     """Starts it."""
@@ -42,16 +37,23 @@ class Stopwatch:
       spent = time.monotonic() - start
       self._seconds[what] = self._seconds.get(what, 0.0) + spent
 
-  def read(self) -> dict[str, float]:
-    """Seconds since the last reading by what they went into.
+  def read(self, num_patches: int) -> dict[str, float]:
+    """Seconds since the last reading by what they went into, and the rate.
 
     The rest is `compute`: the host waits for the device only where it logs.
+
+    Args:
+      num_patches: those trained on since then.
     """
     now = time.monotonic()
     seconds = {name: self._seconds.get(name, 0.0) for name in self.PARTS}
     seconds["compute"] = now - self._start - sum(seconds.values())
     self._seconds, self._start = {}, now
-    return {f"seconds/{name}": value for name, value in seconds.items()}
+    stepping = sum(seconds[part] for part in ("data", "place", "compute"))
+    return {
+      "patches_per_second": num_patches / stepping,
+      **{f"seconds/{name}": value for name, value in seconds.items()},
+    }
 
 
 class Trace:
@@ -107,15 +109,7 @@ class Tracker:
     self._events = tensorboardX.SummaryWriter(
       str(run.tensorboard), purge_step=start_step + 1, write_to_disk=is_first
     )
-    self._handler = logging.FileHandler(
-      run.log if is_first else os.devnull, encoding="utf-8"
-    )
-    self._handler.setFormatter(
-      logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
-    )
-    logger.addHandler(self._handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    self._log = open(run.log if is_first else os.devnull, "a", encoding="utf-8")
 
   def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
     """Records named numbers after `step` updates.
@@ -136,9 +130,11 @@ class Tracker:
 
   def tell(self, line: str) -> None:
     """Tells the log and the terminal."""
-    logger.info(line)
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    self._log.write(f"{now} {line}\n")
+    self._log.flush()
     if processes.is_first():
-      tqdm.tqdm.write(line, file=sys.stderr)
+      terminal.print_line(line)
 
   def write_picture(self, name: str, step: int, path: pathlib.Path) -> None:
     """Shows a picture among the TensorBoard images."""
@@ -151,5 +147,4 @@ class Tracker:
     """Flushes and closes all files."""
     self._lines.close()
     self._events.close()
-    logger.removeHandler(self._handler)
-    self._handler.close()
+    self._log.close()

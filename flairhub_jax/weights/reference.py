@@ -173,7 +173,7 @@ def _fault(tensor, expected, dtype):
 
 
 def class_weights(
-  weights: Mapping[str, Sequence[float]], auxiliary: Sequence[str]
+  weights: Mapping[str, Sequence[float] | np.ndarray], auxiliary: Sequence[str]
 ) -> dict[str, np.ndarray]:
   """The class weights that the reference's files hold beside the network.
 

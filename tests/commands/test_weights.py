@@ -336,11 +336,8 @@ def train(capsys, converted, workdir, *overrides, code=0):
 
 def first_layer(run):
   """The image encoder's stem and the head of a run's best checkpoint."""
-  shape = reference_files.shapes_of(
-    configuration.load_json(run / "config.json").unlock(), SIDES
-  )
   variables, _ = checkpoint.restore_variables(
-    run / "checkpoints", shape, mesh.replicated(mesh.build_mesh())
+    run / "checkpoints", mesh.replicated(mesh.build_mesh())
   )
   params = jax.device_get(variables["params"])
   return (

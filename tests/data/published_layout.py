@@ -9,7 +9,8 @@ import pathlib
 import numpy as np
 import pyogrio.raw
 
-from flairhub_jax.data import convert, geotiff
+from flairhub_jax.configs import base
+from flairhub_jax.data import convert, geotiff, pipeline
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import (
   MODALITIES,
@@ -143,6 +144,9 @@ def run(layout, out, num_workers=0, split="train", **options):
   return convert.convert(
     {split: layout.csv},
     out,
+    cloud_filter=pipeline.build_cloud_filter(
+      base.get_config().data.cloud_filter
+    ),
     num_workers=num_workers,
     progress=False,
     **options,

@@ -72,3 +72,29 @@ def test_declared_no_data_becomes_nan(shared):
   values, header = geotiff.read_raster(path)
   assert header.nodata is not None
   assert np.isnan(values).sum() == 276
+
+
+def test_values_of_another_size_are_not_resampled(tmp_path):
+  """GDAL would write every eighth pixel, without a word."""
+  place = geotiff.Georeference("EPSG:2154", (1.6, 0, 9e5, 0, -1.6, 6e6), 8, 8)
+  values = np.zeros((64, 64), np.uint8)
+  with pytest.raises(InputError, match=r"8 x 8 pixels.*found 64 x 64"):
+    geotiff.write_raster(tmp_path / "map.tif", values, place)
+  assert not any(tmp_path.iterdir())
+
+
+def test_the_same_ground_on_another_grid():
+  """A turned raster keeps its corners."""
+  place = geotiff.Georeference(None, (1.5, 0.5, 10, 0.25, -2, 20), 8, 12)
+  finer = place.on_grid(32, 24)
+  assert (finer.height, finer.width) == (32, 24)
+  for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    corners = [
+      (
+        a * column * g.width + b * row * g.height + c,
+        d * column * g.width + e * row * g.height + f,
+      )
+      for g in (place, finer)
+      for a, b, c, d, e, f in [g.transform]
+    ]
+    np.testing.assert_allclose(*corners)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import pipeline, records, time_series
 from flairhub_jax.errors import InputError
 
 READING = pipeline.Reading(
@@ -12,7 +12,7 @@ READING = pipeline.Reading(
   tasks=("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"),
   reference_date="05-15",
   date_buckets=(8, 16, 32),
-  cloud_filter=pipeline.CloudFilter(
+  cloud_filter=time_series.CloudFilter(
     max_cloud=1, max_snow=1, max_cover=0.05, fallback="least_covered"
   ),
   periods={},
@@ -34,7 +34,7 @@ def first(iterator, count):
 
 def train(reader, **changes):
   settings = dict(batch_size=4, seed=3, augment=True) | changes
-  return pipeline.train_batches(reader, READING, **settings)
+  return pipeline.train_batches(reader, **settings)
 
 
 def assert_equal(one, other):
@@ -46,7 +46,8 @@ def test_a_batch_has_the_shapes_of_the_contract(reader):
   assert batch["inputs"]["AERIAL_RGBI"].shape == (4, 64, 64, 4)
   assert batch["inputs"]["AERIAL_RGBI"].dtype == np.uint8
   series = batch["inputs"]["SENTINEL2_TS"]
-  assert series.shape[1] in READING.date_buckets
+  lengths = {name: x.shape[1] for name, x in batch["valid"].items()}
+  assert lengths in reader.padding.choices
   assert series.shape[2:] == (10, 10, 10) and series.dtype == np.uint16
   for name in ("dates", "valid"):
     assert batch[name]["SENTINEL2_TS"].shape == series.shape[:2]
@@ -110,7 +111,6 @@ def test_evaluation_sees_every_patch_once_and_fills_the_last_batch(
     batches = list(
       pipeline.evaluation_batches(
         reader,
-        READING,
         batch_size=4 // num_processes,
         process=(process, num_processes),
       )
@@ -143,9 +143,9 @@ def test_what_the_data_lack_is_named(converted):
     pipeline.PatchReader(dataset, "validation", READING)
 
 
-def test_padding_equals_the_references(shared):
-  fixture = np.load(shared / "parity/units/pad_collate.npz")
-  batch = pipeline.BatchStacker((5, 9))(
+def test_padding_equals_the_references(origin):
+  fixture = origin.arrays("units/pad_collate")
+  batch = pipeline.stack(
     [
       {
         "inputs": {"S": fixture[f"ts{i}"]},
@@ -157,7 +157,8 @@ def test_padding_equals_the_references(shared):
         "counted": np.True_,
       }
       for i, length in enumerate((3, 5))
-    ]
+    ],
+    {"S": 5},
   )
   np.testing.assert_array_equal(batch["inputs"]["S"], fixture["ts"])
   np.testing.assert_array_equal(batch["dates"]["S"], fixture["dates"])
@@ -165,7 +166,6 @@ def test_padding_equals_the_references(shared):
 
 
 def test_an_absent_modality_is_zeros_and_not_present():
-  stacker = pipeline.BatchStacker((4, 8))
   example = {
     "inputs": {"S": np.ones((3, 2, 2, 1), np.float32)},
     "dates": {"S": np.arange(3, dtype=np.int32)},
@@ -181,7 +181,7 @@ def test_an_absent_modality_is_zeros_and_not_present():
     "valid": {"S": np.zeros(0, bool)},
     "present": {"S": np.False_},
   }
-  batch = stacker([example, absent])
+  batch = pipeline.stack([example, absent], {"S": 4})
   assert batch["inputs"]["S"].shape == (2, 4, 2, 2, 1)
   assert not batch["valid"]["S"][1].any() and not batch["inputs"]["S"][1].any()
   np.testing.assert_array_equal(batch["present"]["S"], [True, False])

@@ -86,7 +86,8 @@ def test_loading_gives_what_was_made(made):
   info = loaded.modalities["SENTINEL1-ASC_TS"]
   assert info.shape == (None, 2, 2, 2)
   assert (info.min_dates, info.max_dates) == (3, 3)
-  assert loaded.output_size == (4, 4)
+  # SPOT of 4 x 4 pixels of 1.6 m: the labels that it lacks have 0.2 m.
+  assert loaded.output_size == (32, 32)
   with pytest.raises(InputError, match="'valid'"):
     loaded.open_stream("valid", "SPOT_RGBI")
   with pytest.raises(InputError, match="'DEM_ELEV'"):

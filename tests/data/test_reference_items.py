@@ -1,7 +1,5 @@
 """What we read of three patches against what the reference's data set gives."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -18,16 +16,13 @@ VARIANTS = (
   "spot_positional_defect",
   "nofilter_rawdem",
 )
-# Every length that a variant pads to: ours then pad to no more.
-LENGTHS = (10, 12, 14, 15, 16, 24)
 
 
 @pytest.fixture(scope="module")
-def items(shared):
+def items(origin):
   """Settings and numbers of the reference's items."""
-  path = shared / "parity" / "e2e" / "dataset_items.json"
-  settings = json.loads(path.read_text(encoding="utf-8"))
-  numbers = np.load(path.with_suffix(".npz"))
+  settings = origin.settings("e2e/dataset_items")
+  numbers = origin.arrays("e2e/dataset_items")
   assert set(settings["variants"]) == set(VARIANTS)
   return settings, numbers
 
@@ -39,14 +34,14 @@ def elevation_bands(steps):
   return ("DSM", "NDSM") if steps["calc_elevation_stack_dsm"] else ("NDSM",)
 
 
-def build_config(settings, variant):
+def build_config(settings, variant, lengths):
   """Says in our configuration what the reference was told."""
   config = base.get_config()
   steps = settings["variants"][variant]["pre_processings"]
   statistics = settings["variants"][variant]["normalization"]
   config.data.modalities = tuple(modalities.MODALITIES)
   config.data.tasks = tuple(TASKS)
-  config.data.date_buckets = LENGTHS
+  config.data.date_buckets = lengths
   config.data.normalisation = statistics["norm_type"]
   config.data.averaging = "reference"
   cloud_filter = config.data.cloud_filter
@@ -78,11 +73,16 @@ def build_config(settings, variant):
 def read(request, items, minidata):
   """(our example of a patch's number, our batch, sources, expected)."""
   settings, numbers = items
-  config = build_config(settings, request.param)
+  # Every length that a variant pads to: ours then pad to no more.
+  batches = [k for k in numbers.files if "/batch/" in k and "DATES" in k]
+  lengths = sorted({numbers[key].shape[1] for key in batches})
+  config = build_config(settings, request.param, tuple(lengths))
   reading = pipeline.build_reading(config)
   reader = pipeline.PatchReader(minidata, "test", reading)
-  (batch,) = pipeline.evaluation_batches(reader, reading, batch_size=3)
-  sources = build.build_segmenter(config, output_size=(128, 128)).sources
+  (batch,) = pipeline.evaluation_batches(reader, batch_size=3)
+  sources = build.build_segmenter(
+    config, output_size=minidata.output_size
+  ).sources
   expected = {
     key.removeprefix(f"{request.param}/"): numbers[key]
     for key in numbers.files
@@ -91,7 +91,7 @@ def read(request, items, minidata):
   return reader, batch, sources, expected
 
 
-def test_images_and_series_equal_the_references(read, det):
+def test_images_and_series_equal_the_references(read, origin):
   reader, _, sources, expected = read
   assert len(sources) == len(modalities.MODALITIES)
   for row in range(3):
@@ -100,14 +100,14 @@ def test_images_and_series_equal_the_references(read, det):
       x = normalise.normalise(example["inputs"][source.modality], source)
       x = np.moveaxis(np.asarray(x), -1, -3)
       place = f"{row}/{source.modality}"
-      found = det.sample(x, 512)
+      found = origin.rule.sample(x, expected[f"{place}/sample"].size)
       if source.is_series:  # not even rounded otherwise
         np.testing.assert_array_equal(found, expected[f"{place}/sample"], place)
       np.testing.assert_allclose(
         found, expected[f"{place}/sample"], rtol=3e-7, atol=3e-7, err_msg=place
       )
       np.testing.assert_allclose(
-        det.stats(x),
+        origin.rule.stats(x),
         expected[f"{place}/stats"],
         rtol=3e-7,
         atol=1e-7,

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from flairhub_jax.data import time_series
 
@@ -15,8 +14,8 @@ def test_days_are_counted_from_each_dates_own_year():
   np.testing.assert_array_equal(days, [0, -1, -75, 230])
 
 
-def test_clear_dates_equal_the_references(shared):
-  fixture = np.load(shared / "parity/units/filter_time_series.npz")
+def test_clear_dates_equal_the_references(origin):
+  fixture = origin.arrays("units/filter_time_series")
   settings = [(1, 1, 0.05), (50, 50, 0.05), (0, 0, 0.0), (1, 1, 0.2)]
   compared = 0
   for key in fixture.files:
@@ -50,24 +49,19 @@ def test_missing_pixels_take_the_median_and_empty_dates_go():
   values[0, 0, 0, 0] = np.nan
   values[0, 1] = 3.0
   values[2] = np.nan
-  filled, usable = time_series.fill_missing_pixels(values)
+  kept = time_series.choose_dates({"values": values}, None)
+  np.testing.assert_array_equal(kept, [True, True, False])
+  filled = time_series.fill_missing_pixels(values[kept])
   assert filled[0, 0, 0, 0] == 3.0
-  np.testing.assert_array_equal(usable, [True, True, False])
   assert np.isfinite(filled).all()
 
 
-@pytest.mark.parametrize(("num_dates", "bucket"), [(0, 4), (4, 4), (5, 8)])
-def test_the_smallest_bucket_that_holds_the_series(num_dates, bucket):
-  assert time_series.bucket_length(num_dates, (8, 4)) == bucket
-
-
 def test_a_series_longer_than_every_bucket_is_thinned_evenly():
-  assert time_series.bucket_length(30, (4, 8)) == 8
   np.testing.assert_array_equal(time_series.thin(9, 5), [0, 2, 4, 6, 8])
   np.testing.assert_array_equal(time_series.thin(3, 5), [0, 1, 2])
 
 
 def test_no_pixel_value_is_lost_when_nothing_is_missing():
   values = np.random.default_rng(0).random((4, 3, 3, 2), np.float32)
-  filled, usable = time_series.fill_missing_pixels(values)
-  assert filled is values and usable.all()
+  assert time_series.fill_missing_pixels(values) is values
+  assert time_series.choose_dates({"values": values}, None).all()

@@ -5,8 +5,8 @@ import numpy as np
 from flairhub_jax.data import transforms
 
 
-def test_turns_equal_the_references(shared):
-  fixture = np.load(shared / "parity/units/augmentations.npz")
+def test_turns_equal_the_references(origin):
+  fixture = origin.arrays("units/augmentations")
   compared = 0
   for key in fixture.files:
     motion, name = key.split("/")

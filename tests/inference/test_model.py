@@ -1,20 +1,25 @@
 """A checkpoint of the reference, imported and run as a notebook would."""
 
 import json
+import logging
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
 import flairhub_jax
 from flairhub_jax.__main__ import main
 from flairhub_jax.errors import InputError
+from flairhub_jax.inference.model import Model
+from flairhub_jax.models import build, initialise
 from flairhub_jax.weights import (
   files,
   reference,
   reference_export,
   reference_yaml,
 )
+from tests import host_program, tiny
 from tests.models import numbers
 
 AERIAL, S2, COSIA = numbers.AERIAL, numbers.S2, numbers.COSIA
@@ -45,7 +50,7 @@ def model(run):
 
 @pytest.fixture(scope="module")
 def outputs(model):
-  return model.apply(numbers.batch_of(CASE))
+  return model.apply(numbers.batch_of(CASE), aux=True)
 
 
 def test_an_imported_network_gives_the_references_numbers(outputs):
@@ -82,7 +87,8 @@ def test_bands_may_come_chosen_and_padding_by_its_zeros(model, outputs):
     "dates": batch["dates"],
   }
   np.testing.assert_array_equal(
-    model.apply(short)["logits"][COSIA], outputs["logits"][COSIA]
+    model.apply(short, bands="network")["logits"][COSIA],
+    outputs["logits"][COSIA],
   )
 
 
@@ -104,7 +110,11 @@ def test_normalisation_can_be_chosen(run, model):
   [
     ("inputs", {S2: None}, "expected an array"),
     ("inputs", {AERIAL: np.zeros((2, 64, 64))}, "b h w c"),
-    ("inputs", {AERIAL: np.zeros((2, 64, 64, 2))}, "3 or 4 bands"),
+    (
+      "inputs",
+      {AERIAL: np.zeros((2, 64, 64, 2))},
+      "with 4 .R, G, B, NIR. with bands='stored' or 3",
+    ),
     ("dates", {S2: None}, "found none"),
     ("dates", {S2: np.zeros((2, 3))}, r"\(2, 4\)"),
     ("valid", {S2: np.ones((2, 3), bool)}, r"\(2, 4\)"),
@@ -117,6 +127,157 @@ def test_what_is_missing_is_named(model, kind, change, message):
     model.apply(batch)
 
 
+def series_model(*modalities, **fusion):
+  """A drawn network, compiled in a moment, and a batch of two patches."""
+  config = tiny.get_config()
+  config.data.modalities, config.data.tasks = modalities, (COSIA,)
+  config.model.auxiliary = modalities
+  config.fusion.update(fusion)
+  batch = build.input_shapes(config, num_dates=3)
+  network = build.build_segmenter(config, output_size=(20, 20))
+  variables = initialise.init_variables(network, batch, seed=0)
+  rng = np.random.default_rng(0)
+  arrays = jax.tree.map(
+    lambda x: rng.integers(1, 100, (2, *x.shape[1:])).astype(x.dtype), batch
+  )
+  arrays["labels"] = {COSIA: np.zeros((2, 20, 20), np.uint8)}
+  return Model(config, variables), arrays
+
+
+@pytest.fixture(scope="module")
+def series():
+  return series_model(S2)
+
+
+def test_it_can_be_traced(series):
+  """Within jit, vmap and grad, padding found by its zeros."""
+  model, batch = series
+  batch = {key: batch[key] for key in ("inputs", "dates", "labels")}
+  batch["inputs"] = {S2: batch["inputs"][S2].astype(np.float32)}
+  batch["inputs"][S2][:, 2] = 0
+
+  def logits(batch):
+    return model.apply(batch)["logits"][COSIA]
+
+  expected = logits(batch)
+  np.testing.assert_allclose(
+    jax.jit(logits)(batch), expected, rtol=1e-4, atol=1e-5
+  )
+  several = jax.tree.map(lambda x: np.stack([x, x[::-1]]), batch)
+  np.testing.assert_allclose(
+    jax.vmap(logits)(several),
+    np.stack([expected, expected[::-1]]),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+  def score(image):
+    return logits(batch | {"inputs": {S2: image}})[..., 0].mean()
+
+  gradient = np.asarray(jax.grad(score)(batch["inputs"][S2]))
+  assert np.isfinite(gradient).all()
+  assert (gradient[:, :2] != 0).any() and not (gradient[:, 2] != 0).any()
+
+
+def test_one_shape_is_compiled_once(series):
+  model, batch = series
+  model.apply(batch)
+  with jax.log_compiles(), CompileLog() as log:
+    model.apply(batch)
+    model.apply(jax.tree.map(lambda x: x[::-1], batch))
+    assert not log.lines
+    model.apply(jax.tree.map(lambda x: x[:1], batch))
+  assert log.lines
+
+
+class CompileLog(logging.Handler):
+  """The lines of `jax.log_compiles` about a network."""
+
+  def __init__(self):
+    super().__init__()
+    self.lines = []
+
+  def emit(self, record):
+    line = record.getMessage()
+    if "forward" in line and "ompil" in line:
+      self.lines.append(line)
+
+  def __enter__(self):
+    logging.getLogger("jax").addHandler(self)
+    return self
+
+  def __exit__(self, *_):
+    logging.getLogger("jax").removeHandler(self)
+
+
+def test_what_is_not_asked_for_is_not_there(series):
+  model, batch = series
+  plain = model.apply(batch)
+  assert plain.keys() == {"logits"}
+  more = model.apply(batch, aux=True, features=True)
+  assert more["aux"][S2][COSIA].shape == (2, 20, 20, 19)
+  (shared,) = more["features"]
+  assert shared.shape[:3] == (2, 10, 10)
+  np.testing.assert_array_equal(plain["logits"][COSIA], more["logits"][COSIA])
+
+
+def test_features_are_what_the_decoder_reads(model, outputs):
+  found = model.apply(numbers.batch_of(CASE), features=True)["features"]
+  # Of a ResNet-18: the image, its stem, and four stages.
+  assert [x.shape[-1] for x in found] == [3, 64, 64, 128, 256, 512]
+  network = build.build_segmenter(
+    model.config, output_size=outputs["logits"][COSIA].shape[1:3]
+  )
+
+  @jax.jit
+  def decode(variables, maps):
+    return network.apply(
+      variables, maps, False, method=lambda m, *x: m._decoded(*x)
+    )
+
+  decoded = decode(model.variables, found)
+  np.testing.assert_allclose(
+    decoded[COSIA], outputs["logits"][COSIA], rtol=1e-3, atol=1e-3
+  )
+
+
+def test_late_fusion_has_no_features():
+  model, batch = series_model(AERIAL, S2, kind="late_mean")
+  with pytest.raises(InputError, match=r"features: .*late_mean"):
+    model.apply(batch, features=True)
+
+
+def test_elevation_is_not_taken_for_the_runs_own_bands():
+  """Two bands are stored (DSM, DTM), and two are read (DSM, NDSM)."""
+  elevation = "DEM_ELEV"
+  config = tiny.get_config()
+  config.data.modalities, config.data.tasks = (elevation,), (COSIA,)
+  config.inputs[elevation].pixels = 32
+  network = build.build_segmenter(config, output_size=(32, 32))
+  variables = initialise.init_variables(
+    network, build.input_shapes(config), seed=0
+  )
+  model = Model(config, variables)
+  rng = np.random.default_rng(0)
+  dtm = rng.uniform(0, 500, (2, 32, 32)).astype(np.float32)
+  ndsm = rng.uniform(0, 500, (2, 32, 32)).astype(np.float32)
+  stored = {"inputs": {elevation: np.stack([dtm + ndsm, dtm], -1)}}
+  chosen = {"inputs": {elevation: np.stack([dtm + ndsm, ndsm], -1)}}
+  expected = model.apply(stored)["logits"][COSIA]
+  found = model.apply(chosen, bands="network")["logits"][COSIA]
+  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+  wrong = model.apply(stored, bands="network")["logits"][COSIA]
+  assert np.abs(wrong - expected).max() > 1e-2
+  with pytest.raises(InputError, match="bands: expected stored or network"):
+    model.apply(stored, bands="guess")
+
+
 def test_no_run_is_one_line(tmp_path):
   with pytest.raises(InputError, match="run directory"):
     flairhub_jax.load_model(tmp_path)
+
+
+def test_a_notebook_stays_as_it_was(run):
+  before = host_program.snapshot()
+  flairhub_jax.load_model(run).apply(numbers.batch_of(CASE))
+  assert host_program.changes(before, host_program.snapshot()) == {}

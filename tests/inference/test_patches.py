@@ -1,29 +1,44 @@
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.inference import patches, report
+from flairhub_jax.inference import origin, partial, patches, report
 
-ORIGIN = {"run": "a", "step": 3, "data": "f", "split": "test"}
+ORIGIN = {
+  "run": "a",
+  "step": 3,
+  "checkpoint": "saved",
+  "weights": "w",
+  "config": "c",
+  "data": "f",
+  "split": "test",
+}
 
 
 def test_an_unfinished_evaluation_is_remembered(tmp_path, monkeypatch):
-  monkeypatch.setattr(patches.PartialConfusion, "SECONDS_BETWEEN", 0.0)
-  memory = patches.PartialConfusion(tmp_path / "x" / "partial.json", ORIGIN)
+  monkeypatch.setattr(partial.PartialSums, "SECONDS_BETWEEN", 0.0)
+  path = tmp_path / "partial.json"
+  memory = partial.PartialSums(path, ORIGIN)
   assert memory.load() == (0, {})
-  matrix = np.arange(9).reshape(3, 3)
-  memory.save(5, {"task": matrix})
-  batches, confusion = memory.load()
-  assert batches == 5
-  np.testing.assert_array_equal(confusion["task"], matrix)
-  other = patches.PartialConfusion(
-    tmp_path / "x" / "partial.json", ORIGIN | {"step": 4}
-  )
+  sums = {
+    "confusion": {"task": np.arange(9).reshape(3, 3)},
+    "weights": {"level 0": {"task": np.array([[0.1, 1 / 3]])}},
+  }
+  memory.save(5, sums)
+  patches_done, found = memory.load()
+  assert patches_done == 5
+  assert found["confusion"]["task"].dtype == np.int64
+  jax.tree.map(np.testing.assert_array_equal, found, sums)
+  other = partial.PartialSums(path, ORIGIN | {"weights": "x"})
   assert other.load() == (0, {})
-  memory.remove()
+  path.write_text(path.read_text()[:50])
   assert memory.load() == (0, {})
+  memory.remove()
+  assert not path.exists()
 
 
 def test_maps_are_named_as_the_references(tmp_path):
@@ -37,15 +52,61 @@ def test_maps_are_named_as_the_references(tmp_path):
   )
 
 
-def test_maps_of_another_run_are_not_mixed(tmp_path):
-  patches._claim(tmp_path / "maps", ORIGIN)
-  patches._claim(tmp_path / "maps", ORIGIN)
-  with pytest.raises(InputError, match="'step': 3"):
-    patches._claim(tmp_path / "maps", ORIGIN | {"step": 4})
-  (tmp_path / "other").mkdir()
-  (tmp_path / "other" / "thesis.tex").write_text("")
+def test_an_id_without_a_domain_has_a_name(tmp_path):
+  path = patches.prediction_path(tmp_path, "AERIAL_LABEL-COSIA", "p0")
+  assert path.name == "PRED_p0_AERIAL_LABEL-COSIA.tif"
+
+
+@pytest.mark.parametrize("key", ["weights", "config", "data", "split"])
+def test_results_of_another_origin_are_not_mixed(tmp_path, key):
+  origin.claim(tmp_path / "maps", ORIGIN, what="maps")
+  moved = ORIGIN | {"run": "b", "step": 4, "checkpoint": "saved again"}
+  origin.claim(tmp_path / "maps", moved, what="maps")
+  # The name and the step of the first: what made it counts, not its name.
+  with pytest.raises(InputError) as caught:
+    origin.claim(tmp_path / "maps", ORIGIN | {key: "other"}, what="maps")
+  (line,) = str(caught.value).splitlines()
+  assert f"{key} other (a, step 3)" in line
+  assert f"{key} {ORIGIN[key]} (a, step 3)" in line
+
+
+def test_maps_of_an_earlier_version_are_not_continued(tmp_path):
+  named = {"run": "a", "step": 3, "data": "f", "split": "test"}
+  (tmp_path / "origin.json").write_text(json.dumps(named))
+  with pytest.raises(InputError, match="found maps of weights unknown"):
+    origin.claim(tmp_path, ORIGIN, what="maps")
+  (tmp_path / "origin.json").write_text("[")
+  with pytest.raises(InputError, match="JSON"):
+    origin.claim(tmp_path, ORIGIN, what="maps")
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+  (tmp_path / "thesis").mkdir()
+  (tmp_path / "thesis" / "thesis.tex").write_text("")
   with pytest.raises(InputError, match="other files"):
-    patches._claim(tmp_path / "other", ORIGIN)
+    origin.claim(tmp_path / "thesis", ORIGIN, what="maps")
+  for folder in ("thesis/thesis.tex", "thesis/thesis.tex/maps"):
+    with pytest.raises(InputError, match="expected a folder"):
+      origin.claim(tmp_path / folder, ORIGIN, what="maps")
+  with pytest.raises(InputError, match="with --out, found"):
+    origin.make_writable(
+      tmp_path / "thesis/thesis.tex/x", otherwise=", or another one with --out"
+    )
+
+
+def test_a_digest_is_of_names_and_numbers():
+  tree = {"a": np.arange(4.0), "b": {"c": np.zeros((2, 3), np.float32)}}
+  same = jax.tree.map(jnp.asarray, tree)
+  assert origin.digest(tree | {"a": np.float32(tree["a"])}) == origin.digest(
+    same
+  )
+  others = (
+    {"a": np.arange(4.0)[::-1]},
+    {"b": {"c": np.zeros((3, 2), np.float32)}},
+    {"b": {"d": np.zeros((2, 3), np.float32)}},
+  )
+  digests = {origin.digest(tree | other) for other in others}
+  assert len(digests | {origin.digest(tree)}) == 4
 
 
 def test_results_hold_what_the_table_says(tmp_path):

@@ -1,7 +1,5 @@
 """Maps and scores of three patches against the reference's predictions."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from flairhub_jax.data import geotiff
 from flairhub_jax.inference import patches, report
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference
+from tests.models import parity
 
 # Few pixels lie between two classes, where rounding decides.
 EQUAL_SHARE = 0.999
@@ -31,18 +30,23 @@ PER_CLASS = {
 # Batches of two and of four pad series and fill the last; the reference
 # predicts patch by patch.
 CASES = [
-  ("predict_lca", 2),
-  ("predict_s2s1", 2),
-  ("predict_s2s1", 4),
-  ("predict_all_multitask", 2),
+  ("own", ("predict_image", 2)),
+  ("own", ("predict_series", 2)),
+  ("own", ("predict_series", 4)),
+  ("own", ("predict_multitask", 2)),
+  ("shared", ("predict_all_multitask", 2)),
+]
+MATRICES = [
+  ("own", "predict_image"),
+  ("own", "predict_series"),
+  ("own", "predict_multitask"),
+  ("shared", "predict_all_multitask"),
 ]
 
 
-def load(shared, name):
+def load(origin, name):
   """Settings and numbers of one prediction of the reference."""
-  path = shared / "parity" / "e2e" / f"{name}.json"
-  settings = json.loads(path.read_text(encoding="utf-8"))
-  return settings, np.load(path.with_suffix(".npz"))
+  return origin.settings(f"e2e/{name}"), origin.arrays(f"e2e/{name}")
 
 
 def build_config(settings, batch_size):
@@ -57,6 +61,7 @@ def build_config(settings, batch_size):
   for modality, pixels in settings["_img_sizes"].items():
     config.inputs[modality].pixels = pixels
   told = settings["_settings"]
+  parity.tell_utae(config, told["multitemp_model"])
   for row in modalities.MODALITIES.values():
     # Ours are by band name; they must be what the reference had by position.
     given = config.inputs[row.id]
@@ -66,11 +71,11 @@ def build_config(settings, batch_size):
   return config
 
 
-@pytest.fixture(scope="module", params=CASES, ids=str)
-def case(request, shared, det, minidata):
+@pytest.fixture(scope="module")
+def case(request, origin, minidata):
   """(runner, variables by the fixtures' rule, config, expected numbers)."""
   name, batch_size = request.param
-  settings, numbers = load(shared, name)
+  settings, numbers = load(origin, name)
   config = build_config(settings, batch_size)
   segmenter = build.build_segmenter(config, output_size=minidata.output_size)
   runner = patches.SplitRunner(segmenter, minidata, "test", config)
@@ -80,15 +85,18 @@ def case(request, shared, det, minidata):
     jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
   )
   tensors = {
-    key: det.make_param(key, x.shape, x.dtype) for key, x in keys.items()
+    key: origin.rule.make_param(key, x.shape, x.dtype)
+    for key, x in keys.items()
   }
   variables = reference.from_reference(tensors, shape)
   return runner, variables, config, numbers
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("origin", "case"), CASES, indirect=True, ids=str)
 def test_maps_and_scores_equal_the_references(case, minidata, tmp_path):
   runner, variables, config, numbers = case
+  (tmp_path / "maps").mkdir()
   patches.write_maps(
     runner,
     variables,
@@ -96,7 +104,6 @@ def test_maps_and_scores_equal_the_references(case, minidata, tmp_path):
     split="test",
     tasks=config.data.tasks,
     out=tmp_path / "maps",
-    origin={"weights": "det.py"},
   )
   names = [key for key in numbers.files if key.startswith("pred/")]
   assert len(names) == 3 * len(config.data.tasks)
@@ -113,9 +120,9 @@ def test_maps_and_scores_equal_the_references(case, minidata, tmp_path):
     assert moved <= (1 - EQUAL_SHARE) * expected.sum()
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
-def test_scores_of_a_matrix_equal_the_references(name, shared):
-  settings, numbers = load(shared, name)
+@pytest.mark.parametrize(("origin", "name"), MATRICES, indirect=["origin"])
+def test_scores_of_a_matrix_equal_the_references(origin, name):
+  settings, numbers = load(origin, name)
   config = build_config(settings, 1)
   confusion = {t: numbers[f"confmat/{t}"] for t in config.data.tasks}
   scored = {t: patches.scored_classes(config, t) for t in confusion}

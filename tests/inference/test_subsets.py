@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax.data import pipeline, records
-from flairhub_jax.inference import patches, subsets
+from flairhub_jax.inference import evaluation, partial, patches, subsets
 from flairhub_jax.models import build, initialise
 from tests import tiny
 
@@ -32,29 +32,66 @@ def scored(converted):
   model = build.build_segmenter(config, output_size=dataset.output_size)
   runner = patches.SplitRunner(model, dataset, "test", config)
   variables = initialise.init_variables(model, runner.example_batch(), seed=3)
-  found = subsets.confusion_by_subset(runner, model, variables)
+  found = evaluation.evaluate(
+    runner, model, variables, shown=[0, 7], with_subsets=True
+  )
   return config, dataset, model, runner, variables, found
 
 
 def test_the_whole_set_scores_as_without_subsets(scored):
   *_, runner, variables, found = scored
   expected = runner.confusion(variables)
-  whole = found["AERIAL_RGBI", "SENTINEL2_TS"]
-  assert whole.keys() == expected.keys()
+  whole = found.by_subset["AERIAL_RGBI", "SENTINEL2_TS"]
+  assert whole is found.confusion and whole.keys() == expected.keys()
   for task, matrix in expected.items():
     np.testing.assert_array_equal(whole[task], matrix)
+
+
+def test_maps_come_from_the_same_pass(scored):
+  *_, runner, variables, found = scored
+  expected = runner.maps(variables, [0, 7])
+  assert found.maps.keys() == expected.keys()
+  jax.tree.map(np.testing.assert_array_equal, found.maps, expected)
+
+
+def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
+  """With other batches, as another number of devices would have."""
+  *_, model, runner, variables, found = scored
+  monkeypatch.setattr(partial.PartialSums, "SECONDS_BETWEEN", 0.0)
+  memory = partial.PartialSums(tmp_path / "partial.json", {})
+
+  class Killed(Exception):
+    pass
+
+  def kill(patches_done, sums):
+    save(patches_done, sums)
+    raise Killed
+
+  save = memory.save
+  monkeypatch.setattr(memory, "save", kill)
+  arguments = dict(shown=[0, 7], with_subsets=True, memory=memory)
+  with pytest.raises(Killed):
+    evaluation.evaluate(runner, model, variables, **arguments)
+  monkeypatch.setattr(memory, "save", save)
+  monkeypatch.setattr(runner, "batch_size", 2)
+  again = evaluation.evaluate(runner, model, variables, **arguments)
+  jax.tree.map(np.testing.assert_array_equal, again.maps, found.maps)
+  for matrices, expected in zip(
+    again.by_subset.values(), found.by_subset.values(), strict=True
+  ):
+    jax.tree.map(np.testing.assert_array_equal, matrices, expected)
 
 
 def test_a_subset_scores_as_data_that_lack_the_rest(scored):
   config, dataset, model, _, variables, found = scored
   reading = pipeline.build_reading(config)
   reader = pipeline.PatchReader(dataset, "test", reading)
-  batch = pipeline.example_batch(reader, reading)
+  batch = pipeline.example_batch(reader)
   forward = jax.jit(model.apply)
   total = {task: 0 for task in config.data.tasks}
   for index in range(len(reader)):
     (batch,) = pipeline.evaluation_batches(
-      reader, reading, batch_size=1, patches=[index]
+      reader, batch_size=1, patches=[index]
     )
     batch["present"]["AERIAL_RGBI"] = np.array([False])
     batch["inputs"]["AERIAL_RGBI"] = np.zeros_like(
@@ -70,8 +107,8 @@ def test_a_subset_scores_as_data_that_lack_the_rest(scored):
       total[task] = total[task] + counts.reshape(number, number)
   for task, matrix in total.items():
     assert matrix.sum() > 0
-    alone = found[("SENTINEL2_TS",)][task]
+    alone = found.by_subset[("SENTINEL2_TS",)][task]
     # One pixel in a thousand may tie.
     assert np.abs(alone - matrix).sum() <= 2e-3 * matrix.sum()
-    whole = found["AERIAL_RGBI", "SENTINEL2_TS"][task]
+    whole = found.confusion[task]
     assert np.abs(whole - matrix).sum() > 0.05 * matrix.sum()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax.data import records
-from flairhub_jax.inference import patches, usage
+from flairhub_jax.inference import evaluation, patches, usage
 from flairhub_jax.models import build, initialise
 from tests import tiny
 
@@ -26,7 +26,7 @@ def measured(converted, kind):
     lambda x: x + 0.05 * rng.standard_normal(x.shape).astype(np.float32),
     variables["params"],
   )
-  return usage.measure(runner, model, variables, shown=[0, 1])
+  return evaluation.evaluate(runner, model, variables, shown=[0, 1]).usage
 
 
 @pytest.mark.parametrize("kind", ["mid_gated", "late_gated"])
@@ -66,5 +66,5 @@ def test_weights_are_summed_by_the_class_at_their_place():
   weights = np.array([[[[0.25, 1.0]]], [[[0.75, 0.0]]]], np.float32)
   truth = np.array([[[0, 0, 2, 2], [0, 0, 2, 2]]], np.uint8)
   sums, counts = usage._sum_by_class(weights, truth, np.array([True]), 3)
-  np.testing.assert_allclose(sums, [[0.25, 0.75], [0, 0], [1, 0]])
-  np.testing.assert_allclose(counts, [1, 0, 1])
+  np.testing.assert_allclose(sums, [[[0.25, 0.75], [0, 0], [1, 0]]])
+  np.testing.assert_allclose(counts, [[1, 0, 1]])

@@ -1,19 +1,14 @@
 """Numbers of the reference for parts of the network."""
 
-import json
-import pathlib
-
 import jax
-import numpy as np
 import pytest
 
 
 @pytest.fixture(scope="session")
-def units(shared: pathlib.Path):
+def units(origin):
   """Settings of the unit fixtures, and a loader of their numbers."""
-  folder = shared / "parity" / "units"
-  text = (folder / "units.json").read_text(encoding="utf-8")
-  return json.loads(text), lambda name: np.load(folder / f"{name}.npz")
+  settings = origin.settings("units/units")
+  return settings, lambda name: origin.arrays(f"units/{name}")
 
 
 @pytest.fixture(scope="module", autouse=True)

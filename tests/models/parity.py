@@ -1,9 +1,6 @@
-"""Cases of the reference's numbers, from ../shared/parity."""
+"""Cases of the reference's numbers: whole networks."""
 
 import dataclasses
-import importlib.util
-import json
-import pathlib
 from typing import Any
 
 import jax
@@ -13,16 +10,19 @@ import numpy as np
 from flairhub_jax import modalities
 from flairhub_jax.configs import base
 from flairhub_jax.models import build
-from flairhub_jax.weights import reference
+from flairhub_jax.weights import reference, reference_config
+from tests.parity.origin import Origin
 
 
-def load_det(shared: pathlib.Path) -> Any:
-  """The rule for the weights, inputs and samples of the fixtures."""
-  path = shared / "parity" / "det.py"
-  spec = importlib.util.spec_from_file_location("det", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+def tell_utae(config: Any, told: dict[str, Any]) -> None:
+  """Takes over the reference's section `multitemp_model`, or some of it."""
+  names = reference_config.UTAE_LISTS | reference_config.UTAE_NUMBERS
+  names |= reference_config.UTAE_NAMES
+  for name, theirs in names.items():
+    if theirs in told:
+      value = told[theirs]
+      value = tuple(value) if isinstance(value, list) else value
+      config.model.utae[name] = value
 
 
 @dataclasses.dataclass
@@ -32,19 +32,19 @@ class Case:
   name: str
   settings: dict[str, Any]
   numbers: Any
-  det: Any
+  rule: Any
 
   def tensors(self, prefix: str = "") -> dict[str, np.ndarray]:
     """The weights, by the rule of the fixtures."""
     return {
-      key: self.det.make_param(prefix + key, shape, dtype)
+      key: self.rule.make_param(prefix + key, shape, dtype)
       for key, shape, dtype in self.settings["state_keys"]
     }
 
   def array(self, name: str) -> np.ndarray:
     """An input in the reference's layout."""
     (spec,) = [s for s in self.settings["inputs"] if s["name"] == name]
-    return self.det.make_input(self.name, spec)
+    return self.rule.make_input(self.name, spec)
 
   def batch(self) -> dict[str, dict[str, np.ndarray]]:
     """The inputs as our batch."""
@@ -78,6 +78,7 @@ class Case:
     config.model.auxiliary = tuple(self.settings["aux_losses"])
     config.inputs["DEM_ELEV"].bands = ("DSM", "DTM")
     config.data.normalisation = "without"
+    tell_utae(config, self.settings.get("multitemp_model", {}))
     config.model.utae.count_padding = True
     return config
 
@@ -91,12 +92,9 @@ class Case:
     return segmenter, reference.from_reference(self.tensors(), shape), batch
 
 
-def load_case(shared: pathlib.Path, name: str) -> Case:
+def load_case(origin: Origin, name: str) -> Case:
   """Loads a case by its name."""
-  path = shared / "parity" / f"{name}.json"
-  settings = json.loads(path.read_text(encoding="utf-8"))
-  numbers = np.load(path.with_suffix(".npz"))
-  return Case(name, settings, numbers, load_det(shared))
+  return Case(name, origin.settings(name), origin.arrays(name), origin.rule)
 
 
 def flat_outputs(outputs):

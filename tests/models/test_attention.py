@@ -27,7 +27,7 @@ def plain(qkv, bias, mask):
 def inputs():
   rng = np.random.default_rng(0)
   shapes = (12, TOKENS, 3 * WIDTH), (HEADS, TOKENS, TOKENS), (12, TOKENS, WIDTH)
-  return [rng.standard_normal(s).astype(np.float32) for s in shapes]
+  return [jnp.asarray(rng.standard_normal(s), jnp.float32) for s in shapes]
 
 
 def value_and_gradients(attend, qkv, bias, gradient, mask):

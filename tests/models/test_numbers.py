@@ -39,10 +39,15 @@ NUM_PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("name", numbers.CASES)
-def test_outputs_equal_the_references(name):
+# The one case of images, series and auxiliary decoders is also compiled as XLA
+# does by default.
+LEVELS = [(name, 0) for name in numbers.CASES] + [("resnet18-upernet", 3)]
+
+
+@pytest.mark.parametrize(("name", "level"), LEVELS)
+def test_outputs_equal_the_references(name, level):
   segmenter, variables, batch = numbers.network_of(numbers.CASES[name])
-  options = {"xla_backend_optimization_level": 0}
+  options = {"xla_backend_optimization_level": level}
   with jax.default_matmul_precision("highest"):
     forward = jax.jit(segmenter.apply, compiler_options=options)
     found = numbers.describe_outputs(forward(variables, batch))

@@ -1,7 +1,5 @@
 """What `describe` counts."""
 
-import json
-
 import jax
 import pytest
 
@@ -9,6 +7,7 @@ from flairhub_jax.__main__ import main
 from flairhub_jax.configs import benchmark, sweep_modalities
 from flairhub_jax.models import build, initialise, summary
 from tests.models import numbers
+from tests.parity import origin
 
 
 def test_parts_add_up_to_the_network():
@@ -35,12 +34,9 @@ def test_operations_are_those_of_the_layers():
   assert encoder.flops == pytest.approx(2 * 4.1e9, rel=0.05)
 
 
-@pytest.mark.parametrize(
-  "name", ["LC-D__resnet34unet__noaux", "LC-H__swin_base__aux"]
-)
-def test_parts_equal_the_references(name, shared):
-  path = shared / "manifests" / f"{name}.json"
-  manifest = json.loads(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["LC-D__resnet34", "LC-H__series"])
+def test_parts_equal_the_references(name):
+  manifest = origin.manifest(name)
   config = benchmark.get_config(manifest["name"])
   config.model.encoder, config.model.decoder = manifest["arch"].split("-")
   config.model.auxiliary = tuple(manifest["aux_losses"])
@@ -62,7 +58,7 @@ def test_modalities_keep_their_order():
 
 def test_the_command_prints_a_table(capsys):
   words = ["describe", "--config=configs/benchmark.py:LC-G"]
-  assert main([*words, "--config.data.date_buckets=(6,)"]) == 0
+  assert main([*words, "--config.inputs.SENTINEL2_TS.num_dates=6"]) == 0
   lines = capsys.readouterr().out.splitlines()
   (row,) = [line for line in lines if line.startswith("SENTINEL2_TS")]
   assert row.split()[1:4] == ["utae", "encoder", "922,105"]

@@ -80,7 +80,7 @@ def write_run(
 
 
 def write_results(folder, name, step, data=DATA, **content):
-  path = folder / "results" / "test" / name
+  path = folder / "results" / "own" / "test" / name
   path.parent.mkdir(parents=True, exist_ok=True)
   origin = {"run": folder.name, "step": step, "data": data, "split": "test"}
   path.write_text(json.dumps(origin | content))

@@ -21,7 +21,7 @@ def counted(monkeypatch):
   """Networks of known cost; returns the configurations that were counted."""
   calls = []
 
-  def summarise(config, *, num_dates):
+  def summarise(config):
     calls.append(config)
     parts = [types.SimpleNamespace(flops=flops) for flops in (2e9, 1e9)]
     return types.SimpleNamespace(
@@ -219,7 +219,9 @@ def test_a_study_from_the_command_line(tmp_path, capsys):
   assert {r["run"]: r["state"] for r in records} == states
   first = next(r for r in records if r["state"] == "finished")
   scores = json.loads(
-    (tmp_path / "runs" / first["run"] / "results/test/scores.json").read_text()
+    (
+      tmp_path / "runs" / first["run"] / "results/own/test/scores.json"
+    ).read_text()
   )["tasks"]
   for task, found in first["scores"].items():
     assert found["miou"] == scores[task]["miou"]

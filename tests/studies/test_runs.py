@@ -7,6 +7,7 @@ import pytest
 from flairhub_jax import configuration
 from flairhub_jax.errors import InputError
 from flairhub_jax.studies import configurations, runs
+from tests import test_run_directory
 from tests.studies import run_folders
 from tests.studies.run_folders import CROPS, LAND_COVER, config, write_run
 
@@ -37,7 +38,7 @@ def test_only_finished_and_evaluated_runs_count(tmp_path):
 
 def test_scores_of_an_earlier_checkpoint_do_not_count(tmp_path):
   run = write_run(tmp_path / "run", config(), 40.0)
-  scores = json.loads((run / "results/test/scores.json").read_text())
+  scores = json.loads((run / "results/own/test/scores.json").read_text())
   run_folders.write_results(run, "scores.json", 3, tasks=scores["tasks"])
   expected = "evaluated at step 3, before its best step 9"
   assert states(tmp_path) == {"run": expected}
@@ -53,6 +54,17 @@ def test_a_repeated_seed_counts_once(tmp_path):
   write_run(tmp_path / "a", config(), 40.0)
   write_run(tmp_path / "b", config(), 40.0)
   assert states(tmp_path)["b"] == f"repeats {tmp_path.name}/a"
+
+
+def test_seeds_are_averaged_whatever_changes_nothing(tmp_path):
+  """Each run with another value of each field that changes nothing."""
+  write_run(tmp_path / "a" / "seed-1", config(1), 40.0)
+  other = config(2)
+  other.update_from_flattened_dict(test_run_directory.OTHER)
+  write_run(tmp_path / "b" / "seed-2", other, 50.0)
+  write_run(tmp_path / "c" / "seed-3", config(3, mesh__fsdp=2), 60.0)
+  (row,) = configurations.group(find(tmp_path))
+  assert row.score(LAND_COVER, "miou") == {1: 40.0, 2: 50.0, 3: 60.0}
 
 
 def test_folders_of_runs_are_entered_in_order_of_numbers(tmp_path):
@@ -84,7 +96,7 @@ def test_other_data_are_refused_with_both_runs(tmp_path, where):
 
 
 @pytest.mark.parametrize(
-  "name", ["config.json", "metrics.jsonl", "results/test/scores.json"]
+  "name", ["config.json", "metrics.jsonl", "results/own/test/scores.json"]
 )
 @pytest.mark.parametrize(
   "text", ["{\n", "[1]\n", "null\n", '{"step": 3, "data": "", "tasks": {}}\n']
@@ -94,7 +106,8 @@ def test_files_that_are_not_a_runs_are_named(tmp_path, name, text):
   (run / name).write_text(text)
   with pytest.raises(InputError) as error:
     find(tmp_path)
-  assert str(run / name) in str(error.value) and "\n" not in str(error.value)
+  lines = str(error.value).splitlines()
+  assert lines and all(str(run / name) in line for line in lines)
 
 
 def test_a_broken_record_is_named_unless_it_is_being_written(tmp_path):

@@ -13,10 +13,10 @@ import time
 import ml_collections
 import pytest
 
-from flairhub_jax import __main__, configuration, run_directory
+from flairhub_jax import __main__, configuration, lock, run_directory
 from flairhub_jax.commands import sweep as command
 from flairhub_jax.configs import base
-from flairhub_jax.studies import lock, sweep
+from flairhub_jax.studies import sweep
 from tests.studies import works
 from tests.training import runs
 
@@ -261,6 +261,7 @@ def test_the_script_that_slurm_would_get(capsys, file, tmp_path, converted):
   for line in (
     "array=0-2%2",
     "time=90",
+    "signal=USR2@300",
     "partition=gpu",
     "account=crops",
     "gpus-per-node=2",
@@ -324,7 +325,7 @@ def wait_for(condition, process):
 
 
 def process_of(directory, name):
-  words = (directory.logs(name) / "run.lock").read_text().split()
+  words = directory.run(name).lock.read_text().split()
   return int(words[1]) if len(words) > 3 else None  # being written
 
 

@@ -249,7 +249,7 @@ def test_evaluation_and_maps_of_a_run(environment, uninterrupted, tmp_path):
 
   table = flairhub("evaluate", "--run", str(uninterrupted))
   assert "mIoU" in table and "majority" in table
-  results = uninterrupted / "results" / "test"
+  results = uninterrupted / "results" / "own" / "test"
   scores = json.loads((results / "scores.json").read_text())
   confusion = np.array(scores["tasks"]["AERIAL_LABEL-COSIA"]["confusion"])
   assert (results / "maps.png").stat().st_size > 10_000

@@ -9,8 +9,8 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses
 
 
-def test_cross_entropy_equals_the_references(shared):
-  fixture = np.load(shared / "parity/units/cross_entropy.npz")
+def test_cross_entropy_equals_the_references(origin):
+  fixture = origin.arrays("units/cross_entropy")
   logits = jnp.moveaxis(jnp.asarray(fixture["logits"]), 1, -1)
   truth = jnp.asarray(fixture["targets"])
   weights = jnp.asarray(fixture["weight"])
@@ -23,9 +23,9 @@ def test_cross_entropy_equals_the_references(shared):
   )
 
 
-def test_labels_stand_for_the_references_one_hot(shared):
+def test_labels_stand_for_the_references_one_hot(origin):
   """Values that are no class have no one-hot entry, and count nothing."""
-  fixture = np.load(shared / "parity/units/labels.npz")
+  fixture = origin.arrays("units/labels")
   label, one_hot = fixture["label"], np.moveaxis(fixture["onehot"], 0, -1)
   assert (label >= 19).any() and one_hot.shape == (8, 8, 19)
   logits = jax.random.normal(jax.random.key(0), (1, 8, 8, 19))
@@ -91,9 +91,12 @@ def test_auxiliary_losses_enter_the_sum_with_their_weight():
 
 def test_learned_uncertainties_weigh_the_tasks():
   rng = np.random.default_rng(0)
-  logits = {t: rng.standard_normal((1, 2, 2, 3)) for t in ("a", "b")}
-  truth = {t: rng.integers(0, 3, (1, 2, 2)) for t in logits}
-  weights = {t: np.ones(3, np.float32) for t in logits}
+  logits = {
+    t: jnp.asarray(rng.standard_normal((1, 2, 2, 3)), jnp.float32)
+    for t in ("a", "b")
+  }
+  truth = {t: jnp.asarray(rng.integers(0, 3, (1, 2, 2))) for t in logits}
+  weights = {t: jnp.ones(3) for t in logits}
   task_weights = {"a": 1.0, "b": 3.0}
   outputs = {"logits": logits, "aux": {}}
   log_variance = {"a": jnp.float32(0.0), "b": jnp.float32(np.log(2.0))}
@@ -137,7 +140,9 @@ def test_smoothing_spreads_a_share_of_each_label(drawn):
   weights = drawn[2].astype(np.float64)
   true = (weight * -np.log(p[range(len(p)), truth])).sum() / weight.sum()
   spread = (-np.log(p) @ weights).sum() / weight.sum()
-  found = losses.weighted_cross_entropy(*drawn, label_smoothing=0.1)
+  found = losses.weighted_cross_entropy(
+    *map(jnp.asarray, drawn), label_smoothing=0.1
+  )
   expected = 0.9 * true + 0.1 / NUM_CLASSES * spread
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -146,10 +151,12 @@ def test_focal_loss_is_cross_entropy_of_the_doubtful(drawn):
   p, truth, weight = pixels_of(*drawn)
   p = p[range(len(p)), truth]
   expected = (weight * (1 - p) ** 1.5 * -np.log(p)).sum() / weight.sum()
-  found = losses.focal(*drawn, gamma=1.5)
+  found = losses.focal(*map(jnp.asarray, drawn), gamma=1.5)
   np.testing.assert_allclose(found, expected, rtol=1e-5)
-  plain = losses.weighted_cross_entropy(*drawn)
-  np.testing.assert_allclose(losses.focal(*drawn, gamma=0.0), plain, rtol=1e-5)
+  plain = losses.weighted_cross_entropy(*map(jnp.asarray, drawn))
+  np.testing.assert_allclose(
+    losses.focal(*map(jnp.asarray, drawn), gamma=0.0), plain, rtol=1e-5
+  )
 
 
 def test_dice_by_its_definition(drawn):
@@ -159,7 +166,7 @@ def test_dice_by_its_definition(drawn):
     for c in np.unique(truth)
   ]
   np.testing.assert_allclose(
-    losses.dice(*drawn), 1 - np.mean(shares), rtol=1e-5
+    losses.dice(*map(jnp.asarray, drawn)), 1 - np.mean(shares), rtol=1e-5
   )
 
 
@@ -179,7 +186,7 @@ def test_lovasz_by_its_definition(drawn):
       costs.append(1 - both / either)
     by_class.append((errors[order] * np.diff(costs)).sum())
   np.testing.assert_allclose(
-    losses.lovasz(*drawn), np.mean(by_class), rtol=1e-5
+    losses.lovasz(*map(jnp.asarray, drawn)), np.mean(by_class), rtol=1e-5
   )
 
 
@@ -190,7 +197,7 @@ def test_of_certain_predictions_they_are_what_they_stand_for(loss):
   logits = 100.0 * np.eye(3, dtype=np.float32)[guess]
   iou = np.array([2 / 3, 1 / 3, 1 / 2])
   score = 2 * iou / (1 + iou) if loss is losses.dice else iou
-  found = loss(logits, truth, np.ones(3, np.float32))
+  found = loss(jnp.asarray(logits), jnp.asarray(truth), jnp.ones(3))
   np.testing.assert_allclose(found, 1 - score.mean(), rtol=1e-6)
 
 
@@ -201,22 +208,25 @@ def test_what_does_not_count_has_no_gradient(drawn, name):
   settings.update(cross_entropy=0.0, label_smoothing=0.1)
   settings[name] = 2.0
   loss = losses.build_loss(settings)
-  value, gradient = jax.value_and_grad(loss)(logits, labels, weights)
+  value, gradient = jax.value_and_grad(loss)(*map(jnp.asarray, drawn))
+  gradient = np.asarray(gradient)
   counts = (labels < NUM_CLASSES) & (weights[labels % NUM_CLASSES] > 0)
   assert np.isfinite(value) and value > 0
   assert np.isfinite(gradient).all()
   assert np.abs(gradient).max(-1)[counts].min() > 0
   assert not gradient[~counts].any()
-  nothing = jax.value_and_grad(loss)(logits, labels, np.zeros_like(weights))
+  nothing = jax.value_and_grad(loss)(
+    jnp.asarray(logits), jnp.asarray(labels), jnp.zeros(NUM_CLASSES)
+  )
   assert not any(np.any(x) for x in nothing)
 
 
 def test_losses_are_summed_with_their_weights(drawn):
   settings = base.get_config().loss
   settings.update(cross_entropy=0.25, lovasz=0.5)
-  expected = 0.25 * losses.weighted_cross_entropy(*drawn)
-  expected += 0.5 * losses.lovasz(*drawn)
-  found = losses.build_loss(settings)(*drawn)
+  expected = 0.25 * losses.weighted_cross_entropy(*map(jnp.asarray, drawn))
+  expected += 0.5 * losses.lovasz(*map(jnp.asarray, drawn))
+  found = losses.build_loss(settings)(*map(jnp.asarray, drawn))
   np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

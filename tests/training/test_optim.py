@@ -10,8 +10,8 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.training import optim
 
 
-def test_one_cycle_equals_torchs_at_every_step(shared):
-  fixture = np.load(shared / "parity/units/lr_schedules.npz")
+def test_one_cycle_equals_torchs_at_every_step(origin):
+  fixture = origin.arrays("units/lr_schedules")
   compared = 0
   for key in fixture.files:
     match = re.fullmatch(r"(?:onecycle|warmup)_(\d+)_p(.*)", key)
@@ -70,8 +70,8 @@ def test_cosine_rises_straight_and_ends_at_zero():
   assert rates[50] < 1e-8
 
 
-def test_the_rise_before_a_plateau_equals_torchs(shared):
-  fixture = np.load(shared / "parity/units/lr_schedules.npz")
+def test_the_rise_before_a_plateau_equals_torchs(origin):
+  fixture = origin.arrays("units/lr_schedules")
   changes = dict(schedule="cycle_then_plateau", warmup_fraction=0.2)
   section = settings(**changes)
   section.learning_rate = 5e-5
@@ -84,8 +84,8 @@ def test_the_rise_before_a_plateau_equals_torchs(shared):
   assert optim.has_plateau(section, 20, 100)
 
 
-def test_a_plateau_reduces_the_rate_as_torchs(shared):
-  fixture = np.load(shared / "parity/units/lr_schedules.npz")
+def test_a_plateau_reduces_the_rate_as_torchs(origin):
+  fixture = origin.arrays("units/lr_schedules")
   section = settings(schedule="reduce_on_plateau")
   section.learning_rate = 5e-5
   section.plateau.patience = 3

@@ -1,6 +1,5 @@
 """Exceptions to strictness, image sizes, and class weights beside a network."""
 
-import json
 import re
 
 import jax
@@ -10,7 +9,8 @@ import pytest
 from flairhub_jax import errors, labels, modalities
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference
-from tests.weights import reference_files, test_reference
+from tests.parity import origin as numbers
+from tests.weights import reference_files
 
 HEAD = "main_decoders.AERIAL_LABEL-COSIA.seg_model.segmentation_head.0.weight"
 
@@ -203,10 +203,9 @@ def test_a_side_that_no_tables_fit_is_the_published_one():
   assert reference.fitting_side(tables(12, 512), "SPOT_RGBI", 7, 512) == 512
 
 
-@pytest.mark.parametrize("name", test_reference.MANIFESTS)
-def test_class_weights_and_sides_of_every_manifest(name, shared):
-  text = (shared / "manifests" / f"{name}.json").read_text(encoding="utf-8")
-  manifest = json.loads(text)
+@pytest.mark.parametrize("name", numbers.MANIFESTS)
+def test_class_weights_and_sides_of_every_manifest(name):
+  manifest = numbers.manifest(name)
   shapes = {key: (tuple(shape), t) for key, shape, t in manifest["keys"]}
   weights = reference.class_weights(
     {

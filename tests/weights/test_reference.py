@@ -1,8 +1,6 @@
 """Names, shapes and layouts of the reference's files."""
 
 import functools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +12,7 @@ from flairhub_jax import errors, modalities
 from flairhub_jax.configs import base
 from flairhub_jax.models import build, swin
 from flairhub_jax.weights import reference
-
-FOLDER = pathlib.Path(__file__).parents[2].parent / "shared" / "manifests"
-MANIFESTS = sorted(path.stem for path in FOLDER.glob("*__*.json")) or ["absent"]
+from tests.parity import origin as numbers
 
 
 def config_of(manifest: dict) -> ml_collections.ConfigDict:
@@ -82,10 +78,9 @@ def shape_of(manifest: dict) -> dict:
   return shape
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
-def test_every_key_of_a_manifest_has_its_place(name, shared):
-  text = (shared / "manifests" / f"{name}.json").read_text(encoding="utf-8")
-  manifest = json.loads(text)
+@pytest.mark.parametrize("name", numbers.MANIFESTS)
+def test_every_key_of_a_manifest_has_its_place(name):
+  manifest = numbers.manifest(name)
   expected = {
     key.removeprefix("model."): (tuple(shape), dtype)
     for key, shape, dtype in manifest["keys"]
@@ -178,8 +173,8 @@ def test_bias_tables_are_resized_only_on_request(variables):
 
 
 @pytest.mark.parametrize("side", [7, 15, 23])
-def test_bias_tables_are_resized_as_in_the_reference(shared, side):
-  numbers = np.load(shared / "parity" / "units" / "layers.npz")
-  found = swin.resize_bias_table(numbers["bias_table_13"], side * side)
-  expected = numbers[f"bias_table_13_to_{side}"]
+def test_bias_tables_are_resized_as_in_the_reference(origin, side):
+  layers = origin.arrays("units/layers")
+  found = swin.resize_bias_table(layers["bias_table_13"], side * side)
+  expected = layers[f"bias_table_13_to_{side}"]
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -85,7 +85,7 @@ KINDS = {
 
 _CROPS = {crop: 1.0 for crop in (*WINTER_CROPS, *SPRING_CROPS)}
 # Theme of a region -> kind -> weight.
-THEMES = {
+THEMES: dict[str, dict[str, float]] = {
   "U": {
     "village": 9,
     "meadow": 2,

@@ -189,7 +189,9 @@ def _set(
 ) -> None:
   scene.cover[where] = cosia(cover)
   scene.crop[where] = lpis(crop)
-  scene.height[where] = height[where] if np.ndim(height) else height
+  scene.height[where] = (
+    height[where] if isinstance(height, np.ndarray) else height
+  )
   scene.tone[where] = tone
   scene.rows[where] = 0
   scene.is_grey[where] = is_grey
@@ -318,7 +320,7 @@ def _place(
   scene: Scene,
   centre: np.ndarray,
   angle: float,
-  half: tuple[float, float],
+  half: tuple[float, float] | Float[np.ndarray, "2"],
   allowed: np.ndarray,
   *,
   cover: str,

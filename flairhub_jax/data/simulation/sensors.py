@@ -112,7 +112,8 @@ def aerial(
   values = table[..., :4] + brightness[..., None]
   values += lush[..., None] * np.array([-1, 0.3, -0.5, 1.2], np.float32)
   values *= _light(scene, air)[..., None]
-  values = values * np.float32(air.gain) + np.float32(air.offset)
+  values = values * np.array(air.gain, np.float32)
+  values += np.array(air.offset, np.float32)
   values += 2 * rng.standard_normal(values.shape, np.float32)
   return np.clip(values, 1, 255).astype(np.uint8)
 

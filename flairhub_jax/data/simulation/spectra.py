@@ -7,7 +7,7 @@ coniferous woods differ in winter; plowed and bare soil by roughness alone.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from flairhub_jax.data.simulation.land_use import BACKGROUND, cosia, lpis
 
@@ -68,7 +68,7 @@ _NAME_OF_CROP = {lpis(name): name for name in _SEASON}
 
 
 def greenness(
-  cover: int, crop: int, days: Float[np.ndarray, "t"]
+  cover: int, crop: int, days: Num[np.ndarray, "t"]
 ) -> Float[np.ndarray, "t"]:
   """Share of green leaves, 0-1, by day of the year."""
   name = _NAME_OF_COVER.get(cover)
@@ -87,7 +87,7 @@ def greenness(
 
 
 def reflectance(
-  cover: int, crop: int, days: Float[np.ndarray, "t"]
+  cover: int, crop: int, days: Num[np.ndarray, "t"]
 ) -> Float[np.ndarray, "t 10"]:
   """Surface reflectance x 10000 of the Sentinel-2 bands, by day of year."""
   name = _NAME_OF_COVER.get(cover)
@@ -148,7 +148,7 @@ _CANOPY = {
 
 
 def backscatter(
-  cover: int, crop: int, days: Float[np.ndarray, "t"]
+  cover: int, crop: int, days: Num[np.ndarray, "t"]
 ) -> Float[np.ndarray, "t 2"]:
   """Sigma0 of VV and VH in dB, by day of year."""
   name = _NAME_OF_COVER.get(cover)

@@ -1,0 +1,92 @@
+"""How a sensor sees a scene of which only its row in the table is known.
+
+Each pair of cover and crop has a value of its own in each band, the same in all
+regions, so that a network can learn it. Values lie around the statistics of the
+band; where it has none, in the usual range of its type.
+"""
+
+import zlib
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from flairhub_jax.data.simulation import spectra
+from flairhub_jax.modalities import Modality
+
+# Spread within a class, relative to the spread between classes.
+_NOISE = 0.3
+# Largest value of wide whole-number types: reflectance x 10000.
+_LARGEST = 10_000
+
+
+def image(
+  rng: np.random.Generator,
+  row: Modality,
+  pairs: list[tuple[int, int]],
+  shares: Float[np.ndarray, "h w n"],
+) -> Num[np.ndarray, "h w c"]:
+  """An image of the sensor.
+
+  Args:
+    rng: of the noise.
+    row: the sensor.
+    pairs: covers and crops that occur.
+    shares: share of each pair in the area of each pixel.
+  """
+  values = np.einsum("hwn,nc->hwc", shares, _levels(row, pairs))
+  return _as_stored(rng, row, values)
+
+
+def series(
+  rng: np.random.Generator,
+  row: Modality,
+  pairs: list[tuple[int, int]],
+  shares: Float[np.ndarray, "h w n"],
+  days: Int[np.ndarray, "t"],
+) -> Num[np.ndarray, "t h w c"]:
+  """A time series of the sensor, which follows the vegetation.
+
+  Args:
+    rng: of the noise.
+    row: the sensor.
+    pairs: covers and crops that occur.
+    shares: share of each pair in the area of each pixel.
+    days: of the year, of each date.
+  """
+  _, spread = _statistics(row)
+  green = np.stack([spectra.greenness(*pair, days) for pair in pairs], 1)
+  levels = _levels(row, pairs) + spread * green[..., None]
+  return _as_stored(rng, row, np.einsum("hwn,tnc->thwc", shares, levels))
+
+
+def _statistics(row):
+  """Mean and standard deviation of each band, [c] each."""
+  if np.issubdtype(row.numpy_dtype, np.floating):
+    mean, std = 0.0, 1.0
+  else:
+    largest = min(_LARGEST, np.iinfo(row.numpy_dtype).max)
+    mean, std = 0.4 * largest, 0.15 * largest
+  return (
+    np.array([row.mean.get(band, mean) for band in row.bands]),
+    np.array([row.std.get(band, std) for band in row.bands]),
+  )
+
+
+def _levels(row, pairs):
+  """Value of each pair in each band, [n c]."""
+  mean, std = _statistics(row)
+  sensor = zlib.crc32(row.id.encode())
+  draws = [
+    np.random.default_rng([sensor, *pair]).standard_normal(len(row.bands))
+    for pair in pairs
+  ]
+  return mean + std * np.stack(draws)
+
+
+def _as_stored(rng, row, values):
+  """Adds noise; whole numbers start from 1, as 0 often means no data."""
+  _, std = _statistics(row)
+  values = values + _NOISE * std * rng.standard_normal(values.shape)
+  if np.issubdtype(row.numpy_dtype, np.integer):
+    values = np.clip(np.round(values), 1, np.iinfo(row.numpy_dtype).max)
+  return values.astype(row.numpy_dtype)

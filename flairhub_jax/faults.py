@@ -1,0 +1,215 @@
+"""What ends one process of a job ends them all: soon, in one line, alike.
+
+A process that fails writes its line and exit code into the store that JAX keeps
+for the job; a thread in every process reads it there and ends the process, even
+while the main thread waits for the others in a collective operation.
+
+A process that is killed cannot write. JAX notices that by missing heartbeats,
+and aborts the others with pages of text; here they end with a line.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+# JAX gives up a process that has been silent for so many seconds.
+HEARTBEAT_TIMEOUT = 40
+_POLL = 1.0
+# What all processes are told lies under this name in the store.
+_KEY = "flairhub/fault"
+# The first process keeps the store: it waits for those that have not read yet.
+_PATIENCE = 15.0
+
+# Lines of C++ begin with a level, a date, a time, a thread and a file.
+_RECORD = re.compile(r"^(?=[IWEF]\d{4} \d\d:\d\d:)", re.MULTILINE)
+_OF_THE_JOB = re.compile(
+  r".*? (coordination_service\w*|preemption_sync_manager)\.cc:"
+)
+_LOST = "Terminating process because the JAX distributed service"
+# A collective operation or a barrier that failed, maybe for want of a process.
+_NO_ANSWER = re.compile(
+  r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED"
+  r"|FAILED_PRECONDITION): "
+)
+
+_watch = None
+
+
+class _Watch:
+  """Watches over the processes of a job, from within one of them."""
+
+  def __init__(self):
+    """Catches what C++ writes and how it aborts; `begin` does the rest."""
+    self._index, self._count, self._store = 0, 1, None
+    self._is_ending = threading.Lock()
+    self._stderr = _CapturedStderr()
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    # Python's own handlers run in the main thread only, which may be waiting.
+    self._on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
+    libc.signal(signal.SIGABRT, ctypes.cast(self._on_abort, ctypes.c_void_p))
+    atexit.register(self._stderr.restore)
+
+  def begin(self, store: Any, index: int, count: int) -> None:
+    self._store, self._index, self._count = store, index, count
+    threading.Thread(target=self._poll, daemon=True).start()
+
+  def _poll(self):
+    while True:
+      self._stderr.forward()
+      try:
+        told = self._store.key_value_try_get(_KEY)
+      except Exception as error:  # of a class that JAX does not export
+        if "NOT_FOUND" not in str(error):
+          return  # The job is over, or this process is about to be aborted.
+        time.sleep(_POLL)
+        continue
+      with self._is_ending:
+        self._leave(**json.loads(told))
+
+  def end(self, code: int, line: str, error: BaseException, own: str) -> None:
+    """Tells the others, and ends this process; does not return."""
+    if _may_be_of_another(error):
+      # Who failed first says so; or is found to be dead.
+      time.sleep(HEARTBEAT_TIMEOUT + 5)
+    with self._is_ending:
+      where = f"process {self._index} on {socket.gethostname()}"
+      told = {"code": code, "line": f"{where}: {line}"}
+      try:
+        self._store.key_value_set(_KEY, json.dumps(told))
+      except Exception:  # ALREADY_EXISTS: another one was first
+        with contextlib.suppress(Exception):
+          code = json.loads(self._store.key_value_try_get(_KEY))["code"]
+      print(own, file=sys.stderr)
+      self._leave(code, None)
+
+  def _leave(self, code: int, line: str | None):
+    """Ends this process; the first one when all others know."""
+    if line:
+      print(f"\nflairhub: {line}", file=sys.stderr)  # below the bar
+    self._stderr.forward()
+    with contextlib.suppress(Exception):
+      self._store.key_value_set(f"{_KEY}/read/{self._index}", "")
+    until = time.monotonic() + _PATIENCE
+    while self._index == 0 and time.monotonic() < until:
+      read = self._store.key_value_dir_get(f"{_KEY}/read/")
+      if len(read) == self._count:
+        break
+      time.sleep(0.1)
+    _exit(code)
+
+  def _aborted(self, number):
+    """Called in a thread that aborts, whichever that is."""
+    self._stderr.forward()
+    lost = self._stderr.lost
+    if not lost:
+      return  # A fault of this process: it dies as it would have.
+    with self._is_ending:
+      if self._store is None:
+        line = "the other processes did not come"
+      else:
+        found = re.search(r"[Tt]ask:? (\d+)|heartbeats\):\s+(\d+)", lost)
+        who = f"process {found[1] or found[2]}" if found else "process 0"
+        line = f"{who} has gone without a word"
+      print(f"\nflairhub: {line}", file=sys.stderr)
+      _exit(1)
+
+
+class _CapturedStderr:
+  """Takes what C++ writes to the terminal, and passes on what helps.
+
+  Python writes to the terminal as before.
+  """
+
+  def __init__(self):
+    self._file = tempfile.TemporaryFile()
+    self._read, self._lock = 0, threading.Lock()
+    # What JAX wrote before it aborts because a process of the job is lost.
+    self.lost, self._is_dropping = "", False
+    sys.stderr.flush()
+    self._real = os.dup(2)
+    os.dup2(self._file.fileno(), 2)
+    self._before = sys.stderr
+    sys.stderr = open(
+      os.dup(self._real), "w", buffering=1, errors="backslashreplace"
+    )
+
+  def forward(self) -> None:
+    """Passes on what is new, but for what JAX says of lost processes."""
+    with self._lock:
+      end = os.fstat(self._file.fileno()).st_size
+      new = os.pread(self._file.fileno(), end - self._read, self._read)
+      self._read = end
+      for record in _RECORD.split(new.decode(errors="replace")):
+        if _RECORD.match(record):
+          is_lost = _LOST in record
+          self._is_dropping = is_lost or bool(_OF_THE_JOB.match(record))
+          self.lost += record if is_lost else ""
+        if record and not self._is_dropping:
+          with contextlib.suppress(OSError):
+            os.write(self._real, record.encode())
+
+  def restore(self) -> None:
+    self.forward()
+    os.dup2(self._real, 2)
+    sys.stderr = self._before
+
+
+def prepare() -> None:
+  """Takes over aborts and the error stream of C++; call before joining."""
+  global _watch
+  _watch = _Watch()
+
+
+def watch(store: Any, index: int, count: int) -> None:
+  """Watches over the other processes of the job until this one ends.
+
+  Args:
+    store: client of JAX's key-value store of the job.
+    index: of this process.
+    count: of processes.
+  """
+  _watch.begin(store, index, count)
+
+
+def end(code: int, error: BaseException, line: str, own: str) -> None:
+  """Ends all processes of the job with `code`; returns if this is the only one.
+
+  Args:
+    code: exit code.
+    error: what happened; one that comes from waiting for other processes is
+      only told if none of them tells why.
+    line: what the others print, after the name of this process.
+    own: what this process prints.
+  """
+  if _watch is not None:
+    _watch.end(code, line, error, own)
+
+
+def _may_be_of_another(error: BaseException | None) -> bool:
+  while error is not None:
+    if _NO_ANSWER.match(str(error)):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
+
+
+def _exit(code: int) -> None:
+  """Ends at once: the main thread may never come back."""
+  with contextlib.suppress(Exception):
+    sys.stdout.flush()
+    sys.stderr.flush()
+  for child in multiprocessing.active_children():
+    child.kill()
+  os._exit(code)

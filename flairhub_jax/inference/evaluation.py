@@ -1,0 +1,130 @@
+"""All that an evaluation needs of a split, in one pass over it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from flairhub_jax.inference import partial, patches, subsets, usage
+from flairhub_jax.models.fusion import USAGE
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+  """What a network did on a split.
+
+  Attributes:
+    confusion: task -> int64 [k k].
+    by_subset: subset of the modalities -> task -> int64 [k k], the whole set
+      first; None where that was not asked for.
+    maps: number of a patch shown -> task -> uint8 [h w].
+    usage: weights of the modalities; None where the fusion has none.
+  """
+
+  confusion: Mapping[str, np.ndarray]
+  by_subset: Mapping[subsets.Subset, Mapping[str, np.ndarray]] | None
+  maps: Mapping[int, Mapping[str, np.ndarray]]
+  usage: usage.Usage | None
+
+
+def make_step(model: Any, devices: jax.sharding.Mesh) -> patches.PredictStep:
+  """Returns the jitted `step(variables, batch)`.
+
+  It gives what `patches.score_batch` gives, and {"usage": …} of
+  `usage.read_weights`.
+  """
+
+  def step(variables, batch):
+    outputs, state = model.apply(variables, batch, train=False, mutable=[USAGE])
+    scores = patches.score_batch(outputs["logits"], batch)
+    return {**scores, "usage": usage.read_weights(state, batch)}
+
+  return jax.jit(
+    step,
+    out_shardings={
+      **patches.where_scores_lie(devices),
+      "usage": usage.where_weights_lie(devices),
+    },
+  )
+
+
+def evaluate(
+  runner: patches.SplitRunner,
+  model: Any,
+  variables: Any,
+  *,
+  shown: Sequence[int],
+  with_subsets: bool = False,
+  memory: partial.PartialSums | None = None,
+) -> Evaluation:
+  """Runs a network over a split, once.
+
+  All processes must call it; each returns the same.
+
+  Args:
+    runner: over the split, with labels.
+    model: the network.
+    variables: its weights.
+    shown: numbers of the patches whose maps and weights are kept.
+    with_subsets: whether every subset of the modalities is scored.
+    memory: where a long evaluation is kept while it runs, to continue it.
+  """
+  make = subsets.make_subset_step if with_subsets else make_step
+  step = make(model, runner.devices)
+  start, sums = memory.load() if memory else (0, {})
+  pictures, done = patches.ShownPatches(shown), start
+  for batch, results in runner.run(
+    variables, patches=range(start, len(runner)), step=step
+  ):
+    sums = _add(sums, results)
+    pictures.add(batch, _pictures(results))
+    done = min(done + runner.batch_size, len(runner))
+    if memory:
+      memory.save(done, sums)
+  # Those of the part that a killed evaluation had done.
+  earlier = [number for number in shown if number < start]
+  if earlier:
+    for batch, results in runner.run(
+      variables, patches=earlier, verb="draw", step=step
+    ):
+      pictures.add(batch, _pictures(results))
+  found = pictures.gather()
+  weights = None
+  if usage.has_usage(model):
+    maps = {number: of_patch["weights"] for number, of_patch in found.items()}
+    weights = usage.summarise(model, sums["weights"], sums["pixels"], maps)
+  confusion, rows = sums["confusion"], None
+  if with_subsets:
+    rows = subsets.by_subset(model, confusion)
+    confusion = next(iter(rows.values()))
+  return Evaluation(
+    confusion=confusion,
+    by_subset=rows,
+    maps={number: of_patch["classes"] for number, of_patch in found.items()},
+    usage=weights,
+  )
+
+
+def _pictures(results):
+  return {
+    "classes": results["classes"],
+    "weights": results["usage"]["weights"],
+  }
+
+
+def _add(total: partial.Sums, results: Mapping[str, Any]) -> partial.Sums:
+  """Sums of matrices in whole numbers, of weights in float64."""
+
+  def over_patches(tree):
+    return jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), tree)
+
+  new = {
+    "confusion": jax.tree.map(
+      lambda x: np.asarray(x, np.int64), results["confusion"]
+    ),
+    "weights": over_patches(results["usage"]["sums"]),
+    "pixels": over_patches(results["usage"]["pixels"]),
+  }
+  return jax.tree.map(np.add, total, new) if total else new

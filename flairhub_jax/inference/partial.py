@@ -1,0 +1,62 @@
+"""An unfinished evaluation on disk, so that a killed one continues."""
+
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from flairhub_jax import atomic
+
+# Nested dictionaries of sums over patches.
+Sums = dict[str, Any]
+
+
+class PartialSums:
+  """A file of sums over the first patches of a split."""
+
+  SECONDS_BETWEEN = 30.0
+
+  def __init__(self, path: pathlib.Path, origin: Mapping[str, Any]):
+    """Names the file; what is in it counts only for the same `origin`."""
+    self._path = path
+    self._origin = dict(origin)
+    self._saved = time.monotonic()
+
+  def load(self) -> tuple[int, Sums]:
+    """Returns the number of patches done, and their sums.
+
+    A file that cannot be read, or of another origin, counts as none.
+    """
+    try:
+      content = json.loads(self._path.read_text(encoding="utf-8"))
+      if content["origin"] != self._origin:
+        return 0, {}
+      return int(content["patches"]), _arrays(content["sums"])
+    except (OSError, ValueError, KeyError, TypeError):
+      return 0, {}
+
+  def save(self, patches: int, sums: Sums) -> None:
+    """Writes the sums so far, unless that was done a moment ago."""
+    if time.monotonic() - self._saved < self.SECONDS_BETWEEN:
+      return
+    content = {
+      "origin": self._origin,
+      "patches": patches,
+      "sums": jax.tree.map(np.ndarray.tolist, sums),
+    }
+    atomic.write_text(self._path, json.dumps(content))
+    self._saved = time.monotonic()
+
+  def remove(self) -> None:
+    """Forgets it: the evaluation is done."""
+    self._path.unlink(missing_ok=True)
+
+
+def _arrays(node):
+  if isinstance(node, dict):
+    return {key: _arrays(value) for key, value in node.items()}
+  return np.array(node)
