@@ -5,11 +5,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
 from flairhub_jax import checkpoint, configuration, labels
 from flairhub_jax.configs import base, quickstart
 from flairhub_jax.data import convert, pipeline, records, simulate
+from flairhub_jax.inference import trained
 from flairhub_jax.models import build, initialise
 from flairhub_jax.weights import (
   files,
@@ -59,7 +58,7 @@ def write(folder: pathlib.Path) -> None:
   variables = initialise.init_variables(
     _network(config), build.input_shapes(config), seed=0
   )
-  saved = checkpoint.Checkpoints(folder / "checkpoints")
+  saved = checkpoint.Checkpoints(folder / "run/checkpoints")
   saved.save(variables, 0, None)
   saved.close()
   files.write_tensors(
@@ -75,14 +74,13 @@ def kinds(folder: pathlib.Path) -> Mapping[str, Kind]:
   """The kinds of file in a folder of `write`."""
   config = _config()
   shape = build.variables_shape(_network(config), build.input_shapes(config))
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
   def read_weights(folder: pathlib.Path) -> None:
     tensors, _ = files.read_tensors(folder / "w.safetensors")
     reference.fit_reference(tensors, shape)
 
   def read_checkpoint(folder: pathlib.Path) -> None:
-    checkpoint.restore_variables(folder, shape, sharding)
+    trained.restore(folder, shape)
 
   return {
     "GeoTIFF": Kind(folder / "raw", "**/*.tif", _read_raw),
@@ -93,7 +91,7 @@ def kinds(folder: pathlib.Path) -> Mapping[str, Kind]:
     "config.json": Kind(folder / "run", "config.json", _read_config),
     "safetensors": Kind(folder / "weights", "*.safetensors", read_weights),
     "YAML": Kind(folder / "yaml", "*.yaml", _read_yaml),
-    "checkpoint": Kind(folder / "checkpoints", "**/*", read_checkpoint),
+    "checkpoint": Kind(folder / "run", "checkpoints/**/*", read_checkpoint),
   }
 
 

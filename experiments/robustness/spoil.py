@@ -1,5 +1,6 @@
 """How files are spoiled: as bytes, as text, and as values of JSON."""
 
+import copy
 import json
 from typing import Any
 
@@ -97,7 +98,7 @@ def _spoil_json(content: bytes, rng: np.random.Generator) -> bytes:
       case 1 if isinstance(parent, dict):
         parent["unknown"] = parent.pop(key)
       case _:
-        parent[key] = _VALUES[rng.integers(len(_VALUES))]
+        parent[key] = copy.deepcopy(_VALUES[rng.integers(len(_VALUES))])
   return json.dumps(tree).encode()
 
 
