@@ -263,7 +263,10 @@ def _reading(folder: str | os.PathLike, step: int):
   hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
   try:
     yield
-  except (ValueError, KeyError) as error:
+  except (InputError, RunError, OSError):
+    raise
+  except Exception as error:
+    # Orbax raises the bare class where an array cannot be read.
     raise _other_network(folder, step, error) from error
   finally:
     sys.unraisablehook = hook

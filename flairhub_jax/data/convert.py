@@ -29,7 +29,7 @@ from flairhub_jax.data import (
   split_csv,
   time_series,
 )
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import (
   MASKED_MODALITY,
@@ -277,7 +277,7 @@ def _write_shards(
   if problems:
     keys = [(source.name, shard) for source, shard in shards]
     lines = [line for key in keys for line in problems.get(key, [])]
-    raise convert_sources.first_problems(lines)
+    raise InputErrors(lines)
   return summaries
 
 

@@ -25,7 +25,6 @@ METADATA_FOLDER = "GLOBAL_ALL_MTD"
 
 _MAX_SHARDS = 256
 _PATCHES_PER_SHARD = 16
-_MAX_REPORTED = 10
 # Asking a network disk for a file's size is mostly waiting.
 _NUM_STAT_THREADS = 16
 
@@ -81,14 +80,11 @@ class Source:
       if not rows or name not in MODALITIES or not MODALITIES[name].is_series:
         continue
       folder = metadata or _find_metadata(self.split.path)
-      try:
-        days = dates.read_dates(
-          dates.metadata_file(folder, name),
-          [self.split.patch_ids[row] for row in rows],
-          cache=cache,
-        )
-      except InputErrors as errors:
-        raise first_problems(errors.problems) from errors
+      days = dates.read_dates(
+        dates.metadata_file(folder, name),
+        [self.split.patch_ids[row] for row in rows],
+        cache=cache,
+      )
       self.days[name] = dict(zip(rows, days, strict=True))
 
   def digest_dates(self, rows: range) -> bytes:
@@ -154,13 +150,6 @@ def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:
   )
 
 
-def first_problems(problems: Sequence[str]) -> InputErrors:
-  """Returns an error of the first problems, and how many more there are."""
-  surplus = len(problems) - _MAX_REPORTED
-  end = [f"and {surplus} more"] if surplus > 0 else []
-  return InputErrors([*problems[:_MAX_REPORTED], *end])
-
-
 def find_shared_patches(sources: Sequence[Source]) -> list[str]:
   """Tells of patches that are in two splits, by id or by file, a line each."""
   lines = []
@@ -204,7 +193,7 @@ def check_files(sources: Sequence[Source]) -> None:
         source.statuses.append(statuses)
         problems += found
   if problems:
-    raise first_problems(problems)
+    raise InputErrors(problems)
 
 
 def _check_patches(

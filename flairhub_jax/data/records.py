@@ -33,8 +33,9 @@ import safetensors
 import safetensors.numpy
 from array_record.python import array_record_module
 
-from flairhub_jax import atomic, labels, modalities
-from flairhub_jax.errors import InputError
+from flairhub_jax import atomic, modalities
+from flairhub_jax.data import description
+from flairhub_jax.errors import InputError, InputErrors
 
 SCHEMA_VERSION = 1
 DATASET_FILE = "dataset.json"
@@ -325,6 +326,8 @@ def load_dataset(folder: str | os.PathLike) -> Dataset:
     version = content["schema_version"]
     if version != SCHEMA_VERSION:
       raise InputError(path, f"schema_version {SCHEMA_VERSION}", version)
+    if problems := description.faults(content):
+      raise InputErrors([f"{path}: {line}" for line in problems])
     dataset = _parse(folder, hashlib.sha256(text).hexdigest(), content)
   except InputError:
     raise
@@ -346,10 +349,6 @@ def _parse(
     modality_infos[name] = ModalityInfo(**{**fields, "shape": shape})
   for name, fields in content["tasks"].items():
     task_infos[name] = TaskInfo(shape=tuple(fields["shape"]))
-  known = (*modalities.MODALITIES, *labels.TASKS)
-  for name in (*modality_infos, *task_infos):
-    if name not in known:
-      raise InputError(folder / DATASET_FILE, f"one of {known}", repr(name))
   for split, fields in content["splits"].items():
     streams = {
       stream: tuple(Shard(**shard) for shard in shards)

@@ -103,9 +103,11 @@ def _rows(
       raise InputError(f"{path}, row {number}", f"{len(names)} cells", len(row))
     row = [cell.strip() for cell in row]
     for name, cell in zip(names, row, strict=True):
-      if "\0" in cell:
+      if not cell.isprintable():
         raise InputError(
-          f"{path}, row {number}, {name}", "text without NUL", repr(cell)[:80]
+          f"{path}, row {number}, {name}",
+          "no control characters",
+          repr(cell)[:80],
         )
     patch_id = row[patch_id_column]
     if not _SAFE_ID.fullmatch(patch_id):

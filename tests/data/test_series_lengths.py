@@ -176,21 +176,7 @@ def patches():
     name: rng.integers(1, most, 200).astype(np.uint16)
     for name, most in zip(names, (50, 120, 220), strict=True)
   }
-  dataset = type(
-    "Dataset",
-    (),
-    {"splits": {"train": type("Split", (), {"num_patches": 200})}},
-  )
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(series_lengths, "_count", lambda *_: lengths)
-    padding = series_lengths.plan(
-      dataset,
-      "train",
-      series=names,
-      buckets=buckets,
-      cloud_filter=None,
-      periods={},
-    )
+  padding = series_lengths.choose(lengths, 200, buckets)
   return Patches(lengths, padding)
 
 

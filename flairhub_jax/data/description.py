@@ -1,0 +1,132 @@
+"""What `dataset.json` must look like before anything is made of it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from flairhub_jax import labels, modalities
+
+Check = Callable[[Any], bool]
+_LARGEST = 2**53  # of whole numbers, sizes of files among them
+_SIDE = 2**20  # pixels, dates or bands along an axis
+
+
+def faults(content: Any) -> list[str]:
+  """Looks at the type and sign of all that is read of a description.
+
+  Args:
+    content: what the JSON holds.
+
+  Returns:
+    A line `field: expected …, found …` for each fault.
+  """
+  return list(_faults(content))
+
+
+def _is_whole(value: Any, low: int = 0, high: int = _LARGEST) -> bool:
+  is_integer = isinstance(value, int) and not isinstance(value, bool)
+  return is_integer and low <= value <= high
+
+
+def _is_side(value: Any) -> bool:
+  return _is_whole(value, 1, _SIDE)
+
+
+def _is_shape(value: Any) -> bool:
+  """(h, w, n), or of a series (None, h, w, n)."""
+  if not isinstance(value, list) or len(value) not in (3, 4):
+    return False
+  return all(map(_is_side, value[-3:])) and value[:-3] in ([], [None])
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str) and value.isprintable()
+
+
+def _or_none(check: Check) -> Check:
+  return lambda value: value is None or check(value)
+
+
+def _is_counts(value: Any) -> bool:
+  return isinstance(value, list) and all(map(_is_whole, value))
+
+
+_MODALITY: Mapping[str, tuple[str, Check]] = {
+  "shape": ("[h, w, bands], of a series [null, h, w, bands]", _is_shape),
+  "dtype": ("the name of a type", _is_text),
+  "min_dates": ("a number of dates, or null", _or_none(_is_whole)),
+  "max_dates": ("a number of dates, or null", _or_none(_is_whole)),
+}
+_SPLIT: Mapping[str, tuple[str, Check]] = {
+  "num_patches": ("a number of patches", lambda n: _is_whole(n, 1)),
+  "streams": ("names with lists of shards", lambda x: isinstance(x, dict)),
+  "absent": ("names with numbers", lambda x: isinstance(x, dict)),
+  "class_counts": ("names with lists of counts", lambda x: isinstance(x, dict)),
+}
+_SHARD: Mapping[str, tuple[str, Check]] = {
+  "file": ("a path", _is_text),
+  "sha256": ("a digest", _is_text),
+  "bytes": ("a number of bytes", _is_whole),
+  "num_records": ("a number of records", _is_whole),
+}
+
+
+def _faults(content: Any) -> Iterator[str]:
+  for name in ("modalities", "tasks", "splits"):
+    if not isinstance(content.get(name), dict):
+      yield _line(name, "names with their descriptions", content.get(name))
+      return
+  yield from _each("modalities", content["modalities"], _MODALITY)
+  shape = {"shape": _MODALITY["shape"]}
+  yield from _each("tasks", content["tasks"], shape)
+  size = content.get("output_size")
+  if not (_is_shape([*size, 1]) if isinstance(size, list) else False):
+    yield _line("output_size", "[height, width]", size)
+  known = {*content["modalities"], *content["tasks"]}
+  for name in known - {*modalities.MODALITIES, *labels.TASKS}:
+    yield _line("names", "published modalities and tasks", name)
+  for split, fields in content["splits"].items():
+    where = f"splits.{split}"
+    found = list(_fields(where, fields, _SPLIT))
+    yield from found
+    if found:
+      continue
+    for name in (*fields["absent"], *fields["class_counts"]):
+      if name not in known:
+        yield _line(where, "names of modalities and tasks", name)
+    for name, shards in fields["streams"].items():
+      if name not in known and name != "PATCH":
+        yield _line(f"{where}.streams", "described modalities and tasks", name)
+      yield from _shards(f"{where}.streams.{name}", shards)
+    for name, count in fields["absent"].items():
+      if not _is_whole(count):
+        yield _line(f"{where}.absent.{name}", "a number of patches", count)
+    for name, counts in fields["class_counts"].items():
+      if not _is_counts(counts):
+        yield _line(f"{where}.class_counts.{name}", "counts of pixels", counts)
+
+
+def _each(where, rows, checks) -> Iterator[str]:
+  for name, fields in rows.items():
+    yield from _fields(f"{where}.{name}", fields, checks)
+
+
+def _shards(where: str, shards: Any) -> Iterator[str]:
+  if not isinstance(shards, list) or not shards:
+    yield _line(where, "a list of shards", shards)
+    return
+  for i, shard in enumerate(shards):
+    yield from _fields(f"{where}[{i}]", shard, _SHARD)
+
+
+def _fields(where, fields, checks) -> Iterator[str]:
+  if not isinstance(fields, dict):
+    yield _line(where, "a description", fields)
+    return
+  for name, (expected, is_good) in checks.items():
+    value = fields.get(name)
+    if not is_good(value):
+      yield _line(f"{where}.{name}", expected, value)
+
+
+def _line(where: str, expected: str, found: Any) -> str:
+  return f"{where}: expected {expected}, found {repr(found)[:80]}"
