@@ -129,6 +129,8 @@ class _Reading:
     self._patch = patch
     self._shapes = shapes
     self._headers: dict[str, geotiff.RasterHeader] = {}
+    # Shares of values that files declare as without data, for the record.
+    self._missing: dict[str, float] = {}
 
   def add(self, column: str) -> None:
     """Reads a modality or task, or notes what is wrong with it."""
@@ -156,7 +158,8 @@ class _Reading:
     path = self._patch.files[column]
     if missing is not None:
       text = f"{column}: declared as without data, {validity.TREATMENT[column]}"
-      self.content.notes.append(Note(text, path, float(missing.mean())))
+      self._missing[column] = float(missing.mean())
+      self.content.notes.append(Note(text, path, self._missing[column]))
     if column in MODALITIES:
       for value, share in validity.suspicious_shares(values, missing):
         text = f"{column}: {value}, taken as measured (no-data tag missing?)"
@@ -194,7 +197,11 @@ class _Reading:
       if each.note
     ]
     place = self._output_place(columns)
-    fields = {"patch_id": self._patch.patch_id, **dataclasses.asdict(place)}
+    fields = {
+      "patch_id": self._patch.patch_id,
+      "missing": self._missing,
+      **dataclasses.asdict(place),
+    }
     text = json.dumps(fields, sort_keys=True).encode()
     self.content.arrays[PATCH] = {"json": np.frombuffer(text, np.uint8)}
 

@@ -1,3 +1,4 @@
+import json
 import os
 
 import numpy as np
@@ -323,6 +324,8 @@ def test_pixels_without_data_are_filled_and_labels_ignored(
   assert (labels[0] == 255).all() and labels[1:].max() < 19
   counts = dataset.splits["train"].class_counts["AERIAL_LABEL-COSIA"]
   assert sum(counts) == 3 * 256 - 16 and len(counts) == 19
+  patch = json.loads(bytes(dataset.open_stream("train", "PATCH")[1]["json"]))
+  assert patch["missing"]["SPOT_RGBI"] == 0.25
   told = capsys.readouterr().err
   assert "SPOT_RGBI: declared as without data, filled" in told
   assert "25.00% of 1 files" in told
