@@ -1,6 +1,5 @@
 """Lengths of series: known before they are read, few in number."""
 
-import dataclasses
 import json
 import shutil
 
@@ -142,12 +141,11 @@ def test_averaged_series_have_a_known_length(converted):
 # ---- random lengths of three series ------------------------------------------
 
 
-@dataclasses.dataclass
-class Patches:
+class Patches(pipeline.PatchReader):
   """Patches without images, of three series of random lengths."""
 
-  lengths: dict
-  padding: series_lengths.Padding
+  def __init__(self, lengths, padding):
+    self.lengths, self.padding = lengths, padding
 
   def __len__(self):
     return len(self.padding.choice_of)
