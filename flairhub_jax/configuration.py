@@ -194,7 +194,17 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 def from_json(text: str) -> ml_collections.ConfigDict:
   """Rebuilds a locked configuration from `to_json`; lists become tuples."""
-  return ml_collections.ConfigDict(_tuples(json.loads(text))).lock()
+  return ml_collections.ConfigDict(_current(_tuples(json.loads(text)))).lock()
+
+
+def _current(fields: Any) -> Any:
+  """Fields of an earlier version's file as they are told now."""
+  if isinstance(fields, dict) and isinstance(fields.get("model"), dict):
+    fields = {"matmul_precision": "default", "deterministic": False} | fields
+    remat = fields["model"].get("remat")
+    if isinstance(remat, bool):
+      fields["model"] |= {"remat": "stage" if remat else "none"}
+  return fields
 
 
 def _tuples(node: Any) -> Any:

@@ -76,7 +76,14 @@ def run(args: argparse.Namespace) -> int:
     found = measure(
       config, devices, batches, args.what, args.steps, args.profile
     )
-  found = {"config": [args.config, *args.overrides], **found}
+  products = mesh.describe_numbers(
+    devices,
+    dtype=config.dtype,
+    precision=config.matmul_precision,
+    deterministic=config.deterministic,
+  )
+  words = [args.config, *args.overrides]
+  found = {"config": words, "products": products, **found}
   print(format_report(found))
   if args.json:
     atomic.write_text(pathlib.Path(args.json), json.dumps(found) + "\n")
@@ -230,6 +237,7 @@ def format_report(found: Mapping[str, Any]) -> str:
   lines = [
     f"{found['what']}: {' '.join(found['config'])}",
     f"devices            {found['num_devices']} x {found['device']}",
+    f"products           {found['products']}",
     f"batch              {found['batch_size']} patches, {found['data']}",
     f"compile            {found['compile_seconds']:.1f} s",
     f"step               {found['median_seconds']:.4f} s median,"

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flairhub_jax import run_directory
+from flairhub_jax import mesh, run_directory
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import trained
 from flairhub_jax.modalities import MODALITIES
@@ -68,7 +68,11 @@ class Model:
       variables = swin.fit_bias_tables(
         self.variables, build.variables_shape(network, arrays)
       )
-      self._by_size[key] = jax.jit(network.apply), variables
+      forward = jax.jit(
+        network.apply,
+        compiler_options=mesh.compiler_options(network.deterministic),
+      )
+      self._by_size[key] = forward, variables
     forward, variables = self._by_size[key]
     return forward(variables, arrays)
 

@@ -49,6 +49,7 @@ def make_predict_step(model: Any, devices: jax.sharding.Mesh) -> PredictStep:
       "classes": mesh.split_batch(devices),
       "confusion": mesh.replicated(devices),
     },
+    compiler_options=mesh.compiler_options(model.deterministic),
   )
 
 

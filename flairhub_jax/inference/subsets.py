@@ -4,6 +4,7 @@ Each modality is encoded once per batch; fusion and decoders then run for each
 subset with the same compiled program, the others masked.
 """
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flairhub_jax import labels, metrics
+from flairhub_jax import labels, mesh, metrics
 from flairhub_jax.inference import patches
 
 Subset = tuple[str, ...]
@@ -37,11 +38,15 @@ def make_subset_step(model: Any) -> patches.PredictStep:
   subsets = subsets_of(modalities)
   masks = [np.array([m in subset for m in modalities]) for subset in subsets]
 
-  @jax.jit
+  jit = functools.partial(
+    jax.jit, compiler_options=mesh.compiler_options(model.deterministic)
+  )
+
+  @jit
   def encode(variables, batch):
     return model.apply(variables, batch, False, method="encode")
 
-  @jax.jit
+  @jit
   def decode(variables, encoded, batch, mask):
     samples = batch["counted"].shape[0]
     there = jnp.ones(samples, bool)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flairhub_jax import atomic, figures, labels
+from flairhub_jax import atomic, figures, labels, mesh
 from flairhub_jax.inference import patches
 from flairhub_jax.models.fusion import USAGE
 
@@ -39,7 +39,6 @@ def make_usage_step(model: Any) -> patches.PredictStep:
   "counts": {level: {task: [k]}}}.
   """
 
-  @jax.jit
   def step(variables, batch):
     _, state = model.apply(variables, batch, train=False, mutable=[USAGE])
     weights = _by_level(state[USAGE])
@@ -57,7 +56,8 @@ def make_usage_step(model: Any) -> patches.PredictStep:
       "counts": counts,
     }
 
-  return step
+  options = mesh.compiler_options(model.deterministic)
+  return jax.jit(step, compiler_options=options)
 
 
 def _by_level(tree):

@@ -177,6 +177,12 @@ def _opening(config, state, devices, dataset):
     f"step {int(state.step)} of {config.train.num_steps}, {num_parameters}"
     f" parameters, {mesh.describe(devices)}"
   )
+  yield mesh.describe_numbers(
+    devices,
+    dtype=config.dtype,
+    precision=config.matmul_precision,
+    deterministic=config.deterministic,
+  )
   valid, batch_size = dataset.splits.get("valid"), config.data.batch_size
   if valid and valid.num_patches < batch_size:
     yield (
