@@ -46,6 +46,17 @@ def get_config() -> ml_collections.ConfigDict:
   # Type of the products, "float32" or "bfloat16"; parameters, norms, softmax
   # and losses stay in float32.
   config.dtype = "float32"
+  # How exact products of float32 are: "default" is what the device is fast at
+  # (a CPU: float32; an NVIDIA GPU: TF32, 3 digits; a TPU: bfloat16, 2 to 3
+  # digits), "high" (GPU: TF32; TPU: three bfloat16 products, 5 digits) or
+  # "highest" (float32 everywhere: the reference's logits to 1e-5 of their
+  # deviation). Training bears TF32 as it bears other draws of dropout; runs of
+  # `import-weights` have "highest". `evaluate` and `predict` take the run's.
+  config.matmul_precision = "default"
+  # Whether a GPU computes the same numbers each time, so that a run that was
+  # interrupted continues bit for bit. Slower there: no atomic sums, no choice
+  # of kernels by timing. CPUs and TPUs always do.
+  config.deterministic = False
   # Devices, over all processes: each takes its share of a batch; along `fsdp`
   # they also share large parameters and what the optimiser keeps of them. -1:
   # what the other axis leaves.
@@ -117,9 +128,10 @@ def get_config() -> ml_collections.ConfigDict:
   model.drop_path_rate = config_dict.placeholder(float)
   # File of `flairhub import-encoder` from which image encoders start.
   model.encoder_weights = ""
-  # Whether a step keeps of each encoder stage only what goes into it, and
-  # computes the rest again for the backward pass: less memory, more time.
-  model.remat = False
+  # What a step keeps of encoders for its backward pass, which computes the rest
+  # again, for less memory and more time: "none": all; "stage", "block": only
+  # what goes into each of them. XLA for CPUs undoes it.
+  model.remat = "none"
   model.decoder = "upernet"  # `upernet_nano` has a quarter of its channels
   model.auxiliary = ()  # modalities that get a decoder and a loss of their own
   # One U-TAE per time series.

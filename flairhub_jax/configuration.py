@@ -115,7 +115,16 @@ def apply_overrides(
   given = config.copy_and_resolve_references().to_dict()
   for path in none:
     _set(given, path, None)
-  return complete(given, where=where)
+  return complete(_renewed(given), where=where)
+
+
+def _renewed(given: dict[str, Any]) -> dict[str, Any]:
+  """Fields that mean something else in the files of earlier versions."""
+  model = given.get("model")
+  if isinstance(model, dict) and isinstance(model.get("remat"), bool):
+    remat = "stage" if model["remat"] else "none"
+    return {**given, "model": {**model, "remat": remat}}
+  return given
 
 
 def _split_none(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

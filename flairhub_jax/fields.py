@@ -146,6 +146,8 @@ _PERCENT = Rule(
 RULES: Mapping[str, Rule] = {
   "seed": _whole(0, _LAST_SEED),
   "dtype": _NAME,
+  "matmul_precision": _NAME,
+  "deterministic": _BOOL,
   "mesh.data": _AXIS,
   "mesh.fsdp": _AXIS,
   "data.path": _PATH,
@@ -188,7 +190,7 @@ RULES: Mapping[str, Rule] = {
   "model.encoder": _NAME,
   "model.drop_path_rate": _or_none(_number(0, 1)),
   "model.encoder_weights": _PATH,
-  "model.remat": _BOOL,
+  "model.remat": _NAME,
   "model.decoder": _NAME,
   "model.auxiliary": _NAMES,
   "model.utae.encoder_widths": _WIDTHS,

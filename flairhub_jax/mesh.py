@@ -56,6 +56,31 @@ def describe(mesh: Mesh) -> str:
   return f"{axes} devices ({kind}), {jax.process_count()} process(es)"
 
 
+def compiler_options(deterministic: bool) -> dict[str, bool]:
+  """Options of `jax.jit` by which a program computes the same each time.
+
+  Other devices than GPUs need none. The flag forbids atomic sums and the choice
+  of kernels by timing, which would differ between processes.
+  """
+  if deterministic and jax.default_backend() == "gpu":
+    return {"xla_gpu_deterministic_ops": True}
+  return {}
+
+
+def describe_numbers(
+  mesh: Mesh, *, dtype: str, precision: str, deterministic: bool
+) -> str:
+  """Says how exactly devices compute, in words for a log."""
+  platform = mesh.devices.flat[0].platform
+  if platform != "gpu":
+    again = f"the same each time ({platform})"
+  elif deterministic:
+    again = "the same each time (config.deterministic)"
+  else:
+    again = "not the same each time (config.deterministic=False)"
+  return f"products in {dtype} at {precision} precision; numbers are {again}"
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   """Every device holds the whole array."""
   return NamedSharding(mesh, PartitionSpec())

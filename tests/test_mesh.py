@@ -90,3 +90,17 @@ def test_a_state_lies_as_it_should_on_eight_devices():
     cwd=runs.ROOT,
     check=True,
   )
+
+
+def test_what_is_told_of_numbers(monkeypatch):
+  devices = mesh.build_mesh()
+  how = dict(dtype="float32", precision="highest", deterministic=False)
+  told = mesh.describe_numbers(devices, **how)
+  assert "float32 at highest precision" in told
+  assert "the same each time (cpu)" in told
+  assert mesh.compiler_options(True) == {}
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert mesh.compiler_options(False) == {}
+  options = mesh.compiler_options(True)
+  # Every backend of XLA knows the names of its options.
+  assert jax.jit(lambda x: x + 1, compiler_options=options)(1.0) == 2

@@ -85,11 +85,18 @@ def run(args: argparse.Namespace) -> int:
     found = measure(
       config, devices, batches, args.what, args.steps, args.profile
     )
+  products = mesh.describe_numbers(
+    devices,
+    dtype=config.dtype,
+    precision=config.matmul_precision,
+    deterministic=config.deterministic,
+  )
   found = {
     "config": [args.config, *args.overrides],
     # A file of that name may change.
     "config_sha256": run_directory.config_digest(config),
     "data_fingerprint": config.data.fingerprint,
+    "products": products,
     **found,
   }
   print(format_report(found))
@@ -249,6 +256,7 @@ def format_report(found: Mapping[str, Any]) -> str:
   lines = [
     f"{found['what']}: {' '.join(found['config'])}",
     f"devices            {found['num_devices']} x {found['device']}",
+    f"products           {found['products']}",
     f"batch              {found['batch_size']} patches, {found['data']}",
     f"compile            {found['compile_seconds']:.1f} s",
     f"step               {found['median_seconds']:.4f} s median,"

@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     except re.error as error:
       raise InputError("--allow", "a regular expression", error) from error
   config = base.get_config()
+  # Its scores are compared with the reference's.
+  config.matmul_precision = "highest"
   notes = reference_config.fill_config(
     reference_yaml.read_documents(args.configs), config, where=args.configs
   )

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flairhub_jax import mesh
 from flairhub_jax.inference import partial, patches, subsets, usage
 from flairhub_jax.models.fusion import USAGE
 
@@ -47,6 +48,7 @@ def make_step(model: Any, devices: jax.sharding.Mesh) -> patches.PredictStep:
       **patches.where_scores_lie(devices),
       "usage": usage.where_weights_lie(devices),
     },
+    compiler_options=mesh.compiler_options(model.deterministic),
   )
 
 

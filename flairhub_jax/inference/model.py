@@ -123,6 +123,8 @@ class Model:
         result["features"] = maps
       return result
 
+    # Without the compiler options of determinism: they are not allowed within
+    # another jitted function.
     return jax.jit(forward), variables
 
   def _checked(self, batch, bands):

@@ -27,7 +27,11 @@ def make_predict_step(
     logits = model.apply(variables, batch, train=False)["logits"]
     return score_batch(logits, batch)
 
-  return jax.jit(predict_step, out_shardings=where_scores_lie(devices))
+  return jax.jit(
+    predict_step,
+    out_shardings=where_scores_lie(devices),
+    compiler_options=mesh.compiler_options(model.deterministic),
+  )
 
 
 def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:

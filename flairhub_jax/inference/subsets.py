@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flairhub_jax import labels
+from flairhub_jax import labels, mesh
 from flairhub_jax.inference import patches, usage
 from flairhub_jax.models.fusion import USAGE
 
@@ -42,12 +42,16 @@ def make_subset_step(
   subsets = subsets_of(modalities)
   masks = [np.array([m in subset for m in modalities]) for subset in subsets]
 
-  @jax.jit
+  jit = functools.partial(
+    jax.jit, compiler_options=mesh.compiler_options(model.deterministic)
+  )
+
+  @jit
   def encode(variables, batch):
     return model.apply(variables, batch, False, method="encode")
 
   @functools.partial(
-    jax.jit,
+    jit,
     out_shardings=(
       patches.where_scores_lie(devices),
       usage.where_weights_lie(devices),

@@ -16,7 +16,9 @@ from flairhub_jax.models import (
   convolution,
   fusion,
   initialise,
+  kernels,
   late,
+  layers,
   resnet,
   swin,
   unet,
@@ -24,7 +26,7 @@ from flairhub_jax.models import (
   utae,
 )
 from flairhub_jax.models.normalise import Source
-from flairhub_jax.models.segmenter import Segmenter, Strategy
+from flairhub_jax.models.segmenter import PRECISIONS, Segmenter, Strategy
 
 
 def _swin(width, depths, heads, window):
@@ -49,8 +51,6 @@ def _resnet(depths, is_bottleneck):
   )
 
 
-_SWIN_TINY = _swin(96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
-_SWIN_SMALL = _swin(96, (2, 2, 18, 2), (3, 6, 12, 24), 7)
 _BASE = (128, (2, 2, 18, 2), (4, 8, 16, 32))
 _LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))
 
@@ -59,8 +59,8 @@ _LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))
 # sizes are timm's and torchvision's.
 ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
   "swin_nano": _swin(32, (1, 1, 2, 1), (2, 4, 8, 16), 7),
-  "swin_tiny_patch4_window7_224": _SWIN_TINY,
-  "swin_small_patch4_window7_224": _SWIN_SMALL,
+  "swin_tiny_patch4_window7_224": _swin(96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
+  "swin_small_patch4_window7_224": _swin(96, (2, 2, 18, 2), (3, 6, 12, 24), 7),
   "swin_base_patch4_window7_224": _swin(*_BASE, 7),
   "swin_base_patch4_window12_384": _swin(*_BASE, 12),
   "swin_large_patch4_window7_224": _swin(*_LARGE, 7),
@@ -112,9 +112,14 @@ FUSIONS: Mapping[str, Strategy] = {
   "late_gated": Strategy(mix_logits=late.GatedLogits, has_weights=True),
 }
 
+# Fields of `config.model.utae` that U-TAE takes as they are.
+_UTAE_FIELDS = (
+  "kernel", "stride", "padding", "padding_mode", "aggregation", "encoder_norm",
+  "num_heads", "attention_width", "key_width", "attention_dropout",
+  "mlp_dropout",
+)  # fmt: skip
 _NORMALISATIONS = ("custom", "scaling", "without")
 
-# Types of products.
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Whether the weights of tasks are parameters.
 TASK_WEIGHTINGS = {"fixed": False, "uncertainty": True}
@@ -126,25 +131,22 @@ def build_segmenter(
   output_size: tuple[int, int],
   count_padding: bool | None = None,
 ) -> Segmenter:
-  """Builds the network that `config` describes.
+  """Builds the network that `config` describes; nothing is computed yet.
 
   Args:
     config: a configuration with the fields of `configs/base.py`.
     output_size: rows and columns of the logits.
     count_padding: see `utae.UTAE`; None: as `config.model.utae` says.
 
-  Returns:
-    The network; nothing is computed yet.
-
   Raises:
     InputError: a name that does not exist.
   """
+  kernels.check_environment()
   sources = _sources(config)
   tasks = _tasks(config.data.tasks)
   dtype = _lookup("config.dtype", config.dtype, DTYPES)
-  auxiliary = _known(
-    "config.model.auxiliary", config.model.auxiliary, modalities.MODALITIES
-  )
+  listed = config.model.auxiliary
+  listed = _known("config.model.auxiliary", listed, modalities.MODALITIES)
   encoder = build_image_encoder(config.model, dtype=dtype)
   decoder = _lookup("config.model.decoder", config.model.decoder, DECODERS)
   strategy = _strategy(config.fusion.kind, dtype)
@@ -164,7 +166,7 @@ def build_segmenter(
     sources=sources,
     tasks=tasks,
     # One list serves a study of many subsets: only what is read counts.
-    auxiliary_modalities=tuple(m for m in active if m in auxiliary),
+    auxiliary_modalities=tuple(m for m in active if m in listed),
     output_size=output_size,
     image_encoder=encoder,
     series_encoder=functools.partial(
@@ -179,6 +181,8 @@ def build_segmenter(
       decoder, output_size=output_size, dtype=dtype
     ),
     dtype=dtype,
+    precision=_one("config.matmul_precision", config, PRECISIONS),
+    deterministic=config.deterministic,
   )
 
 
@@ -214,7 +218,8 @@ def build_image_encoder(
     InputError: an unknown name, or drop path in an encoder that has none.
   """
   encoder = _lookup("config.model.encoder", settings.encoder, ENCODERS)
-  options, rate = {"remat": settings.remat}, settings.drop_path_rate
+  remat = _one("config.model.remat", settings, layers.REMAT)
+  options, rate = {"remat": remat}, settings.drop_path_rate
   if hasattr(encoder(), "drop_path_rate") and rate is not None:
     options["drop_path_rate"] = rate
   elif rate:
@@ -299,27 +304,15 @@ def _series_encoder(settings, *, levels, num_classes, remat):
   if head_widths[-1] != num_classes:
     head_widths += (num_classes,)
   where = "config.model.utae"
-  _lookup(
-    f"{where}.padding_mode", settings.padding_mode, convolution.PADDING_MODES
-  )
-  _known(f"{where}.aggregation", [settings.aggregation], utae.AGGREGATIONS)
-  _known(f"{where}.encoder_norm", [settings.encoder_norm], utae.ENCODER_NORMS)
+  _one(f"{where}.padding_mode", settings, tuple(convolution.PADDING_MODES))
+  _one(f"{where}.aggregation", settings, utae.AGGREGATIONS)
+  _one(f"{where}.encoder_norm", settings, utae.ENCODER_NORMS)
   return functools.partial(
     utae.UTAE,
     encoder_widths=encoder_widths,
     decoder_widths=decoder_widths,
     head_widths=head_widths,
-    kernel=settings.kernel,
-    stride=settings.stride,
-    padding=settings.padding,
-    aggregation=settings.aggregation,
-    encoder_norm=settings.encoder_norm,
-    padding_mode=settings.padding_mode,
-    num_heads=settings.num_heads,
-    attention_width=settings.attention_width,
-    key_width=settings.key_width,
-    attention_dropout=settings.attention_dropout,
-    mlp_dropout=settings.mlp_dropout,
+    **{name: settings[name] for name in _UTAE_FIELDS},
     remat=remat,
   )
 
@@ -330,9 +323,7 @@ def _sources(config):
   asked = _known("config.data.modalities", config.data.modalities, table)
   if not asked:
     raise InputError("config.data.modalities", "at least one modality", "none")
-  (kind,) = _known(
-    "config.data.normalisation", [config.data.normalisation], _NORMALISATIONS
-  )
+  kind = _one("config.data.normalisation", config.data, _NORMALISATIONS)
   sources = []
   for modality in table:
     if modality not in asked:
@@ -391,6 +382,11 @@ def _known(where, names, known):
     if name in names[:i]:
       raise InputError(where, "each name once", f"{name!r} twice")
   return names
+
+
+def _one(where, section, known):
+  """The field named last in `where`, which must be one of `known`."""
+  return _known(where, [section[where.rpartition(".")[2]]], known)[0]
 
 
 def _lookup(where, name, table):

@@ -93,7 +93,7 @@ class ConvNeXt(nn.Module):
     stored_as_images: see `Block`.
     drop_path_rate: of the last block; rises linearly from 0. The reference
       trains without.
-    remat: see `layers.stage`.
+    remat: one of `layers.REMAT`.
     dtype: type of the products.
   """
 
@@ -101,7 +101,7 @@ class ConvNeXt(nn.Module):
   depths: tuple[int, ...]
   stored_as_images: bool = False
   drop_path_rate: float = 0.0
-  remat: bool = False
+  remat: str = "none"
   dtype: Any = jnp.float32
 
   num_maps = 4
@@ -119,7 +119,7 @@ class ConvNeXt(nn.Module):
     for stage, depth in enumerate(self.depths):
       own_rates, rates = rates[:depth], rates[depth:]
       run = functools.partial(ConvNeXt._stage, stage=stage, rates=own_rates)
-      x = layers.stage(run, self.remat)(self, x, train)
+      x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
       maps.append(x)
     return maps
 
@@ -132,12 +132,13 @@ class ConvNeXt(nn.Module):
       x = convolution.cut_patches(norm(x), 2)
       x = _dense(self.widths[stage], f"merge_{stage}", self.dtype)(x)
     for i, rate in enumerate(rates):
-      x = Block(
+      block = Block(
         stored_as_images=self.stored_as_images,
         drop_path_rate=rate,
         dtype=self.dtype,
         name=f"stage_{stage}_block_{i}",
-      )(x, train)
+      )
+      x = layers.run_block(block, x, train, self.remat)
     return x
 
 

@@ -24,25 +24,35 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
   return x * (0.5 * (1.0 + jax.lax.erf(x * math.sqrt(0.5))))
 
 
-def stage(run: Callable[..., Any], remat: bool) -> Callable[..., Any]:
-  """Returns `run(module, x, train, …)`, a stage of an encoder's `__call__`.
+# What can be rematerialised.
+REMAT = ("none", "stage", "block")
+
+
+def rematerialised(run: Callable[..., Any], wanted: bool) -> Callable[..., Any]:
+  """Returns `run(module, x, train, …)`, a stage or a block of an encoder.
 
   Args:
-    run: makes submodules of `module` and calls them.
-    remat: whether only what goes into a stage is kept for its backward pass,
-      which computes the rest once more: less memory, a forward pass more time.
+    run: makes submodules of `module`, or is it, and calls them.
+    wanted: whether only what goes in is kept for the backward pass, which
+      computes the rest once more: less memory, a forward pass more time.
   """
-  if not remat:
+  if not wanted:
     return run
 
   def again(module, x, train, *others):
     # What is not an array must not pass through the transformation.
-    rematerialised = nn.remat(
+    by_arrays = nn.remat(
       lambda module, *args: run(module, args[0], train, *args[1:])
     )
-    return rematerialised(module, x, *others)
+    return by_arrays(module, x, *others)
 
   return again
+
+
+def run_block(block: nn.Module, x: Array, train: bool, remat: str) -> Array:
+  """Returns `block(x, train)`, rematerialised where blocks are."""
+  run = rematerialised(lambda block, *args: block(*args), remat == "block")
+  return run(block, x, train)
 
 
 class Dense(nn.Module):

@@ -69,13 +69,13 @@ class ResNet(nn.Module):
   Attributes:
     depths: number of blocks of each stage.
     is_bottleneck: kind of block.
-    remat: see `layers.stage`.
+    remat: one of `layers.REMAT`.
     dtype: type of the products.
   """
 
   depths: tuple[int, ...]
   is_bottleneck: bool
-  remat: bool = False
+  remat: str = "none"
   dtype: Any = jnp.float32
 
   num_maps = 6
@@ -93,20 +93,21 @@ class ResNet(nn.Module):
     x = _max_pool(x)
     for stage in range(1, 1 + len(self.depths)):
       run = functools.partial(ResNet._stage, stage=stage)
-      x = layers.stage(run, self.remat)(self, x, train)
+      x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
       maps.append(x)
     return maps
 
   def _stage(self, x, train, *, stage):
     """Runs the blocks of a stage, the first of which may halve the map."""
     for i in range(self.depths[stage - 1]):
-      x = Block(
+      block = Block(
         _WIDTHS[stage - 1],
         stride=2 if stage > 1 and i == 0 else 1,
         is_bottleneck=self.is_bottleneck,
         dtype=self.dtype,
         name=f"layer_{stage}_block_{i}",
-      )(x, train)
+      )
+      x = layers.run_block(block, x, train, self.remat)
     return x
 
 

@@ -1,6 +1,8 @@
 """The whole network: encoders, fusion, decoders."""
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +16,23 @@ from flairhub_jax.models import normalise as normalise_lib
 # Collection of the maps that the decoders read, as `fused`, where `apply` is
 # given it as mutable. Flax leaves this one out of `init`.
 FEATURES = "intermediates"
+# How exact products of float32 are, see `jax.default_matmul_precision`; the
+# first leaves it to JAX.
+PRECISIONS = ("default", "high", "highest")
+
+
+def _precisely(method):
+  """A method of `Segmenter` whose products have the network's precision."""
+
+  @functools.wraps(method)
+  def precise(self, *args, **kwargs):
+    context = contextlib.nullcontext()
+    if self.precision != PRECISIONS[0]:
+      context = jax.default_matmul_precision(self.precision)
+    with context:
+      return method(self, *args, **kwargs)
+
+  return precise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +77,9 @@ class Segmenter(nn.Module):
     learns_task_weights: whether each task's uncertainty is a parameter, which
       the loss weighs it by.
     dtype: type of the products; logits are float32.
+    precision: one of `PRECISIONS`, of products and their gradients.
+    deterministic: whether who compiles it should ask for the same numbers each
+      time (`mesh.compiler_options`).
   """
 
   sources: tuple[normalise_lib.Source, ...]
@@ -71,6 +93,8 @@ class Segmenter(nn.Module):
   modality_dropout: tuple[tuple[str, float], ...] = ()
   learns_task_weights: bool = False
   dtype: Any = jnp.float32
+  precision: str = PRECISIONS[0]
+  deterministic: bool = False
 
   def setup(self):
     """Names the parts; those that are never called have no parameters."""
@@ -124,6 +148,7 @@ class Segmenter(nn.Module):
       return self.image_decoder(num_classes=classes)
     return layers.Dense(classes)
 
+  @_precisely
   def __call__(
     self, batch: Mapping[str, Any], train: bool = False
   ) -> dict[str, Any]:
@@ -149,6 +174,7 @@ class Segmenter(nn.Module):
       outputs["log_variance"] = self.log_variance
     return outputs
 
+  @_precisely
   def encode(self, batch: Mapping[str, Any], train: bool) -> dict[str, Any]:
     """What each modality gives by itself; early fusion only normalises."""
     encoded: dict[str, Any] = {}
@@ -166,6 +192,7 @@ class Segmenter(nn.Module):
         encoded[modality] = self.encoder[modality](x, *when, train)
     return encoded
 
+  @_precisely
   def decode(
     self,
     encoded: Mapping[str, Any],

@@ -206,7 +206,7 @@ class Swin(nn.Module):
     heads: number of heads of each stage.
     window: side of an attention window.
     drop_path_rate: of the last block; rises linearly from 0.
-    remat: see `layers.stage`.
+    remat: one of `layers.REMAT`.
     dtype: type of the products.
   """
 
@@ -215,7 +215,7 @@ class Swin(nn.Module):
   heads: tuple[int, ...]
   window: int
   drop_path_rate: float = 0.1
-  remat: bool = False
+  remat: str = "none"
   dtype: Any = jnp.float32
 
   num_maps = 4
@@ -231,7 +231,7 @@ class Swin(nn.Module):
     for stage, depth in enumerate(self.depths):
       own_rates, rates = rates[:depth], rates[depth:]
       run = functools.partial(Swin._stage, stage=stage, rates=own_rates)
-      x = layers.stage(run, self.remat)(self, x, train)
+      x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
       maps.append(x)
     return maps
 
@@ -240,14 +240,15 @@ class Swin(nn.Module):
     if stage:
       x = PatchMerging(dtype=self.dtype, name=f"merge_{stage}")(x)
     for i, rate in enumerate(rates):
-      x = Block(
+      block = Block(
         heads=self.heads[stage],
         window=self.window,
         shifted=i % 2 == 1,
         drop_path_rate=rate,
         dtype=self.dtype,
         name=f"stage_{stage}_block_{i}",
-      )(x, train)
+      )
+      x = layers.run_block(block, x, train, self.remat)
     return x
 
 

@@ -219,7 +219,8 @@ class UTAE(nn.Module):
     count_padding: whether padded dates enter, as zeros, the statistics of the
       normalisation before the attention. The reference does so, which makes
       a prediction depend on what else is in its batch.
-    remat: see `layers.stage`; of the convolutions on every date.
+    remat: one of `layers.REMAT`; a level of convolutions on every date is both
+      stage and block.
     dtype: type of the products.
   """
 
@@ -238,7 +239,7 @@ class UTAE(nn.Module):
   attention_dropout: float = 0.1
   mlp_dropout: float = 0.2
   count_padding: bool = False
-  remat: bool = False
+  remat: str = "none"
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -296,7 +297,8 @@ class UTAE(nn.Module):
     maps = []
     for level in range(len(self.encoder_widths)):
       run = functools.partial(UTAE._level, level=level)
-      x = layers.stage(run, self.remat)(self, x, train, counted)
+      run = layers.rematerialised(run, self.remat != "none")
+      x = run(self, x, train, counted)
       # Padded dates run with the others and are zeroed after each level.
       x = jnp.where(keep, x, 0.0)
       maps.append(x)

@@ -209,6 +209,12 @@ def _opening(config, state, devices, dataset, padding):
     f"step {int(state.step)} of {config.train.num_steps}, {num_parameters}"
     f" parameters, {mesh.describe(devices)}"
   )
+  yield mesh.describe_numbers(
+    devices,
+    dtype=config.dtype,
+    precision=config.matmul_precision,
+    deterministic=config.deterministic,
+  )
   if padding.longest:
     yield (
       f"a batch pads its series to one of {len(padding.choices)} choices of"

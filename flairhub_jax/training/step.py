@@ -174,12 +174,15 @@ class CompiledStep:
     shardings: where each array of the state lies.
   """
 
-  def __init__(self, train_step: TrainStep, shardings: Any):
+  def __init__(
+    self, train_step: TrainStep, shardings: Any, *, deterministic: bool = False
+  ):
     """Compiles nothing yet.
 
     Args:
       train_step: of `make_train_step`; the state it is given is overwritten.
       shardings: where each array of the state lies.
+      deterministic: see `mesh.compiler_options`.
     """
     self.shardings = shardings
     everywhere = mesh.replicated(shardings.step.mesh)
@@ -187,6 +190,7 @@ class CompiledStep:
       train_step,
       donate_argnames="state",
       out_shardings=(shardings, everywhere),
+      compiler_options=mesh.compiler_options(deterministic),
     )
     self._programs: dict[Any, jax.stages.Compiled] = {}
 
@@ -294,6 +298,7 @@ def prepare(
   train_step = CompiledStep(
     make_train_step(model, optimizer, criterion, config, devices),
     mesh.split_state(state, devices),
+    deterministic=model.deterministic,
   )
   return state, train_step, jax.jit(schedule)
 
@@ -320,6 +325,6 @@ def _too_large(batch, found):
   return InputError(
     "config.data.batch_size",
     "a step that fits the device (or try config.train.accumulation,"
-    " config.model.remat, config.dtype='bfloat16')",
+    " config.model.remat='block', config.dtype='bfloat16')",
     f"{batch['counted'].shape[0]} patches: {found}",
   )

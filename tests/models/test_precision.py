@@ -1,4 +1,4 @@
-"""bfloat16: which products run in it, and how near they come."""
+"""bfloat16 and the precision of float32: which products have it."""
 
 import jax
 import jax.extend
@@ -105,3 +105,37 @@ def test_logits_come_near_those_of_float32():
 def test_another_type_is_refused():
   with pytest.raises(InputError, match=r"config\.dtype.*float16"):
     build.build_segmenter(configure("float16"), output_size=(SIDE, SIDE))
+
+
+@pytest.mark.parametrize("precision", ["default", "high", "highest"])
+def test_all_products_have_the_configurations_precision(precision):
+  """Forward and backward, outside of any context, in forms of each platform."""
+  expected = {
+    "default": None,
+    "high": jax.lax.Precision.HIGH,
+    "highest": jax.lax.Precision.HIGHEST,
+  }[precision]
+  config = configure("float32", {"matmul_precision": precision})
+  with jax.default_matmul_precision(None):
+    jaxpr = trace(config).jaxpr
+  found = {equation.params["precision"] for equation, _ in all_products(jaxpr)}
+  # The sum over windows as a product with ones is always exact.
+  found -= (
+    {(jax.lax.Precision.HIGHEST,) * 2} if precision != "highest" else {None}
+  )
+  assert found == {expected and (expected, expected)}
+
+
+def all_products(jaxpr):
+  """Those of all forms."""
+  for equation in jaxpr.eqns:
+    if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+      yield equation, 1
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from all_products(inner)
+
+
+def test_another_precision_is_refused():
+  config = configure("float32", {"matmul_precision": "tf32"})
+  with pytest.raises(InputError, match=r"matmul_precision.*highest.*tf32"):
+    build.build_segmenter(config, output_size=(SIDE, SIDE))

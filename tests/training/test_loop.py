@@ -185,7 +185,7 @@ def test_a_trace_of_a_run_is_written(environment, converted, tmp_path):
     "--config.data.modalities=('AERIAL_RGBI',)",
     "--config.data.batch_size=8",
     "--config.train.batch_statistics=device",
-    "--config.model.remat=True",
+    "--config.model.remat=block",
     "--config.dtype=bfloat16",
     "--config.train.num_steps=12",
     "--config.train.validate_every=12",
