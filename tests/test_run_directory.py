@@ -13,7 +13,7 @@ OTHER = {
   "mesh.fsdp": 2,
   "data.path": "elsewhere",
   "data.num_workers": 3,
-  "model.remat": True,
+  "model.remat": "block",
   "train.compilation_cache": "cache",
   "train.keep_best": 2,
   "train.keep_latest": 3,
