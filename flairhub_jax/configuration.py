@@ -115,10 +115,10 @@ def apply_overrides(
   given = config.copy_and_resolve_references().to_dict()
   for path in none:
     _set(given, path, None)
-  return complete(_renewed(given), where=where)
+  return complete(given, where=where)
 
 
-def _renewed(given: dict[str, Any]) -> dict[str, Any]:
+def _renewed(given: Mapping[str, Any]) -> Mapping[str, Any]:
   """Fields that mean something else in the files of earlier versions."""
   model = given.get("model")
   if isinstance(model, dict) and isinstance(model.get("remat"), bool):
@@ -167,6 +167,7 @@ def complete(
   Raises:
     InputErrors: unknown fields, and values out of their range; all of them.
   """
+  given = _renewed(given)
   problems = fields.faults(given)
   if problems:
     start = f"{where}: " if where else ""
