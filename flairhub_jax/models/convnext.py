@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -45,14 +46,18 @@ class ResponseNorm(nn.Module):
     """Scales each channel by its share of the map's energy, in float32."""
     scale = self.param("scale", initialise.zeros, (x.shape[-1],))
     bias = self.param("bias", initialise.zeros, (x.shape[-1],))
-    y = x.astype(jnp.float32)
-    square = jnp.square(y).sum((1, 2), keepdims=True)
-    # The gradient of a root is not finite where a channel is dead.
-    energy = jnp.where(
-      square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0
-    )
-    share = energy / (energy.mean(-1, keepdims=True) + _EPSILON)
-    return (y + (y * share * scale + bias)).astype(x.dtype)
+    return _compete(x, scale, bias)
+
+
+@jax.checkpoint
+def _compete(x, scale, bias):
+  """What `ResponseNorm` does; for its gradient it keeps `x` as it came."""
+  y = x.astype(jnp.float32)
+  square = jnp.square(y).sum((1, 2), keepdims=True)
+  # The gradient of a root is not finite where a channel is dead.
+  energy = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+  share = energy / (energy.mean(-1, keepdims=True) + _EPSILON)
+  return (y + (y * share * scale + bias)).astype(x.dtype)
 
 
 class Block(nn.Module):

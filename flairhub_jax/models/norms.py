@@ -28,11 +28,38 @@ class LayerNorm(nn.Module):
     """Returns `x` with zero mean and unit variance, scaled and shifted."""
     scale = self.param("scale", initialise.ones, (x.shape[-1],))
     bias = self.param("bias", initialise.zeros, (x.shape[-1],))
-    x = x.astype(jnp.float32)
-    x = x - x.mean(axis=-1, keepdims=True)
-    variance = jnp.square(x).mean(axis=-1, keepdims=True)
-    y = x * jax.lax.rsqrt(variance + self.epsilon) * scale + bias
-    return y.astype(self.dtype)
+    return _normalise_layer(x, scale, bias, self.epsilon, self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalise_layer(x, scale, bias, epsilon, dtype):
+  """What `LayerNorm` does; its gradient keeps `x` as it came."""
+  return _normalise_layer_forward(x, scale, bias, epsilon, dtype)[0]
+
+
+def _normalise_layer_forward(x, scale, bias, epsilon, dtype):
+  wide = x.astype(jnp.float32)
+  centre = wide.mean(axis=-1, keepdims=True)
+  variance = jnp.square(wide - centre).mean(axis=-1, keepdims=True)
+  rate = jax.lax.rsqrt(variance + epsilon)
+  y = (wide - centre) * rate * scale + bias
+  return y.astype(dtype), (x, scale, centre, rate)
+
+
+def _normalise_layer_backward(epsilon, dtype, kept, gradient):
+  x, scale, centre, rate = kept
+  normal = (x.astype(jnp.float32) - centre) * rate
+  gradient = gradient.astype(jnp.float32)
+  rows = tuple(range(x.ndim - 1))
+  of_scale, of_bias = (gradient * normal).sum(rows), gradient.sum(rows)
+  gradient = gradient * scale
+  along = (gradient * normal).mean(axis=-1, keepdims=True)
+  level = gradient.mean(axis=-1, keepdims=True)
+  back = rate * (gradient - level - normal * along)
+  return back.astype(x.dtype), of_scale, of_bias
+
+
+_normalise_layer.defvjp(_normalise_layer_forward, _normalise_layer_backward)
 
 
 class GroupNorm(nn.Module):
@@ -178,18 +205,59 @@ class BatchNorm(nn.Module):
     count = self.variable(
       "batch_stats", "count", initialise.zeros, None, (), jnp.int32
     )
-    x = x.astype(jnp.float32)
     if train:
-      centre, spread, number = _moments(x, counted)
+      wide = jax.lax.stop_gradient(x).astype(jnp.float32)
+      centre, spread, number = _moments(wide, counted)
       if not self.is_initializing():
         unbiased = spread * number / jnp.maximum(number - 1.0, 1.0)
         mean.value += self.momentum * (centre - mean.value)
         var.value += self.momentum * (unbiased - var.value)
         count.value = count.value + 1  # never in place: it may be the caller's
-    else:
-      centre, spread = mean.value, var.value
-    y = (x - centre) * (jax.lax.rsqrt(spread + self.epsilon) * scale) + bias
+      rate = jax.lax.rsqrt(spread + self.epsilon)
+      share = 1.0 / number
+      if counted is not None:
+        share = share * jnp.broadcast_to(counted, (*x.shape[:-1], 1))
+      args = (x, scale, bias, centre, rate, share)
+      return _normalise_batch(*args, self.dtype)
+    rate = jax.lax.rsqrt(var.value + self.epsilon)
+    y = (x.astype(jnp.float32) - mean.value) * (rate * scale) + bias
     return y.astype(self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _normalise_batch(x, scale, bias, centre, rate, share, dtype):
+  """Normalises `x` by moments of its own; its gradient goes through them too.
+
+  Args:
+    x: values, kept as they came.
+    scale: per channel.
+    bias: per channel.
+    centre: mean of `x`.
+    rate: inverse standard deviation of `x`.
+    share: of each position in the moments.
+    dtype: of the result.
+  """
+  y = (x.astype(jnp.float32) - centre) * (rate * scale) + bias
+  return y.astype(dtype)
+
+
+def _normalise_batch_forward(x, scale, bias, centre, rate, share, dtype):
+  y = _normalise_batch(x, scale, bias, centre, rate, share, dtype)
+  return y, (x, scale, centre, rate, share)
+
+
+def _normalise_batch_backward(dtype, kept, gradient):
+  x, scale, centre, rate, share = kept
+  normal = (x.astype(jnp.float32) - centre) * rate
+  gradient = gradient.astype(jnp.float32)
+  axes = tuple(range(x.ndim - 1))
+  of_scale, of_bias = (gradient * normal).sum(axes), gradient.sum(axes)
+  back = gradient - share * (of_bias + normal * of_scale)
+  back = (rate * scale * back).astype(x.dtype)
+  return back, of_scale, of_bias, None, None, None
+
+
+_normalise_batch.defvjp(_normalise_batch_forward, _normalise_batch_backward)
 
 
 def _moments(x, counted):

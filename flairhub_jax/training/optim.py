@@ -1,5 +1,6 @@
 """The optimiser, its learning rate over the steps and over the network."""
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from flairhub_jax.errors import InputError
@@ -218,16 +220,64 @@ def _scale_by_place(optim: Any) -> optax.GradientTransformation:
 # ---- the optimiser ----------------------------------------------------------
 
 
-def _decay(rate: float) -> optax.GradientTransformation:
-  """Adds `rate` times each parameter that has ever had a gradient.
+class Gradients:
+  """Notes which parameters have a gradient, while one is traced.
 
-  Parameters that exist only because the reference's files have them get none;
-  torch skips them, and so their decay.
+  Parameters that exist only because the reference's files have them get none:
+  torch skips them, and so their decay. Autodiff knows them before anything is
+  computed.
   """
-  return optax.stateless(
-    lambda updates, params: jax.tree.map(
-      lambda x, p: x + rate * jnp.any(x != 0) * p, updates, params
+
+  def __init__(self):
+    """Nothing noted."""
+    self._paths: set[Any] = set()
+
+  def watch(self, params: Any) -> Any:
+    """Returns `params`, from which a loss is to be computed."""
+    return jax.tree_util.tree_map_with_path(
+      lambda path, x: _watched(functools.partial(self._paths.add, path), x),
+      params,
     )
+
+  def exist(self, params: Any) -> Any:
+    """Whether each of the parameters has one, as a tree of bool."""
+    return jax.tree_util.tree_map_with_path(
+      lambda path, _: path in self._paths, params
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _watched(note, x):
+  """`x`; calls `note` where it is traced that a gradient comes back."""
+  return x
+
+
+def _watched_backward(note, kept, gradient):
+  if isinstance(gradient, SymbolicZero):
+    return (None,)
+  note()
+  return (gradient,)
+
+
+_watched.defvjp(
+  lambda note, x: (x.value, None), _watched_backward, symbolic_zeros=True
+)
+
+
+def _decay(rate: float) -> optax.GradientTransformationExtraArgs:
+  """Adds `rate` times each parameter that has a gradient (`has_gradient`)."""
+
+  def update(updates, state, params, *, has_gradient, **_):
+    updates = jax.tree.map(
+      lambda x, p, has: x + rate * p if has else x,
+      updates,
+      params,
+      has_gradient,
+    )
+    return updates, state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
   )
 
 
@@ -277,11 +327,12 @@ _OPTIMIZERS = {
 
 def build_optimizer(
   optim: Any, num_steps: int
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
+) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
   """Builds the optimiser of a configuration's `optim` section.
 
   Gradients are clipped to `clip_norm` first; weight decay acts on every
-  parameter that is used, as in the reference.
+  parameter that is used, as in the reference: `update` takes `has_gradient`, of
+  `Gradients.exist`.
 
   Raises:
     InputError: an unknown name.

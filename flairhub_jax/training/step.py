@@ -39,14 +39,18 @@ def make_train_step(
     params = jax.lax.with_sharding_constraint(
       state.params, mesh.replicated(devices)
     )
+    noted = optim.Gradients()
     (loss, (parts, batch_stats)), gradients = differentiate(
-      params, state.batch_stats, batch, key
+      params, state.batch_stats, batch, key, noted
     )
     gradients = jax.lax.with_sharding_constraint(
       gradients, mesh.split_state(gradients, devices)
     )
     updates, opt_state = optimizer.update(
-      gradients, state.opt_state, state.params
+      gradients,
+      state.opt_state,
+      state.params,
+      has_gradient=noted.exist(gradients),
     )
     updates = optax.tree.scale(state.plateau.factor, updates)
     metrics = {
@@ -118,8 +122,8 @@ def _make_forward(model, config, devices):
 def _make_gradient(forward, criterion, config):
   """Loss, its parts, new batch statistics, and the gradient of a batch."""
 
-  def loss_fn(params, batch_stats, batch, key, totals=None):
-    params = optim.freeze(params, config.optim)
+  def loss_fn(params, batch_stats, batch, key, noted, totals=None):
+    params = optim.freeze(noted.watch(params), config.optim)
     outputs, batch_stats = forward(
       {"params": params, "batch_stats": batch_stats}, batch, key
     )
@@ -131,7 +135,7 @@ def _make_gradient(forward, criterion, config):
   if num_parts == 1:
     return differentiate
 
-  def accumulate(params, batch_stats, batch, key):
+  def accumulate(params, batch_stats, batch, key, noted):
     # Each part adds its share of the mean over all pixels of the batch.
     totals = {
       task: total / num_parts
@@ -142,7 +146,12 @@ def _make_gradient(forward, criterion, config):
       gradients, batch_stats = carry
       number, batch = part
       (loss, (parts, batch_stats)), more = differentiate(
-        params, batch_stats, batch, jax.random.fold_in(key, number), totals
+        params,
+        batch_stats,
+        batch,
+        jax.random.fold_in(key, number),
+        noted,
+        totals,
       )
       gradients = jax.tree.map(
         lambda so_far, new: so_far + new / num_parts, gradients, more
@@ -298,7 +307,7 @@ def prepare(
   train_step = CompiledStep(
     make_train_step(model, optimizer, criterion, config, devices),
     mesh.split_state(state, devices),
-    deterministic=model.deterministic,
+    deterministic=config.deterministic,
   )
   return state, train_step, jax.jit(schedule)
 

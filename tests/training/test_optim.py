@@ -115,7 +115,11 @@ def updated(section, params=PARAMS | UNUSED, gradients=GRADIENTS):
   for gradient in gradients:
     tree = jax.tree.map(np.zeros_like, params)
     tree["encoder_DEM_ELEV"]["stem"]["w"] = gradient.astype(np.float32)
-    changes, state = optimizer.update(tree, state, params)
+    has_gradient = jax.tree.map(lambda _: False, params)
+    has_gradient["encoder_DEM_ELEV"]["stem"]["w"] = True
+    changes, state = optimizer.update(
+      tree, state, params, has_gradient=has_gradient
+    )
     params = optax.apply_updates(params, changes)
   return params
 
@@ -153,6 +157,23 @@ def test_updates_of_each_optimiser(name):
   np.testing.assert_allclose(found, by_hand(name), rtol=1e-5)
   # What never has a gradient is not decayed either, as in torch.
   np.testing.assert_array_equal(params["fusion"]["w"], UNUSED["fusion"]["w"])
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.checkpoint])
+def test_autodiff_tells_which_parameters_have_a_gradient(transform):
+  params = {"used": 1.0, "other": {"unused": 2.0, "stopped": 3.0}, "zero": 4.0}
+
+  @transform
+  def network(params):
+    stopped = jax.lax.stop_gradient(params["other"]["stopped"])
+    return params["used"] * stopped + 0.0 * params["zero"]
+
+  watch = optim.Gradients()
+  jax.jit(jax.grad(lambda params: network(watch.watch(params))))(params)
+  # As torch: a gradient that happens to be zero is one.
+  expected = {"used": True, "zero": True}
+  expected["other"] = {"unused": False, "stopped": False}
+  assert watch.exist(params) == expected
 
 
 def test_momentum_and_clipping():
