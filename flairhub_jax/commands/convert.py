@@ -15,20 +15,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   for split in records.SPLITS:
     parser.add_argument(
       f"--{split}",
-      type=pathlib.Path,
+      type=_path,
       metavar="CSV",
       help=f"split file of the {split} patches; at least one of the three",
     )
   parser.add_argument(
     "--metadata",
-    type=pathlib.Path,
+    type=_path,
     metavar="FOLDER",
     help="folder of GLOBAL_*_MTD_DATES.gpkg; by default GLOBAL_ALL_MTD beside "
     "the CSV or up to two folders above",
   )
   parser.add_argument(
     "--out",
-    type=pathlib.Path,
+    type=_path,
     required=True,
     metavar="FOLDER",
     help="the data set to write; an interrupted one is continued",
@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="N",
     help="processes (default: %(default)s); 0 works in this one",
   )
+
+
+def _path(text: str) -> pathlib.Path:
+  # Shells leave `--out=~/x` as it is.
+  return pathlib.Path(os.path.expanduser(text))
 
 
 def run(args: argparse.Namespace) -> int:

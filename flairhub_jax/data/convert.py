@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flairhub_jax import terminal
+from flairhub_jax import atomic, terminal
 from flairhub_jax.data import (
   convert_shard,
   convert_sources,
@@ -29,7 +29,7 @@ from flairhub_jax.data import (
   split_csv,
   time_series,
 )
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import (
   MASKED_MODALITY,
@@ -38,6 +38,9 @@ from flairhub_jax.modalities import (
 )
 
 _PROGRESS = ".progress"
+# Sizes and times of the files that were converted, as digests by shard.
+_SOURCES_FILE = "sources.json"
+_MAX_NOTES = 10
 
 
 def convert(
@@ -71,6 +74,9 @@ def convert(
     if name in splits
   ]
   _check_arguments(splits, sources)
+  if progress:
+    for line in convert_sources.find_shared_patches(sources):
+      print(f"warning: {line}", file=sys.stderr)
   with _claim(out) as progress_folder:
     for source in sources:
       source.read_dates(metadata, cache=progress_folder)
@@ -87,6 +93,8 @@ def convert(
         progress=progress,
       )
       done = _save(out, sources, shapes, cloud_filter, summaries)
+      if progress:
+        _print_notes(summaries)
     elif progress:
       print(f"{out}: already converted", file=sys.stderr)
   return done
@@ -149,6 +157,22 @@ def _load_if_done(
       "a new folder, or records of these very files",
       "records of other files: "
       + ", ".join(f"{k} {v.source}" for k, v in dataset.splits.items()),
+    )
+  try:
+    since = (out / _SOURCES_FILE).stat().st_mtime_ns
+    digests = json.loads((out / _SOURCES_FILE).read_bytes())
+    changes = [
+      source.describe_change(digests[source.name], since) for source in sources
+    ]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise InputError(
+      out, f"a whole {_SOURCES_FILE} of the conversion", error
+    ) from error
+  if any(changes):
+    raise InputError(
+      out,
+      "a new folder, or records of these very files",
+      "; ".join(filter(None, changes)),
     )
   return dataset
 
@@ -253,7 +277,7 @@ def _write_shards(
   if problems:
     keys = [(source.name, shard) for source, shard in shards]
     lines = [line for key in keys for line in problems.get(key, [])]
-    raise convert_sources.first_problems(lines)
+    raise InputErrors(lines)
   return summaries
 
 
@@ -298,6 +322,8 @@ def _save(
     for shard in shards
   }
   _remove_shards(out, lambda file: file not in listed)
+  digests = {source.name: source.digest_statuses() for source in sources}
+  atomic.write_text(out / _SOURCES_FILE, json.dumps(digests))
   return records.save_dataset(
     out,
     {
@@ -313,6 +339,25 @@ def _save(
     output_size=patch_files.output_size(shapes),
     splits=splits,
   )
+
+
+def _print_notes(
+  summaries: Mapping[tuple[str, int], Mapping[str, Any]],
+) -> None:
+  """Prints what is odd about the files, most frequent first."""
+  total = convert_shard.Summary(with_statistics=False)
+  for summary in summaries.values():
+    for text, note in summary["notes"].items():
+      total.add_note(text, *note)
+  notes = sorted(total.notes.items(), key=lambda item: -item[1][0])
+  for text, (number, share, path) in notes[:_MAX_NOTES]:
+    of_values = "" if share is None else f"{share / number:.2%} of "
+    print(
+      f"warning: {text}: {of_values}{number} files, first {path}",
+      file=sys.stderr,
+    )
+  if len(notes) > _MAX_NOTES:
+    print(f"and {len(notes) - _MAX_NOTES} more", file=sys.stderr)
 
 
 def _describe(

@@ -84,10 +84,11 @@ def write_shard(job: ShardJob, on_patch: Callable[[], None]) -> list[str]:
         for stream in job.streams
       }
       for patch in job.patches:
-        arrays, found = patch_files.read_patch(patch, job.shapes)
-        problems += found
+        content = patch_files.read_patch(patch, job.shapes)
+        arrays = content.arrays
+        problems += content.problems
         if not problems:
-          summary.add(arrays, job.streams)
+          summary.add(content, job.streams)
           for stream, writer in writers.items():
             record = arrays.get(stream, _ABSENT)
             writer.write(records.encode(record))
@@ -105,13 +106,13 @@ def write_shard(job: ShardJob, on_patch: Callable[[], None]) -> list[str]:
     )
     for stream in job.streams
   }
-  content = {
+  result = {
     "key": job.key,
     "streams": {name: vars(shard) for name, shard in shards.items()},
     "counts_of_dates": dates.as_json(),
     **summary.as_json(),
   }
-  atomic.write_text(job.summary_file, json.dumps(content))
+  atomic.write_text(job.summary_file, json.dumps(result))
   return []
 
 
@@ -139,13 +140,16 @@ class Summary:
     self.num_dates: dict[str, tuple[int, int]] = {}
     self.class_counts: dict[str, np.ndarray] = {}
     self.statistics: dict[str, dict[str, np.ndarray]] = {}
+    # Text -> number of files, sum of shares (None: of whole files), first file.
+    self.notes: dict[str, tuple[int, float | None, str]] = {}
 
   def add(
-    self,
-    arrays: Mapping[str, Mapping[str, np.ndarray]],
-    streams: tuple[str, ...],
+    self, content: patch_files.PatchContent, streams: tuple[str, ...]
   ) -> None:
-    """Adds a patch: stream -> arrays of its record."""
+    """Adds what the files of a patch hold."""
+    arrays = content.arrays
+    for note in content.notes:
+      self.add_note(note.text, 1, note.share, note.path)
     for name in streams:
       if name in TASKS:
         counts = _count_classes(name, arrays[name]["labels"])
@@ -153,14 +157,29 @@ class Summary:
       elif name in MODALITIES and name not in arrays:
         self.absent[name] = self.absent.get(name, 0) + 1
       elif name in MODALITIES:
-        self._add_values(name, arrays[name])
+        self._add_values(name, arrays[name], content.missing.get(name))
 
-  def _add_values(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+  def add_note(
+    self, text: str, number: int, share: float | None, path: str
+  ) -> None:
+    """Adds a number of files of which the same is to be said."""
+    if text in self.notes:
+      known, sum_of_shares, path = self.notes[text]
+      number += known
+      share = None if share is None else share + sum_of_shares
+    self.notes[text] = number, share, path
+
+  def _add_values(
+    self,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    missing: np.ndarray | None,
+  ) -> None:
     if "dates" in arrays:
       num_dates = len(arrays["dates"])
       self.add_num_dates(name, num_dates, num_dates)
     if self._with_statistics:
-      self.add_statistics(name, _sum_bands(arrays["values"]))
+      self.add_statistics(name, _sum_bands(arrays["values"], missing))
 
   def add_num_dates(self, name: str, fewest: int, most: int) -> None:
     """Takes the lengths of series."""
@@ -188,6 +207,8 @@ class Summary:
       self.absent[name] = self.absent.get(name, 0) + count
     for name, (fewest, most) in content["num_dates"].items():
       self.add_num_dates(name, fewest, most)
+    for text, note in content["notes"].items():
+      self.add_note(text, *note)
     for task, counts in content["class_counts"].items():
       self.add_class_counts(task, np.array(counts))
     for name, sums in content["statistics"].items():
@@ -199,6 +220,7 @@ class Summary:
     """Returns all of it as JSON can hold it, without loss."""
     return {
       "absent": self.absent,
+      "notes": self.notes,
       "num_dates": self.num_dates,
       "class_counts": {
         task: counts.tolist() for task, counts in self.class_counts.items()
@@ -237,16 +259,22 @@ class Summary:
 
 def _count_classes(task: str, values: np.ndarray) -> np.ndarray:
   labels = values[..., TASKS[task].band].ravel()
-  return np.bincount(labels, minlength=TASKS[task].num_classes)
+  num_classes = TASKS[task].num_classes
+  # Labels without data are beyond the classes.
+  return np.bincount(labels, minlength=num_classes)[:num_classes]
 
 
-def _sum_bands(values: np.ndarray) -> dict[str, np.ndarray]:
+def _sum_bands(
+  values: np.ndarray, missing: np.ndarray | None
+) -> dict[str, np.ndarray]:
   """Returns float64 [c] sums over the finite values of [... c]."""
   num_bands = values.shape[-1]
   fields = ("count", "sum", "sum_squares", "min", "max")
   sums = {field: np.full(num_bands, np.nan) for field in fields}
   for i in range(num_bands):
     band = values[..., i].astype(np.float64).ravel()
+    if missing is not None:
+      band = band[~missing[..., i].ravel()]
     if np.issubdtype(values.dtype, np.floating):
       band = band[np.isfinite(band)]
     sums["count"][i] = band.size

@@ -2,12 +2,13 @@
 
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import math
 import os
 import pathlib
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,7 +25,6 @@ METADATA_FOLDER = "GLOBAL_ALL_MTD"
 
 _MAX_SHARDS = 256
 _PATCHES_PER_SHARD = 16
-_MAX_REPORTED = 50
 # Asking a network disk for a file's size is mostly waiting.
 _NUM_STAT_THREADS = 16
 
@@ -80,14 +80,11 @@ class Source:
       if not rows or name not in MODALITIES or not MODALITIES[name].is_series:
         continue
       folder = metadata or _find_metadata(self.split.path)
-      try:
-        days = dates.read_dates(
-          dates.metadata_file(folder, name),
-          [self.split.patch_ids[row] for row in rows],
-          cache=cache,
-        )
-      except InputErrors as errors:
-        raise first_problems(errors.problems) from errors
+      days = dates.read_dates(
+        dates.metadata_file(folder, name),
+        [self.split.patch_ids[row] for row in rows],
+        cache=cache,
+      )
       self.days[name] = dict(zip(rows, days, strict=True))
 
   def digest_dates(self, rows: range) -> bytes:
@@ -108,10 +105,41 @@ class Source:
     digest.update(self.digest_dates(range(len(self.split))))
     return digest.hexdigest()
 
+  def digest_statuses(self) -> list[str]:
+    """Returns for each shard a digest of its files' sizes and times."""
+    return [
+      hashlib.sha256(json.dumps(shard).encode()).hexdigest()[:16]
+      for shard in self.statuses
+    ]
+
+  def describe_change(self, digests: Sequence[str], since_ns: int) -> str:
+    """Says which files are not those that were converted, or nothing.
+
+    Args:
+      digests: what `digest_statuses` returned then.
+      since_ns: when that was, since 1970.
+    """
+    pairs = zip(digests, self.digest_statuses(), strict=True)
+    shards = [i for i, (then, now) in enumerate(pairs) if then != now]
+    if not shards:
+      return ""
+    rows = [row for shard in shards for row in self.rows(shard)]
+    newer = [
+      path
+      for row in rows
+      for path in self.patch(row).files.values()
+      if os.stat(path).st_mtime_ns > since_ns
+    ]
+    if newer:
+      return f"{len(newer)} files changed since, first {newer[0]}"
+    first, last = (self.split.patch_ids[row] for row in (rows[0], rows[-1]))
+    return f"files of other times or sizes among patches {first} to {last}"
+
 
 def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:
-  folders = csv_path.resolve().parents[:3]
-  for folder in folders:
+  # Beside the path as it is written first, then where links lead to.
+  written = pathlib.Path(os.path.abspath(csv_path)).parents[:3]
+  for folder in (*written, *csv_path.resolve().parents[:3]):
     if (folder / METADATA_FOLDER).is_dir():
       return folder / METADATA_FOLDER
   raise InputError(
@@ -122,11 +150,35 @@ def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:
   )
 
 
-def first_problems(problems: Sequence[str]) -> InputErrors:
-  """Returns an error of the first problems, and how many more there are."""
-  surplus = len(problems) - _MAX_REPORTED
-  end = [f"and {surplus} more"] if surplus > 0 else []
-  return InputErrors([*problems[:_MAX_REPORTED], *end])
+def find_shared_patches(sources: Sequence[Source]) -> list[str]:
+  """Tells of patches that are in two splits, by id or by file, a line each."""
+  lines = []
+  for first, second in itertools.combinations(sources, 2):
+    ids = set(first.split.patch_ids)
+    files = set(_first_files(first))
+    shared = [
+      patch_id
+      for patch_id, file in zip(
+        second.split.patch_ids, _first_files(second), strict=True
+      )
+      if patch_id in ids or (file is not None and file in files)
+    ]
+    if shared:
+      lines.append(
+        f"{len(shared)} of {len(second.split)} patches of {second.name} are "
+        f"in {first.name} too ({second.split.path}, {first.split.path}), "
+        f"first {shared[0]}"
+      )
+  return lines
+
+
+def _first_files(source: Source) -> Iterator[str | None]:
+  """Yields one file of each patch, of the same modality wherever it has it."""
+  columns = [name for name in source.columns() if name in MODALITIES]
+  for row in range(len(source.split)):
+    files = (source.split.file(column, row) for column in columns)
+    file = next(filter(None, files), None)
+    yield file and os.path.abspath(file)
 
 
 def check_files(sources: Sequence[Source]) -> None:
@@ -141,7 +193,7 @@ def check_files(sources: Sequence[Source]) -> None:
         source.statuses.append(statuses)
         problems += found
   if problems:
-    raise first_problems(problems)
+    raise InputErrors(problems)
 
 
 def _check_patches(
@@ -204,7 +256,7 @@ def _first_header(
       path = source.split.file(column, row)
       if path:
         try:
-          return geotiff.read_header(path)
+          return geotiff.read_header(path, patch_files.num_bands(column))
         except InputError:
           # Reported with all other faults when its patch is read.
           continue

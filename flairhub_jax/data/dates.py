@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pyogrio.errors
 import pyogrio.raw
 
@@ -40,12 +41,14 @@ class _Table:
     series: int32 [n], which series a patch has.
     starts: int64 [m + 1], where each series begins in `days`.
     days: int32 [...], days since 1970-01-01 of all series, one after another.
+    faults: UTF-8 bytes [m], what is wrong with the text of a series, or empty.
   """
 
   patch_ids: np.ndarray
   series: np.ndarray
   starts: np.ndarray
   days: np.ndarray
+  faults: np.ndarray
 
 
 def read_dates(
@@ -67,9 +70,8 @@ def read_dates(
     several may fall on one day. Patches of the same dates share one array.
 
   Raises:
-    InputError: the file is missing or no such GeoPackage, has bad JSON or a
-      bad date.
-    InputErrors: it lacks patches, a line each.
+    InputError: the file is missing or no such GeoPackage.
+    InputErrors: it lacks patches or dates of theirs, a line each.
   """
   path = pathlib.Path(path).resolve()
   if not path.is_file():
@@ -84,6 +86,10 @@ def read_dates(
         for patch_id in missing
       ]
     )
+  used = np.unique([table.series[rows[name]] for name in patch_ids])
+  faults = [table.faults[i].decode() for i in used if table.faults[i]]
+  if faults:
+    raise InputErrors(faults)
   every = np.split(table.days, table.starts[1:-1])
   return [every[table.series[rows[patch_id]]] for patch_id in patch_ids]
 
@@ -110,27 +116,19 @@ def _load_table(path: pathlib.Path, cache: pathlib.Path) -> _Table:
 
 
 def _parse_geopackage(path: pathlib.Path) -> _Table:
-  try:
-    metadata, _, _, columns = pyogrio.raw.read(
-      path, columns=list(_FIELDS), read_geometry=False
-    )
-  except (
-    pyogrio.errors.DataSourceError,
-    pyogrio.errors.DataLayerError,
-    UnicodeDecodeError,
-  ) as error:
-    raise InputError(path, "a readable GeoPackage", error) from error
-  fields = dict(zip(metadata["fields"], columns, strict=True))
-  for name in _FIELDS:
-    if name not in fields:
-      raise InputError(path, f"a column {name}", sorted(fields))
-  patch_ids, texts = (fields[name] for name in _FIELDS)
-  numbers: dict[str, int] = {}
-  series, days = [], []
+  patch_ids, texts = _read_columns(path)
+  # No text, or one that holds no dates, only matters if its patch is asked for.
+  numbers: dict[object, int] = {}
+  series, days, faults = [], [], {}
   for patch_id, text in zip(patch_ids, texts, strict=True):
     if text not in numbers:
+      try:
+        parsed = _parse_dates(path, patch_id, text)
+      except InputError as error:
+        faults[len(days)] = str(error)
+        parsed = np.zeros(0, np.int32)
       numbers[text] = len(days)
-      days.append(_parse_dates(path, patch_id, text))
+      days.append(parsed)
     series.append(numbers[text])
   lengths = [len(each) for each in days]
   return _Table(
@@ -138,6 +136,42 @@ def _parse_geopackage(path: pathlib.Path) -> _Table:
     series=np.array(series, np.int32),
     starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     days=np.concatenate([np.zeros(0, np.int32), *days]),
+    faults=np.array(
+      [faults.get(i, "").encode() for i in range(len(days))], "S"
+    ),
+  )
+
+
+def _read_columns(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  """Reads the two columns from the first layer that has both.
+
+  Raises:
+    InputError: none has; says which layers and columns there are.
+  """
+  found = []
+  try:
+    for layer, _ in pyogrio.list_layers(path):
+      fields = pyogrio.read_info(path, layer=layer)["fields"].tolist()
+      if set(_FIELDS) <= set(fields):
+        metadata, _, _, columns = pyogrio.raw.read(
+          path, layer=layer, columns=list(_FIELDS), read_geometry=False
+        )
+        by_name = dict(zip(metadata["fields"], columns, strict=True))
+        return tuple(by_name[name] for name in _FIELDS)
+      found.append(f"layer {layer!r} with {', '.join(fields) or 'none'}"[:200])
+  except UnicodeDecodeError as error:
+    raise InputError(path, "text in UTF-8", error) from error
+  except (
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.FieldError,
+  ) as error:
+    raise InputError(path, "a readable GeoPackage", error) from error
+  more = [f"and {len(found) - 10} more"] if len(found) > 10 else []
+  raise InputError(
+    path,
+    f"a layer with the columns {' and '.join(_FIELDS)}",
+    "; ".join([*found[:10], *more]) or "no layer",
   )
 
 
@@ -150,7 +184,12 @@ def _parse_dates(
     dates = json.loads(text)
     # As numbers: as texts, "10" would come before "2".
     keys = sorted(dates.keys(), key=int)
-  except (ValueError, TypeError, AttributeError) as error:
+  except (
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+  ) as error:
     raise InputError(
       where, 'JSON like {"1": "20210114"}', repr(text)[:80]
     ) from error

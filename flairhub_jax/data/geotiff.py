@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 import rasterio
+import rasterio.control
+import rasterio.enums
 import rasterio.errors
 import rasterio.transform
 
@@ -67,28 +69,101 @@ def _open(path: str | os.PathLike) -> rasterio.DatasetReader:
     raise InputError(path, "a readable GeoTIFF", error) from error
 
 
-def _header(raster: rasterio.DatasetReader) -> RasterHeader:
+def _header(
+  path: str | os.PathLike,
+  raster: rasterio.DatasetReader,
+  num_bands: int | None,
+) -> RasterHeader:
+  """Checks what a file says of itself; an alpha band is not counted."""
+  types = set(raster.dtypes)
+  # Not asked of numpy, which does not know GDAL's complex whole numbers.
+  if len(types) > 1 or not min(types).startswith(("uint", "int", "float")):
+    raise InputError(
+      path,
+      "bands of one type, whole or floating-point numbers",
+      ", ".join(sorted(types)),
+    )
+  if any(s != 1 for s in raster.scales) or any(o != 0 for o in raster.offsets):
+    raise InputError(
+      path,
+      "stored values that are the measured ones (scale 1, offset 0)",
+      f"scale {_first_other(raster.scales, 1):g}, "
+      f"offset {_first_other(raster.offsets, 0):g}",
+    )
+  crs, transform = raster.crs, raster.transform
+  points, points_crs = raster.gcps
+  if not crs and points:
+    crs, transform = points_crs, _fit_points(path, points)
   return RasterHeader(
     Georeference(
-      crs=raster.crs.to_wkt() if raster.crs else None,
-      transform=tuple(raster.transform)[:6],
+      crs=crs.to_wkt() if crs else None,
+      transform=tuple(transform)[:6],
       height=raster.height,
       width=raster.width,
     ),
-    num_bands=raster.count,
+    num_bands=raster.count - _has_alpha(raster, num_bands),
     dtype=raster.dtypes[0],
     nodata=raster.nodata,
   )
 
 
-def read_header(path: str | os.PathLike) -> RasterHeader:
+def _first_other(numbers: tuple[float, ...], usual: float) -> float:
+  return next((number for number in numbers if number != usual), usual)
+
+
+def _fit_points(
+  path: str | os.PathLike, points: list[rasterio.control.GroundControlPoint]
+) -> rasterio.Affine:
+  """Returns the affine transform on which all ground control points lie."""
+  if len(points) >= 3:
+    transform = rasterio.transform.from_gcps(points)
+    a, b, c, d, e, f = transform[:6]
+    step = max(map(abs, (a, b, d, e)))
+    errors = [
+      max(
+        abs(a * point.col + b * point.row + c - point.x),
+        abs(d * point.col + e * point.row + f - point.y),
+      )
+      for point in points
+    ]
+    if max(errors) <= 0.5 * step:
+      return transform
+  raise InputError(
+    path,
+    "a geotransform, or at least three ground control points that lie on one "
+    "within half a pixel",
+    f"{len(points)} ground control points that do not",
+  )
+
+
+def _has_alpha(raster: rasterio.DatasetReader, num_bands: int | None) -> bool:
+  """Tells whether the last band is opacity and no measurement.
+
+  Writers mark the fourth band of any RGB image as alpha, near infrared too:
+  it is only taken for one where it is a band too many.
+  """
+  alpha = rasterio.enums.ColorInterp.alpha
+  if num_bands is None or raster.colorinterp[-1] != alpha:
+    return False
+  surplus = raster.count % num_bands == 1 or raster.count == num_bands + 1
+  return raster.count > num_bands and surplus
+
+
+def read_header(
+  path: str | os.PathLike, num_bands: int | None = None
+) -> RasterHeader:
   """Returns size, bands, type and place of a file without its pixels.
 
+  Args:
+    path: the file.
+    num_bands: bands it should have (per date); an alpha band beyond them is
+      not counted.
+
   Raises:
-    InputError: the file is missing or no GeoTIFF.
+    InputError: missing, no GeoTIFF, complex numbers, or a scale or offset.
   """
   with _open(path) as raster:
-    return _header(raster)
+    return _header(path, raster, num_bands)
 
 
 def read_raster(
@@ -101,13 +176,36 @@ def read_raster(
 
   Returns:
     Values [h w c] in the stored type, and the header. In a floating-point
-    raster the declared no-data value becomes NaN.
+    raster pixels without data are NaN.
 
   Raises:
-    InputError: missing, truncated, no GeoTIFF, or larger than `MAX_BYTES`.
+    InputError: as `read_measurements`.
+  """
+  values, _, header = read_measurements(path)
+  return values, header
+
+
+def read_measurements(
+  path: str | os.PathLike, num_bands: int | None = None
+) -> tuple[np.ndarray, np.ndarray | None, RasterHeader]:
+  """Reads all bands of a GeoTIFF and which of its values are none.
+
+  Args:
+    path: the file.
+    num_bands: bands it should have (per date), see `read_header`.
+
+  Returns:
+    Values [h w c] in the stored type; bool [h w c], True where the file
+    declares that there is no data, by its no-data value, its mask or its alpha
+    band (None: nowhere); and the header. In a floating-point raster such
+    values are NaN.
+
+  Raises:
+    InputError: missing, truncated, no GeoTIFF, larger than `MAX_BYTES`, or
+      see `read_header`.
   """
   with _open(path) as raster:
-    header = _header(raster)
+    header = _header(path, raster, num_bands)
     size = raster.count * raster.height * raster.width
     num_bytes = size * np.dtype(header.dtype).itemsize
     if num_bytes > MAX_BYTES:
@@ -115,15 +213,37 @@ def read_raster(
         path, f"at most {MAX_BYTES} bytes of pixels", f"{num_bytes}"
       )
     try:
-      values = raster.read()
+      bands = raster.read()
+      missing = _missing(raster, bands, header.num_bands)
     except rasterio.errors.RasterioError as error:
       # The outer message is only "Read failed. See previous exception".
       raise InputError(
         path, "a readable GeoTIFF", error.__cause__ or error
       ) from error
-  if header.nodata is not None and np.issubdtype(values.dtype, np.floating):
-    values[values == header.nodata] = np.nan
-  return np.moveaxis(values, 0, -1), header
+  values = np.moveaxis(bands[: header.num_bands], 0, -1)
+  missing = np.moveaxis(missing, 0, -1)
+  if not missing.any():
+    return values, None, header
+  if np.issubdtype(values.dtype, np.floating):
+    values[missing] = np.nan
+  return values, missing, header
+
+
+def _missing(
+  raster: rasterio.DatasetReader, bands: np.ndarray, num_bands: int
+) -> np.ndarray:
+  """Returns bool [c h w]: where there is no data, for the first bands."""
+  missing = np.zeros((num_bands, *bands.shape[1:]), bool)
+  for i, nodata in enumerate(raster.nodatavals[:num_bands]):
+    if nodata is not None:
+      missing[i] = bands[i] == nodata
+  flags = raster.mask_flag_enums[0]
+  masks = rasterio.enums.MaskFlags
+  if masks.per_dataset in flags and masks.alpha not in flags:
+    missing |= raster.read_masks(1) == 0
+  if num_bands < raster.count:
+    missing |= bands[-1] == 0
+  return missing
 
 
 def write_raster(

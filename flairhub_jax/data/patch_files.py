@@ -5,9 +5,8 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
-import rasterio.crs
 
-from flairhub_jax.data import geotiff
+from flairhub_jax.data import geotiff, placement, time_series, validity
 from flairhub_jax.data.records import PATCH
 from flairhub_jax.errors import InputError
 from flairhub_jax.labels import METRES_PER_PIXEL, TASKS, LabelTask
@@ -28,6 +27,9 @@ OUTPUT_GRID_ORDER = (
     key=lambda id: (MODALITIES[id].is_series, MODALITIES[id].metres_per_pixel),
   ),
 )
+
+# A label without data: no class, so it counts in neither loss nor metrics.
+NO_LABEL = 255
 
 Shape = tuple[int, int, int]
 
@@ -61,72 +63,186 @@ class PatchFiles:
   days: Mapping[str, np.ndarray]
 
 
-def read_patch(
-  patch: PatchFiles, shapes: Mapping[str, Shape]
-) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+@dataclasses.dataclass(frozen=True)
+class Note:
+  """What is odd about a file though it can be used.
+
+  Attributes:
+    text: the modality, mask or task and what is odd; the same for all files
+      of which the same is to be said.
+    path: the file.
+    share: of its values that it is true of, 0-1; None: of the whole file.
+  """
+
+  text: str
+  path: str
+  share: float | None = None
+
+
+@dataclasses.dataclass
+class PatchContent:
+  """What the files of a patch hold.
+
+  Attributes:
+    arrays: stream -> arrays of its record (see `records`).
+    problems: what is wrong, a line each; with any, `arrays` is incomplete.
+    notes: what is odd.
+    missing: modality -> where its `values` are filled in, bool of that shape;
+      for whole-number types alone, because others mark such values as NaN.
+  """
+
+  arrays: dict[str, dict[str, np.ndarray]]
+  problems: list[str]
+  notes: list[Note]
+  missing: dict[str, np.ndarray]
+
+
+def read_patch(patch: PatchFiles, shapes: Mapping[str, Shape]) -> PatchContent:
   """Reads and checks all files of a patch.
 
   Args:
     patch: its files and dates.
     shapes: modality or task -> (h, w, c) that every patch must have; of a
       series, c counts the bands of one date.
-
-  Returns:
-    Stream -> arrays of its record (see `records`) for all the patch has, and
-    the problems found, a line each. With problems the arrays are incomplete.
   """
   reading = _Reading(patch, shapes)
   for column in patch.files:
     if column != SNOW_CLOUD_MASK:
       reading.add(column)
-  if not reading.problems:
+  if not reading.content.problems:
     reading.add_place()
-  return reading.arrays, reading.problems
+  return reading.content
+
+
+def num_bands(column: str) -> int:
+  """Returns how many bands a file has, of a series per date."""
+  if column in TASKS:
+    return TASKS[column].num_bands
+  if column == SNOW_CLOUD_MASK:
+    return len(SNOW_CLOUD_BANDS)
+  return len(MODALITIES[column].bands)
 
 
 class _Reading:
   def __init__(self, patch: PatchFiles, shapes: Mapping[str, Shape]):
-    self.arrays: dict[str, dict[str, np.ndarray]] = {}
-    self.problems: list[str] = []
+    self.content = PatchContent({}, [], [], {})
     self._patch = patch
     self._shapes = shapes
     self._headers: dict[str, geotiff.RasterHeader] = {}
+    # Shares of values that files declare as without data, for the record.
+    self._missing: dict[str, float] = {}
 
   def add(self, column: str) -> None:
     """Reads a modality or task, or notes what is wrong with it."""
     path = self._patch.files[column]
     try:
-      values, header = geotiff.read_raster(path)
+      values, missing, header = geotiff.read_measurements(
+        path, num_bands(column)
+      )
       if column in TASKS:
-        arrays = self._labels(path, values, TASKS[column])
+        arrays = self._labels(path, values, missing, TASKS[column])
       elif MODALITIES[column].is_series:
-        arrays = self._series(path, values, MODALITIES[column])
+        arrays = self._series(path, values, missing, MODALITIES[column])
       else:
-        arrays = self._image(path, values, MODALITIES[column])
+        arrays = self._image(path, values, missing, MODALITIES[column])
     except InputError as error:
-      self.problems.append(str(error))
+      self.content.problems.append(str(error))
       return
-    self.arrays[column] = arrays
+    self._note_validity(column, values, missing)
+    self.content.arrays[column] = arrays
     self._headers[column] = header
+
+  def _note_validity(
+    self, column: str, values: np.ndarray, missing: np.ndarray | None
+  ) -> None:
+    path = self._patch.files[column]
+    if missing is not None:
+      text = f"{column}: declared as without data, {validity.TREATMENT[column]}"
+      self._missing[column] = float(missing.mean())
+      self.content.notes.append(Note(text, path, self._missing[column]))
+    if column in MODALITIES:
+      for value, share in validity.suspicious_shares(values, missing):
+        text = f"{column}: {value}, taken as measured (no-data tag missing?)"
+        self.content.notes.append(Note(text, path, share))
 
   def add_place(self) -> None:
     """Compares where the rasters lie and adds the PATCH record."""
-    reference = next(c for c in OUTPUT_GRID_ORDER if c in self._headers)
-    place = self._headers[reference].georeference
-    for column, header in self._headers.items():
-      problem = _displacement(place, header.georeference)
-      if problem:
-        path, other = self._patch.files[column], self._patch.files[reference]
-        expected, found = problem
-        self.problems.append(
-          str(InputError(path, f"{expected} of {other}", found))
-        )
-    fields = {"patch_id": self._patch.patch_id, **dataclasses.asdict(place)}
+    columns = [c for c in OUTPUT_GRID_ORDER if c in self._headers]
+    columns += [c for c in self._headers if c not in columns]
+    compared = self._compare_with(columns[0])
+    if any(each.problem for each in compared.values()):
+      # To blame are the files with which most others disagree. Those that
+      # agree with all are only too coarse to tell.
+      every = {column: self._compare_with(column) for column in columns}
+      disputes = {
+        column: sum(each.problem is not None for each in found.values())
+        for column, found in every.items()
+      }
+      reference = min(
+        (column for column in columns if disputes[column]),
+        key=lambda column: (
+          disputes[column],
+          not placement.is_mapped(self._headers[column].georeference),
+        ),
+      )
+      for column, each in every[reference].items():
+        if each.problem:
+          expected, found = each.problem
+          expected = f"{expected} of {self._patch.files[reference]}"
+          path = self._patch.files[column]
+          self.content.problems.append(str(InputError(path, expected, found)))
+    self.content.notes += [
+      Note(f"{column}: {each.note}", self._patch.files[column])
+      for column, each in compared.items()
+      if each.note
+    ]
+    place = self._output_place(columns)
+    fields = {
+      "patch_id": self._patch.patch_id,
+      "missing": self._missing,
+      **dataclasses.asdict(place),
+    }
     text = json.dumps(fields, sort_keys=True).encode()
-    self.arrays[PATCH] = {"json": np.frombuffer(text, np.uint8)}
+    self.content.arrays[PATCH] = {"json": np.frombuffer(text, np.uint8)}
+
+  def _compare_with(self, reference: str) -> dict[str, placement.Comparison]:
+    place = self._headers[reference].georeference
+    return {
+      column: placement.compare(
+        place,
+        header.georeference,
+        published=_published_pixel(reference),
+        other_published=_published_pixel(column),
+      )
+      for column, header in self._headers.items()
+    }
+
+  def _output_place(self, columns: list[str]) -> geotiff.Georeference:
+    """Returns the grid of maps, with a CRS of the earth if a file has one."""
+    places = [self._headers[column].georeference for column in columns]
+    place = places[0]
+    mapped = [each for each in places if placement.is_mapped(each)]
+    if not mapped or placement.is_mapped(place):
+      if place.crs is None:
+        text = f"{columns[0]}: no georeference, nor have maps of the patch"
+        self.content.notes.append(Note(text, self._patch.files[columns[0]]))
+      return place
+    if place.crs is not None:
+      return dataclasses.replace(place, crs=mapped[0].crs)
+    size = place.height, place.width
+    same = [each for each in mapped if (each.height, each.width) == size]
+    if same:
+      return same[0]
+    text = f"{columns[0]}: no georeference, nor have maps of the patch"
+    self.content.notes.append(Note(text, self._patch.files[columns[0]]))
+    return place
 
   def _image(
-    self, path: str, values: np.ndarray, modality: Modality
+    self,
+    path: str,
+    values: np.ndarray,
+    missing: np.ndarray | None,
+    modality: Modality,
   ) -> dict[str, np.ndarray]:
     _check_dtype(path, values, modality.dtype)
     if values.shape[2] != len(modality.bands):
@@ -134,10 +250,17 @@ class _Reading:
         path, f"{len(modality.bands)} bands {modality.bands}", values.shape[2]
       )
     _check_shape(path, values.shape, self._shapes[modality.id])
-    return {"values": _without_infinity(values)}
+    if missing is None or modality.dtype == "float32":
+      return {"values": _without_infinity(values)}
+    self.content.missing[modality.id] = missing
+    return {"values": validity.fill(values[None], missing[None])[0]}
 
   def _series(
-    self, path: str, values: np.ndarray, modality: Modality
+    self,
+    path: str,
+    values: np.ndarray,
+    missing: np.ndarray | None,
+    modality: Modality,
   ) -> dict[str, np.ndarray]:
     _check_dtype(path, values, modality.dtype)
     series = _split_dates(path, values, modality.bands)
@@ -153,12 +276,24 @@ class _Reading:
     arrays = {"values": _without_infinity(series), "dates": days}
     if modality.id == MASKED_MODALITY and SNOW_CLOUD_MASK in self._patch.files:
       arrays["snow_cloud"] = self._snow_cloud(series.shape[:3])
-    return arrays
+    if missing is None or modality.dtype == "float32":
+      return arrays
+    by_date = _split_dates(path, missing, modality.bands)
+    kept = by_date.mean((1, 2, 3)) <= time_series.MAX_SHARE_MISSING
+    arrays = {name: each[kept] for name, each in arrays.items()}
+    self.content.missing[modality.id] = by_date[kept]
+    return arrays | {"values": validity.fill(arrays["values"], by_date[kept])}
 
   def _snow_cloud(self, shape: Shape) -> np.ndarray:
     path = self._patch.files[SNOW_CLOUD_MASK]
-    values, header = geotiff.read_raster(path)
+    values, missing, header = geotiff.read_measurements(
+      path, len(SNOW_CLOUD_BANDS)
+    )
     _check_dtype(path, values, "uint8", "uint16")
+    if missing is not None:
+      # Not known to be clear.
+      values = np.where(missing, 100, values)
+      self._note_validity(SNOW_CLOUD_MASK, values, missing)
     mask = _split_dates(path, values, SNOW_CLOUD_BANDS)
     if mask.shape[0] != shape[0]:
       raise InputError(
@@ -173,13 +308,21 @@ class _Reading:
     return mask.astype(np.uint8)
 
   def _labels(
-    self, path: str, values: np.ndarray, task: LabelTask
+    self,
+    path: str,
+    values: np.ndarray,
+    missing: np.ndarray | None,
+    task: LabelTask,
   ) -> dict[str, np.ndarray]:
     _check_dtype(path, values, "uint8")
     _check_shape(path, values.shape, self._shapes[task.id])
     if values.shape[2] <= task.band:
       raise InputError(path, f"at least {task.band + 1} bands", values.shape[2])
-    largest = values[..., task.band].max()
+    if missing is not None:
+      values = np.where(missing, np.uint8(NO_LABEL), values)
+    band = values[..., task.band]
+    known = band if missing is None else band[~missing[..., task.band]]
+    largest = known.max(initial=0)
     if largest >= task.num_classes:
       raise InputError(
         f"{path}, band {task.band + 1}",
@@ -224,28 +367,9 @@ def _without_infinity(values: np.ndarray) -> np.ndarray:
   return values
 
 
-def _displacement(
-  place: geotiff.Georeference, other: geotiff.Georeference
-) -> tuple[str, str] | None:
-  """Returns what was expected and found, or None if the two agree.
-
-  Upper left corners may differ by one of the coarser pixels, because grids of
-  different sensors are cut to the same square.
-  """
-  if place.crs is None or other.crs is None or place == other:
-    return None
-  if place.crs != other.crs:
-    expected, found = map(rasterio.crs.CRS.from_wkt, (place.crs, other.crs))
-    if expected != found:
-      return f"the CRS {expected.to_string()[:60]}", found.to_string()[:60]
-  steps = (place.transform[i] for i in (0, 1, 3, 4))
-  other_steps = (other.transform[i] for i in (0, 1, 3, 4))
-  tolerance = max(map(abs, (*steps, *other_steps)))
-  x, y = place.transform[2], place.transform[5]
-  other_x, other_y = other.transform[2], other.transform[5]
-  if max(abs(x - other_x), abs(y - other_y)) > tolerance:
-    return (
-      f"an upper left corner within {tolerance:g} of ({x:.2f}, {y:.2f})",
-      f"({other_x:.2f}, {other_y:.2f})",
-    )
-  return None
+def _published_pixel(column: str) -> float | None:
+  if column == SNOW_CLOUD_MASK:
+    column = MASKED_MODALITY
+  if column in TASKS:
+    column = "AERIAL_RGBI"
+  return MODALITIES[column].metres_per_pixel

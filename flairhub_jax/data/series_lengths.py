@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import safetensors
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 
 from flairhub_jax import atomic, terminal
 from flairhub_jax.data import records, temporal_average, time_series
@@ -76,7 +76,16 @@ def plan(
   for name, period in periods.items():
     number = 12 * len(temporal_average.PERIODS[period])
     lengths[name] = np.full(num_patches, number, np.uint16)
-  lengths = {n: np.minimum(lengths[n], max(buckets)) for n in series}
+  return choose({name: lengths[name] for name in series}, num_patches, buckets)
+
+
+def choose(
+  lengths: Mapping[str, UInt16[np.ndarray, "n"]],
+  num_patches: int,
+  buckets: Sequence[int],
+) -> Padding:
+  """Chooses from the lengths of the series of every patch; see `plan`."""
+  lengths = {n: np.minimum(x, max(buckets)) for n, x in lengths.items()}
   # A series of which every patch has no date still has one padded date.
   longest = {n: max(1, int(x.max(initial=0))) for n, x in lengths.items()}
   choices: list[dict[str, int]] = []

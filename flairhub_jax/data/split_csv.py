@@ -44,6 +44,8 @@ class Split:
     """Returns the path of a patch's file, or None if the patch lacks it."""
     cell = self.cells[column][index]
     # Not normalised: beyond a link, `..` is not the folder written before it.
+    if cell.startswith("~/"):
+      cell = os.path.expanduser(cell)
     return os.path.join(self.path.parent, cell) if cell else None
 
 
@@ -103,7 +105,9 @@ def _rows(
     for name, cell in zip(names, row, strict=True):
       if not cell.isprintable():
         raise InputError(
-          f"{path}, row {number}, {name}", "no control characters", repr(cell)
+          f"{path}, row {number}, {name}",
+          "no control characters",
+          repr(cell)[:80],
         )
     patch_id = row[patch_id_column]
     if not _SAFE_ID.fullmatch(patch_id):

@@ -1,16 +1,19 @@
 """Attention within windows, whose scores are never kept."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from flairhub_jax.models import kernels
 
 # Scores at a time on a CPU: 4 MB stay in its cache. The best of 0.1 to 3
 # million, measured for windows of 49 and of 144 tokens.
 _SCORES = 2**20
 
 
-@jax.custom_vjp
 def attend(
   qkv: Float[Array, "bw n c3"],
   bias: Float[Array, "heads n n"],
@@ -28,6 +31,24 @@ def attend(
     mask: added to the scores of each window of a map, whose windows follow each
       other in `bw`; no gradient.
   """
+  return _ATTENTION(qkv, bias, mask)
+
+
+def _by_library(qkv, bias, mask):
+  """JAX's attention; windows of a map are its batch, maps one axis more."""
+  heads = bias.shape[0]
+  count, n, width = qkv.shape
+  windows = count if mask is None else mask.shape[0]
+  shape = count // windows, windows, n, 3, heads, width // (3 * heads)
+  q, k, v = jnp.moveaxis(qkv.reshape(shape), 3, 0)
+  bias = bias[None] if mask is None else bias + mask[:, None]
+  of_map = functools.partial(
+    jax.nn.dot_product_attention, bias=bias, implementation="xla"
+  )
+  return jax.vmap(of_map)(q, k, v).reshape(count, n, width // 3)
+
+
+def _forward_by_parts(qkv, bias, mask):
   mask_of, cut = _by_parts(qkv, bias, mask)
 
   def of_part(part):
@@ -39,13 +60,7 @@ def attend(
   return jax.lax.map(of_part, cut(qkv)).reshape(*qkv.shape[:2], -1)
 
 
-def _forward(qkv, bias, mask):
-  result = attend(qkv, bias, mask)
-  return result, (qkv, bias, mask, result)
-
-
-def _backward(kept, gradient):
-  qkv, bias, mask, result = kept
+def _backward_by_parts(gradient, result, qkv, bias, mask):
   mask_of, cut = _by_parts(qkv, bias, mask)
 
   def add(total_of_bias, part):
@@ -72,10 +87,17 @@ def _backward(kept, gradient):
   total, back = jax.lax.scan(
     add, jnp.zeros(bias.shape, jnp.float32), cut(qkv, result, gradient)
   )
-  return back.reshape(qkv.shape), total.astype(bias.dtype), None
+  return back.reshape(qkv.shape), total.astype(bias.dtype)
 
 
-attend.defvjp(_forward, _backward)
+_ATTENTION = kernels.Operation(
+  "attention",
+  {
+    "parts": kernels.Form(_forward_by_parts, _backward_by_parts),
+    "library": kernels.Form(_by_library),
+  },
+  keeps_result=True,
+)
 
 
 def _weights(q, k, bias, mask):
@@ -123,11 +145,9 @@ def _by_parts(qkv, bias, mask):
   """
   count = qkv.shape[0]
   windows = count if mask is None else mask.shape[0]
-  at_once = count
-  if jax.default_backend() == "cpu":
-    most = max(1, _SCORES // bias.size)
-    sizes = range(1, min(windows, most) + 1)
-    at_once = max(size for size in sizes if windows % size == 0)
+  most = max(1, _SCORES // bias.size)
+  sizes = range(1, min(windows, most) + 1)
+  at_once = max(size for size in sizes if windows % size == 0)
   parts = count // at_once
 
   def mask_of(number):

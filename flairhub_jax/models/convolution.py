@@ -1,57 +1,43 @@
-"""Products and convolutions in the forms that are fast on each backend."""
-
-import functools
+"""Products and convolutions; `kernels` says in which form where."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-# Maps up to this many pixels are convolved by lines where they are padded with
-# their own pixels.
+from flairhub_jax.models import cpu_convolution, kernels
+
+PADDING_MODES = cpu_convolution.PADDING_MODES
+# Maps up to this many pixels are convolved by lines on a CPU where they are
+# padded with their own pixels.
 _LINE_PIXELS = 1024
-# Some maps at a time, whose lines, or shares of results, are this many numbers:
-# 2 MB. The best of 1 to 8 for 64 and 128 channels, measured.
-_LINE_NUMBERS = 2**19
-# Names of PyTorch's `padding_mode` and what numpy calls the same.
-PADDING_MODES = {
-  "zeros": "constant",
-  "reflect": "reflect",
-  "replicate": "edge",
-  "circular": "wrap",
-}
 
 
-@jax.custom_vjp
 def project(
   x: Float[Array, "*n c"], kernel: Float[Array, "c d"]
 ) -> Float[Array, "*n d"]:
-  """Returns `x @ kernel`.
+  """Returns `x @ kernel`."""
+  return _DENSE(x, kernel)
 
-  Its weight gradient contracts the first axis of both factors; autodiff asks
-  for a transpose, which XLA writes out first on a CPU.
-  """
+
+def _product(x, kernel):
   return x @ kernel
 
 
-def _project_forward(x, kernel):
-  return x @ kernel, (x, kernel)
+def _product_backward(gradient, result, x, kernel):
+  """The weight's gradient contracts the first axis of both factors.
+
+  Autodiff asks for a transpose, which XLA writes out first on a CPU.
+  """
+  return gradient @ kernel.T, cpu_convolution.contract_rows(x, gradient)
 
 
-def _project_backward(kept, gradient):
-  x, kernel = kept
-  return gradient @ kernel.T, _contract_rows(x, gradient)
-
-
-def _contract_rows(x, y, dtype=None):
-  """[*n c] and [*n d] to [c d]; of several axes XLA would transpose both."""
-  rows = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
-  return jax.lax.dot_general(
-    *rows, (((0,), (0,)), ((), ())), preferred_element_type=dtype
-  )
-
-
-project.defvjp(_project_forward, _project_backward)
+_DENSE = kernels.Operation(
+  "dense",
+  {
+    "rows": kernels.Form(_product, _product_backward),
+    "library": kernels.Form(_product),
+  },
+)
 
 
 def convolve(
@@ -68,21 +54,17 @@ def convolve(
   their own pixels are convolved line by line, and convolutions that keep the
   size get gradients of their own. Elsewhere XLA's are good.
   """
-  if jax.default_backend() == "cpu":
-    if padding_mode == "zeros":
-      if stride == 1 and kernel.shape[0] == 2 * padding + 1:
-        return _convolve_same(x, kernel)
-    elif x.shape[1] * x.shape[2] <= _LINE_PIXELS:
-      return _convolve_by_lines(x, kernel, stride, padding, padding_mode)
-  if padding_mode != "zeros" and padding:
-    edge = (padding, padding)
-    mode = PADDING_MODES[padding_mode]
-    x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), mode=mode)
-    padding = 0
-  return _convolve_zeros(x, kernel, stride, padding)
+  if padding_mode == "zeros":
+    if stride == 1 and kernel.shape[0] == 2 * padding + 1:
+      return _SAME(x, kernel)
+    return _zeros(x, kernel, stride, padding)
+  how = dict(stride=stride, padding=padding, padding_mode=padding_mode)
+  if x.shape[1] * x.shape[2] <= _LINE_PIXELS:
+    return _PADDED(x, kernel, **how)
+  return _padded(x, kernel, **how)
 
 
-def _convolve_zeros(x, kernel, stride, padding):
+def _zeros(x, kernel, stride, padding):
   """`convolve` with zeros around, as XLA does it."""
   return jax.lax.conv_general_dilated(
     x,
@@ -93,173 +75,35 @@ def _convolve_zeros(x, kernel, stride, padding):
   )
 
 
-@jax.custom_vjp
-def _convolve_same(x, kernel):
+def _same(x, kernel):
   """`convolve` with zeros around and a result of the size of `x`."""
-  return _convolve_zeros(x, kernel, 1, kernel.shape[0] // 2)
+  return _zeros(x, kernel, 1, kernel.shape[0] // 2)
 
 
-def _convolve_same_forward(x, kernel):
-  return _convolve_same(x, kernel), (x, kernel)
+def _padded(x, kernel, *, stride, padding, padding_mode):
+  """`convolve` of a map that is padded first."""
+  edge, mode = (padding, padding), PADDING_MODES[padding_mode]
+  if padding:
+    x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), mode=mode)
+  return _zeros(x, kernel, stride, 0)
 
 
-def _convolve_same_backward(kept, gradient):
-  """Both gradients are one product with patches of the output's gradient.
-
-  Cheap patches: a decoder's result is narrower than what it reads.
-  """
-  x, kernel = kept
-  side, _, c, d = kernel.shape
-  n, h, w, _ = x.shape
-  edge = (side // 2, side // 2)
-  padded = jnp.pad(gradient, ((0, 0), edge, edge, (0, 0)))
-  taps = [(i, j) for i in range(side) for j in range(side)]
-  patches = jnp.concatenate(
-    [padded[:, side - 1 - i :, side - 1 - j :][:, :h, :w] for i, j in taps],
-    axis=-1,
-  ).reshape(n * h * w, -1)
-  back = kernel.transpose(0, 1, 3, 2).reshape(side * side * d, c)
-  weight = jax.lax.dot_general(
-    x.reshape(n * h * w, c), patches, (((0,), (0,)), ((), ()))
-  )
-  weight = weight.reshape(c, side, side, d).transpose(1, 2, 0, 3)
-  return (patches @ back).reshape(x.shape), weight
-
-
-_convolve_same.defvjp(_convolve_same_forward, _convolve_same_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve_by_lines(x, kernel, stride, padding, padding_mode):
-  """`convolve` as one product with each pixel's neighbours along its row.
-
-  The product gives a share of the result for each row of the kernel; shares of
-  neighbouring rows are added. So no patch is ever made whole. Some maps at a
-  time, whose lines stay in the processor's cache; gradients cut them again
-  rather than read them back.
-  """
-  lines = _Lines(x.shape, kernel.shape, stride, padding, padding_mode)
-  flat = _flatten(kernel)
-
-  def of_part(x):
-    shares = jnp.matmul(lines.cut(x), flat, preferred_element_type=jnp.float32)
-    return lines.add_rows(shares).astype(x.dtype)
-
-  return _join(jax.lax.map(of_part, _by_parts(x, flat)))
-
-
-def _by_lines_forward(x, kernel, *how):
-  return _convolve_by_lines(x, kernel, *how), (x, kernel)
-
-
-def _by_lines_backward(stride, padding, padding_mode, kept, gradient):
-  x, kernel = kept
-  lines = _Lines(x.shape, kernel.shape, stride, padding, padding_mode)
-  flat = _flatten(kernel)
-
-  def add(weight, part):
-    x, gradient = part
-    shares = lines.spread_rows(gradient)
-    weight += _contract_rows(lines.cut(x), shares, jnp.float32)
-    return weight, lines.uncut(shares @ flat.T)
-
-  xs = _by_parts(x, flat)
-  gradient = gradient.reshape(*xs.shape[:2], *gradient.shape[1:])
-  weight, back = jax.lax.scan(
-    add, jnp.zeros(flat.shape, jnp.float32), (xs, gradient)
-  )
-  side, _, c, d = kernel.shape
-  weight = weight.reshape(side, c, side, d).transpose(2, 0, 1, 3)
-  return _join(back), weight.astype(kernel.dtype)
-
-
-_convolve_by_lines.defvjp(_by_lines_forward, _by_lines_backward)
-
-
-class _Lines:
-  """What reads which pixels in a padded convolution, an axis at a time."""
-
-  def __init__(self, shape, kernel_shape, stride, padding, padding_mode):
-    _, self.h, self.w, self.c = shape
-    self.side = kernel_shape[0]
-    # The pixel that each tap of each result reads, [results side].
-    self.rows, self.columns = (
-      np.lib.stride_tricks.sliding_window_view(
-        np.pad(np.arange(size), padding, mode=PADDING_MODES[padding_mode]),
-        self.side,
-      )[::stride]
-      for size in (self.h, self.w)
-    )
-
-  def cut(self, x):
-    """Pixels [m h w c] to their lines of taps, [m*h*q side*c]."""
-    lines = _take(x.reshape(-1, self.w, self.c), self.columns.reshape(-1))
-    return lines.reshape(-1, self.side * self.c)
-
-  def uncut(self, lines):
-    """The transpose of `cut`."""
-    lines = lines.reshape(-1, self.columns.size, self.c)
-    total = 0.0
-    for tap in range(self.side):
-      for result, reads in _readers(self.columns[:, tap], self.w):
-        taken = _take(lines, result * self.side + tap)
-        total = total + taken * reads[:, None]
-    return total.reshape(-1, self.h, self.w, self.c).astype(lines.dtype)
-
-  def add_rows(self, shares):
-    """Shares [m*h*q side*d] to results [m p q d]."""
-    shares = shares.reshape(
-      -1, self.h, len(self.columns), self.side, shares.shape[-1] // self.side
-    )
-    return sum(
-      _take(shares[:, :, :, tap], self.rows[:, tap]) for tap in range(self.side)
-    )
-
-  def spread_rows(self, gradient):
-    """The transpose of `add_rows`."""
-    spread = []
-    for tap in range(self.side):
-      total = 0.0
-      for result, reads in _readers(self.rows[:, tap], self.h):
-        total = total + _take(gradient, result) * reads[:, None, None]
-      spread.append(total)
-    spread = jnp.stack(spread, 3).astype(gradient.dtype)
-    return spread.reshape(-1, self.side * gradient.shape[-1])
-
-
-def _take(x, index):
-  """Picks from the second axis."""
-  return x.at[:, index].get(mode="promise_in_bounds")
-
-
-def _readers(pixels, size):
-  """Of each of `size` pixels, which results read it: (index, 1 or 0) pairs.
-
-  Several pairs, since padding makes several results read the same pixel.
-  """
-  readers = [np.flatnonzero(pixels == pixel) for pixel in range(size)]
-  for number in range(max(map(len, readers))):
-    reads = np.asarray([len(r) > number for r in readers], np.float32)
-    index = [r[number] if len(r) > number else 0 for r in readers]
-    yield np.asarray(index), reads
-
-
-def _flatten(kernel):
-  """[row column c d] as [column*c row*d], the factor of lines."""
-  side, _, c, d = kernel.shape
-  return kernel.transpose(1, 2, 0, 3).reshape(side * c, side * d)
-
-
-def _by_parts(x, flat):
-  """[n h w c] as [parts m h w c], of which m maps have few enough numbers."""
-  n, h, w, _ = x.shape
-  most = max(1, _LINE_NUMBERS // (h * w * max(flat.shape)))
-  m = max(size for size in range(1, n + 1) if n % size == 0 and size <= most)
-  return x.reshape(n // m, m, *x.shape[1:])
-
-
-def _join(parts):
-  return parts.reshape(-1, *parts.shape[2:])
+_SAME = kernels.Operation(
+  "convolution",
+  {
+    "patches": kernels.Form(_same, cpu_convolution.same_backward),
+    "library": kernels.Form(_same),
+  },
+)
+_PADDED = kernels.Operation(
+  "padded_convolution",
+  {
+    "lines": kernels.Form(
+      cpu_convolution.by_lines, cpu_convolution.by_lines_backward
+    ),
+    "library": kernels.Form(_padded),
+  },
+)
 
 
 def transposed_convolve(
@@ -311,13 +155,12 @@ def cut_patches(
 def convolve_depthwise(
   x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"]
 ) -> Float[Array, "n h w c"]:
-  """Convolves each channel by itself, zeros around.
+  """Convolves each channel by itself, zeros around."""
+  return _DEPTHWISE(x, kernel)
 
-  On a CPU as a sum of shifted products, which XLA fuses into one loop; its
-  grouped convolution is twenty times slower there.
-  """
-  if jax.default_backend() == "cpu":
-    return _depthwise_shifted(x, kernel)
+
+def _grouped(x, kernel):
+  """`convolve_depthwise` as XLA does it."""
   edge = kernel.shape[0] // 2
   return jax.lax.conv_general_dilated(
     x,
@@ -329,42 +172,12 @@ def convolve_depthwise(
   )
 
 
-def _padded_for(x, kernel):
-  edge = (kernel.shape[0] // 2,) * 2
-  return jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
-
-
-@jax.custom_vjp
-def _depthwise_shifted(x, kernel):
-  """`convolve_depthwise` as a sum over the kernel's taps."""
-  h, w = x.shape[1:3]
-  padded = _padded_for(x, kernel)
-  side = kernel.shape[0]
-  return sum(
-    padded[:, i : i + h, j : j + w] * kernel[i, j]
-    for i in range(side)
-    for j in range(side)
-  )
-
-
-def _depthwise_forward(x, kernel):
-  return _depthwise_shifted(x, kernel), (x, kernel)
-
-
-def _depthwise_backward(kept, gradient):
-  """The same with the mirrored kernel; the kernel's own tap by tap."""
-  x, kernel = kept
-  side = kernel.shape[0]
-  padded = _padded_for(x, kernel)
-
-  def tap(_, index):
-    start = (0, index // side, index % side, 0)
-    shifted = jax.lax.dynamic_slice(padded, start, x.shape)
-    return None, (shifted * gradient).sum((0, 1, 2))
-
-  _, taps = jax.lax.scan(tap, None, jnp.arange(side * side))
-  back = _depthwise_shifted(gradient, kernel[::-1, ::-1])
-  return back, taps.reshape(kernel.shape)
-
-
-_depthwise_shifted.defvjp(_depthwise_forward, _depthwise_backward)
+_DEPTHWISE = kernels.Operation(
+  "depthwise",
+  {
+    "shifts": kernels.Form(
+      cpu_convolution.depthwise, cpu_convolution.depthwise_backward
+    ),
+    "library": kernels.Form(_grouped),
+  },
+)

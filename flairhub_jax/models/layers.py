@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flairhub_jax.models import convolution, initialise
+from flairhub_jax.models import convolution, initialise, kernels
 
 Initializer = Callable[..., Array]
 
@@ -186,18 +186,39 @@ def apply_matrices(
   rows: Float[np.ndarray, "p h"],
   columns: Float[np.ndarray, "q w"],
 ) -> Float[Array, "b p q c"]:
-  """Applies a matrix to the rows' axis and one to the columns' axis.
+  """Applies a matrix to the rows' axis and one to the columns' axis."""
+  (b, h, _, c), p, q = x.shape, rows.shape[0], columns.shape[0]
+  x = apply_matrix(x, columns)
+  return apply_matrix(x.reshape(b, h, q * c), rows).reshape(b, p, q, c)
 
-  Columns first and matrices broadcast to the batch: the fastest form that XLA
-  has on a CPU, forward and backward together.
+
+def apply_matrix(
+  x: Float[Array, "*b n c"], matrix: Float[np.ndarray, "m n"]
+) -> Float[Array, "*b m c"]:
+  """Applies a fixed matrix to the axis before the last.
+
+  On a CPU the matrix is broadcast to the leading axes: with columns before
+  rows the fastest form that XLA has there, forward and backward together.
   """
-  b, h, w, c = x.shape
-  p, q = rows.shape[0], columns.shape[0]
-  matrix = jnp.asarray(columns, x.dtype)
-  x = jnp.broadcast_to(matrix, (b, h, q, w)) @ x
-  matrix = jnp.asarray(rows, x.dtype)
-  x = jnp.broadcast_to(matrix, (b, p, h)) @ x.reshape(b, h, q * c)
-  return x.reshape(b, p, q, c)
+  return _RESIZE(x, jnp.asarray(matrix, x.dtype))
+
+
+def _broadcast(x, matrix):
+  return jnp.broadcast_to(matrix, (*x.shape[:-2], *matrix.shape)) @ x
+
+
+def _einsum(x, matrix):
+  return jnp.einsum("mn,...nc->...mc", matrix, x)
+
+
+_RESIZE = kernels.Operation(
+  "resize",
+  {
+    "broadcast": kernels.Form(_broadcast),
+    "library": kernels.Form(_einsum),
+  },
+  num_differentiated=1,
+)
 
 
 def resize(

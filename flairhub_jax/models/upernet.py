@@ -164,14 +164,11 @@ def convolve_enlarged(
   d = kernel.shape[-1]
   # Taps ordered (column, row), so that columns contract without a transpose.
   taps = convolution.project(x, kernel.transpose(2, 1, 0, 3).reshape(c, 9 * d))
-  columns = jnp.asarray(_tap_matrix(size[1], w), x.dtype)
   taps = taps.reshape(b, h, w * 3, 3 * d)
-  taps = jnp.broadcast_to(columns, (b, h, *columns.shape)) @ taps
+  taps = layers.apply_matrix(taps, _tap_matrix(size[1], w))
   taps = taps.reshape(b, h, size[1], 3, d).transpose(0, 1, 3, 2, 4)
-  rows = jnp.asarray(_tap_matrix(size[0], h), x.dtype)
-  y = jnp.broadcast_to(rows, (b, *rows.shape)) @ taps.reshape(
-    b, h * 3, size[1] * d
-  )
+  taps = taps.reshape(b, h * 3, size[1] * d)
+  y = layers.apply_matrix(taps, _tap_matrix(size[0], h))
   return y.reshape(b, *size, d)
 
 

@@ -244,7 +244,7 @@ def _shapes(batch):
 
 def _lengths(batch):
   """Dates of the series of a batch, in words."""
-  dates = {name: x.shape[1] for name, x in batch["dates"].items()}
+  dates = {name: x.shape[1] for name, x in batch.get("dates", {}).items()}
   if not dates:
     return ""
   listed = ", ".join(f"{number} of {name}" for name, number in dates.items())

@@ -72,7 +72,7 @@ def write(path, values, column, row, **place):
   geotiff.write_raster(path, values, place)
 
 
-def write_dates(path, dates_by_patch):
+def write_dates(path, dates_by_patch, **options):
   path.parent.mkdir(parents=True, exist_ok=True)
   pyogrio.raw.write(
     path,
@@ -84,6 +84,7 @@ def write_dates(path, dates_by_patch):
     fields=["patch_id", "acquisition_dates"],
     driver="GPKG",
     layer="dates",
+    **options,
   )
 
 
@@ -139,7 +140,7 @@ def contents(folder):
   }
 
 
-def run(layout, out, num_workers=0, split="train", **options):
+def run(layout, out, num_workers=0, split="train", progress=False, **options):
   """Converts a layout as one split."""
   return convert.convert(
     {split: layout.csv},
@@ -148,6 +149,6 @@ def run(layout, out, num_workers=0, split="train", **options):
       base.get_config().data.cloud_filter
     ),
     num_workers=num_workers,
-    progress=False,
+    progress=progress,
     **options,
   )

@@ -1,6 +1,11 @@
-import pytest
+import json
+import os
 
-from flairhub_jax.data import convert
+import numpy as np
+import pytest
+import rasterio
+
+from flairhub_jax.data import convert, convert_sources, split_csv
 from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
@@ -115,7 +120,8 @@ FAULTS = {
   "place": (
     shift,
     ["SPOT_RGBI", 0.81],
-    "an upper left corner within 0.8 of (700003.20, 6300000.00) of",
+    "within 1 pixel: 3.2 x 3.2 from the corner (700003.20, 6300000.00), "
+    "pixels of 0.2, north up, the ground of",
   ),
 }
 
@@ -134,7 +140,9 @@ def test_a_fault_has_its_line(layout, tmp_path, name):
 
 def test_another_crs_has_its_line(layout, tmp_path):
   change(layout, "SPOT_RGBI", lambda x: x, crs="EPSG:32631")
-  with pytest.raises(InputErrors, match=r"the CRS EPSG:2154 of .* EPSG:32631"):
+  with pytest.raises(
+    InputErrors, match=r"the CRS EPSG:2154 .* of .* EPSG:32631"
+  ):
     run(layout, tmp_path / "out")
 
 
@@ -176,7 +184,7 @@ def test_many_faults_are_cut_short(layout, tmp_path):
   with pytest.raises(InputErrors) as caught:
     run(layout, tmp_path / "out")
   lines = str(caught.value).splitlines()
-  assert len(lines) == 51 and lines[-1] == "and 40 more"
+  assert len(lines) == 11 and lines[-1] == "and 80 more"
 
 
 def test_gaps_in_the_csv_have_their_lines(layout, tmp_path):
@@ -245,3 +253,136 @@ def test_images_need_no_metadata(tmp_path):
   dataset = run(layout, tmp_path / "out", split="test")
   assert dataset.output_size == (16, 16)
   assert dataset.tasks == {}
+
+
+def test_a_folder_of_csvs_may_be_a_link(layout, tmp_path):
+  moved = layout.csv.parent.rename(tmp_path / "lists")
+  layout.csv.parent.symlink_to(moved)
+  for row in layout.rows:
+    for column in row.keys() - {"patch_id"}:
+      row[column] = str(layout.folder / row[column].removeprefix("../"))
+  layout.write_csv()
+  run(layout, tmp_path / "out")
+
+
+def test_a_file_changed_at_equal_size_is_told(layout, tmp_path, capsys):
+  out = tmp_path / "out"
+  run(layout, out)
+  run(layout, out)
+  path = layout.file("AERIAL_LABEL-COSIA", 1)
+  before = path.stat()
+  path.write_bytes(path.read_bytes())
+  with pytest.raises(InputError, match=r"1 files changed since, first .*0-1"):
+    run(layout, out)
+  os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
+  with pytest.raises(InputError, match="of other times or sizes among patches"):
+    run(layout, out)
+  os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+  run(layout, out)
+
+
+def bend(layout, column, function, **tags):
+  """Rewrites a file of patch 1 in place with rasterio's own tags."""
+  with rasterio.open(layout.file(column, 1)) as raster:
+    values, profile = raster.read(), raster.profile
+  values = function(values)
+  with rasterio.open(
+    layout.file(column, 1), "w", **{**profile, **tags}
+  ) as raster:
+    raster.write(values)
+
+
+def holed(value, bands=slice(None)):
+  def make(values):
+    values[bands, :1] = value
+    return values
+
+  return make
+
+
+def test_pixels_without_data_are_filled_and_labels_ignored(
+  layout, tmp_path, capsys
+):
+  first_date = slice(0, 10)
+  bend(layout, "SPOT_RGBI", holed(65535), nodata=65535)
+  bend(layout, "SENTINEL2_TS", holed(0, first_date), nodata=0)
+  bend(layout, "AERIAL_LABEL-COSIA", holed(99), nodata=99)
+  dataset = run(layout, tmp_path / "out", progress=True)
+  spot = dataset.open_stream("train", "SPOT_RGBI")[1]["values"]
+  whole = published_layout.values_of("SPOT_RGBI", 1)
+  np.testing.assert_array_equal(spot[1:], whole[1:])
+  median = np.rint(np.median(whole[1:], (0, 1)))
+  np.testing.assert_array_equal(spot[0], np.tile(median, (4, 1)))
+  assert dataset.modalities["SPOT_RGBI"].statistics["R"]["max"] < 200
+  # Half of the pixels of a date may be missing.
+  series = dataset.open_stream("train", "SENTINEL2_TS")[1]
+  assert len(series["dates"]) == len(series["snow_cloud"]) == 3
+  assert (
+    series["values"][0, 0] == series["values"][0, 1].mean(0).round()
+  ).any()
+  labels = dataset.open_stream("train", "AERIAL_LABEL-COSIA")[1]["labels"]
+  assert (labels[0] == 255).all() and labels[1:].max() < 19
+  counts = dataset.splits["train"].class_counts["AERIAL_LABEL-COSIA"]
+  assert sum(counts) == 3 * 256 - 16 and len(counts) == 19
+  patch = json.loads(bytes(dataset.open_stream("train", "PATCH")[1]["json"]))
+  assert patch["missing"]["SPOT_RGBI"] == 0.25
+  told = capsys.readouterr().err
+  assert "SPOT_RGBI: declared as without data, filled" in told
+  assert "25.00% of 1 files" in told
+  assert "AERIAL_LABEL-COSIA: declared as without data, ignored" in told
+
+
+def test_dates_mostly_without_data_are_left_out(layout, tmp_path):
+  def make(values):
+    values[10:20] = 65535
+    return values
+
+  bend(layout, "SENTINEL2_TS", make, nodata=65535)
+  dataset = run(layout, tmp_path / "out")
+  series = dataset.open_stream("train", "SENTINEL2_TS")[1]
+  assert len(series["dates"]) == len(series["snow_cloud"]) == 2
+  assert series["dates"][1] - series["dates"][0] == 10
+  assert series["values"].max() < 200
+  bend(layout, "SENTINEL2_TS", lambda x: x * 0 + 65535, nodata=65535)
+  dataset = run(layout, tmp_path / "none")
+  assert dataset.modalities["SENTINEL2_TS"].min_dates == 0
+
+
+def test_values_that_look_like_no_data_are_told(layout, tmp_path, capsys):
+  bend(layout, "DEM_ELEV", holed(-9999))
+  bend(layout, "AERIAL_RGBI", holed(0))
+  run(layout, tmp_path / "out", progress=True)
+  told = capsys.readouterr().err
+  assert "DEM_ELEV: the value -9999, taken as measured" in told
+  assert "AERIAL_RGBI: 0 in all bands" in told
+  assert told.count("6.25% of 1 files") == 2
+
+
+def test_the_file_apart_is_blamed(layout, tmp_path):
+  shift(layout, "AERIAL_LABEL-COSIA", 40)
+  with pytest.raises(InputErrors) as caught:
+    run(layout, tmp_path / "out")
+  [line] = caught.value.problems
+  assert line.startswith(str(layout.file("AERIAL_LABEL-COSIA", 1)))
+
+
+def test_patches_in_two_splits_are_told_with_their_number(layout, tmp_path):
+  renamed = [{**row, "patch_id": f"p{i}"} for i, row in enumerate(layout.rows)]
+  other = published_layout.Layout(
+    layout.folder, layout.csv.with_name("VALID.csv"), renamed[:2]
+  )
+  other.write_csv()
+  sources = [
+    convert_sources.Source(name, split_csv.read_split(path))
+    for name, path in (
+      ("train", layout.csv),
+      ("valid", other.csv),
+      ("test", layout.csv),
+    )
+  ]
+  lines = convert_sources.find_shared_patches(sources)
+  assert [line.split(" (")[0] for line in lines] == [
+    "2 of 2 patches of valid are in train too",
+    "3 of 3 patches of test are in train too",
+    "2 of 3 patches of test are in valid too",
+  ]

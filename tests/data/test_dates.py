@@ -1,6 +1,10 @@
+import contextlib
 import json
+import sqlite3
 
 import numpy as np
+import pyogrio
+import pyogrio.raw
 import pytest
 
 from flairhub_jax.data import dates
@@ -74,6 +78,7 @@ def test_missing_patches_are_listed(write, tmp_path):
     ('["20200101"]', "JSON"),
     ('{"first": "20200101"}', "JSON"),
     (None, "JSON"),
+    ("[" * 100_000, "JSON"),
     ('{"1": "20200230"}', "YYYYMMDD"),
     ('{"1": "2020111"}', "YYYYMMDD"),
     ('{"1": 20200101}', "YYYYMMDD"),
@@ -82,7 +87,9 @@ def test_missing_patches_are_listed(write, tmp_path):
 def test_bad_dates_name_file_and_patch(write, tmp_path, text, word):
   path = write({"good": "{}", "bad": text})
   with pytest.raises(InputError) as caught:
-    dates.read_dates(path, ["good"], cache=tmp_path)
+    dates.read_dates(path, ["good", "bad"], cache=tmp_path)
+  # A row that is not asked for may hold anything.
+  dates.read_dates(path, ["good"], cache=tmp_path)
   for part in (path.name, "patch bad", word):
     assert part in str(caught.value)
 
@@ -96,10 +103,40 @@ def test_no_geopackage_and_no_columns_are_named(tmp_path):
     dates.read_dates(path, ["a"], cache=tmp_path)
 
 
-def test_another_table_is_named(write, tmp_path, monkeypatch):
+def test_layers_and_columns_that_were_found_are_listed(write, tmp_path):
   path = write({"a": "{}"})
-  monkeypatch.setattr(dates, "_FIELDS", ("patch_id", "days"))
-  with pytest.raises(InputError, match="a column days"):
+  with contextlib.closing(sqlite3.connect(path)) as database, database:
+    database.execute("ALTER TABLE dates RENAME COLUMN patch_id TO name")
+  with pytest.raises(InputError) as caught:
+    dates.read_dates(path, ["a"], cache=tmp_path)
+  assert "columns patch_id and acquisition_dates, found " in str(caught.value)
+  assert "layer 'dates' with name, acquisition_dates" in str(caught.value)
+
+
+def test_the_layer_that_has_the_columns_is_read(write, tmp_path):
+  path = write({"a": '{"1": "20200101"}'})
+  path.rename(tmp_path / "a.gpkg")
+  pyogrio.raw.write(
+    path,
+    geometry=None,
+    field_data=[np.array([1.0])],
+    fields=["area"],
+    driver="GPKG",
+    layer="first",
+  )
+  published_layout.write_dates(path, {"a": '{"1": "20200101"}'}, append=True)
+  assert pyogrio.list_layers(path)[:, 0].tolist() == ["first", "dates"]
+  [days] = dates.read_dates(path, ["a"], cache=tmp_path)
+  assert days.tolist() == [18262]
+
+
+def test_text_that_is_not_utf_8_is_told(write, tmp_path):
+  path = write({"a": "{}", "b": "{}"})
+  with contextlib.closing(sqlite3.connect(path)) as database, database:
+    database.execute(
+      "UPDATE dates SET patch_id = CAST(x'e9' AS TEXT) WHERE patch_id = 'b'"
+    )
+  with pytest.raises(InputError, match=r"MTD_DATES\.gpkg: expected .*UTF-8"):
     dates.read_dates(path, ["a"], cache=tmp_path)
 
 

@@ -1,6 +1,5 @@
 """Lengths of series: known before they are read, few in number."""
 
-import dataclasses
 import json
 import shutil
 
@@ -142,12 +141,11 @@ def test_averaged_series_have_a_known_length(converted):
 # ---- random lengths of three series ------------------------------------------
 
 
-@dataclasses.dataclass
-class Patches:
+class Patches(pipeline.PatchReader):
   """Patches without images, of three series of random lengths."""
 
-  lengths: dict
-  padding: series_lengths.Padding
+  def __init__(self, lengths, padding):
+    self.lengths, self.padding = lengths, padding
 
   def __len__(self):
     return len(self.padding.choice_of)
@@ -176,21 +174,7 @@ def patches():
     name: rng.integers(1, most, 200).astype(np.uint16)
     for name, most in zip(names, (50, 120, 220), strict=True)
   }
-  dataset = type(
-    "Dataset",
-    (),
-    {"splits": {"train": type("Split", (), {"num_patches": 200})}},
-  )
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(series_lengths, "_count", lambda *_: lengths)
-    padding = series_lengths.plan(
-      dataset,
-      "train",
-      series=names,
-      buckets=buckets,
-      cloud_filter=None,
-      periods={},
-    )
+  padding = series_lengths.choose(lengths, 200, buckets)
   return Patches(lengths, padding)
 
 

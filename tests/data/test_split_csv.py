@@ -53,6 +53,9 @@ def test_cells_may_be_quoted_and_padded(tmp_path):
     ("patch_id,DEM_ELEV\n.p,a\n", ["row 2", "'.p'"]),
     ("patch_id,DEM_ELEV\n,a\n", ["row 2", "''"]),
     ("patch_id,DEM_ELEV\na/b,a\n", ["row 2", "'a/b'"]),
+    ("patch_id,DEM_ELEV\np,a\0b\n", ["row 2, DEM_ELEV", "'a\\x00b'"]),
+    ("patch_id,DEM_ELEV\np\0,a\n", ["row 2, patch_id", "'p\\x00'"]),
+    ("patch_id\0,DEM_ELEV\np,a\n", ["header", "'patch_id\\x00'"]),
   ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, words):
@@ -72,3 +75,9 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
     split_csv.read_split(path)
   with pytest.raises(InputError, match="readable CSV"):
     split_csv.read_split(tmp_path)
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", "/home/someone")
+  split = split_csv.read_split(write(tmp_path, "patch_id,DEM_ELEV\np,~/a\n"))
+  assert split.file("DEM_ELEV", 0) == "/home/someone/a"

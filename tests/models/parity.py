@@ -113,7 +113,8 @@ def forward(segmenter: Any, variables: Any, batch: Any) -> tuple[Any, Any]:
     capture_intermediates=True,
     mutable=["intermediates"],
   )
-  state["intermediates"].pop("__call__")
+  for name in ("__call__", "fused"):
+    state["intermediates"].pop(name, None)
   return outputs, state["intermediates"]
 
 

@@ -48,19 +48,6 @@ def test_parts_change_nothing(inputs, monkeypatch, at_once, shifted):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_other_backends_take_all_windows_at_once(inputs, monkeypatch):
-  qkv, bias, gradient = inputs
-  mask = swin.shift_mask(SIZE, (WINDOW,) * 2, (WINDOW // 2,) * 2)
-  expected = value_and_gradients(plain, qkv, bias, gradient, mask)
-  monkeypatch.setattr(attention, "_SCORES", 1)
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  found = value_and_gradients(attention.attend, qkv, bias, gradient, mask)
-  for one, other in zip(found, expected, strict=True):
-    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-  text = str(jax.make_jaxpr(lambda *x: attention.attend(*x, mask))(qkv, bias))
-  assert "length=1\n" in text or "length=1 " in text
-
-
 def test_large_scores_stay_finite(inputs):
   qkv, bias, gradient = inputs
   found = value_and_gradients(attention.attend, 100 * qkv, bias, gradient, None)

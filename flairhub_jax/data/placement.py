@@ -1,0 +1,226 @@
+"""Whether two rasters lie on the same ground, whatever their grids and CRS.
+
+Corners are compared in the order of the pixels, so a raster that is turned,
+mirrored, sheared or of another pixel size differs in at least one of them.
+"""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import rasterio.crs
+import rasterio.errors
+import rasterio.warp
+from rasterio._err import CPLE_BaseError
+
+from flairhub_jax.data.geotiff import Georeference
+from flairhub_jax.modalities import PATCH_METRES
+
+# Grids of two sensors are cut to the same square, up to a coarse pixel; two
+# grids of one pixel size are laid on each other pixel by pixel.
+_TOLERANCE_OF_SENSORS = 1.0
+_TOLERANCE_OF_PIXELS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """What is to be said of the place of a raster beside that of another.
+
+  Attributes:
+    problem: what was expected and found if they lie elsewhere.
+    note: what is odd about it though they may lie on the same ground.
+  """
+
+  problem: tuple[str, str] | None = None
+  note: str | None = None
+
+
+def is_mapped(place: Georeference) -> bool:
+  """Tells whether the CRS is one of the earth, not only of a drawing."""
+  if place.crs is None:
+    return False
+  crs = rasterio.crs.CRS.from_wkt(place.crs)
+  return crs.is_projected or crs.is_geographic
+
+
+def compare(
+  place: Georeference,
+  other: Georeference,
+  *,
+  published: float | None = None,
+  other_published: float | None = None,
+) -> Comparison:
+  """Compares where two rasters lie.
+
+  All four corners must agree within one of the coarser pixels, or half a pixel
+  where both have the same size. A published square of a coarse sensor may
+  also surround a part of it of a finer one, from the same corner.
+
+  Args:
+    place: the raster taken as reference.
+    other: the raster to judge.
+    published: metres per pixel that the reference's sensor is published with.
+    other_published: likewise of the other.
+  """
+  if place == other:
+    return Comparison()
+  if other.crs is None or place.crs is None:
+    if place.crs == other.crs:
+      return Comparison()
+    return Comparison(
+      note="no georeference; taken to lie where the other files do"
+    )
+  corners, others = _corners(place), _corners(other)
+  first, second = map(rasterio.crs.CRS.from_wkt, (place.crs, other.crs))
+  note = None
+  if first != second and is_mapped(place) and is_mapped(other):
+    others = _transform(second, first, others)
+  elif first != second:
+    if not _are_names_alike(_name(first), _name(second)):
+      return Comparison(_problem(place, other, corners, None))
+    note = (
+      f"the CRS {_name(second)!r} is taken for {_name(first)!r}, because "
+      "coordinates and names agree"
+    )
+  size, other_size = _pixel_size(place, corners), _pixel_size(other, others)
+  coarser, finer = max(size, other_size), min(size, other_size)
+  is_same_size = coarser <= 1.01 * finer
+  pixels = _TOLERANCE_OF_PIXELS if is_same_size else _TOLERANCE_OF_SENSORS
+  # The share allows for corners that are written with few digits.
+  offsets = np.abs(corners - others).max(1) / (coarser * pixels * 1.001)
+  if (offsets <= 1).all():
+    return Comparison(note=note)
+  if (
+    offsets[0] <= 1
+    and _orientation(corners) == _orientation(others)
+    and _is_published(place, size, published)
+    and _is_published(other, other_size, other_published)
+    and _is_whole(place if size > other_size else other, coarser)
+    and coarser > 1.5 * finer
+  ):
+    sides = (_sides(each) for each in (others, corners))
+    return Comparison(
+      note="{} of ground, taken for the {} of the output grid".format(*sides)
+    )
+  return Comparison(_problem(place, other, corners, (pixels, others)))
+
+
+def _corners(place: Georeference) -> np.ndarray:
+  """Returns [4 2]: upper left, upper right, lower left, lower right."""
+  a, b, c, d, e, f = place.transform
+  w, h = place.width, place.height
+  return np.array(
+    [
+      (a * col + b * row + c, d * col + e * row + f)
+      for col, row in ((0, 0), (w, 0), (0, h), (w, h))
+    ]
+  )
+
+
+def _transform(
+  source: rasterio.crs.CRS, target: rasterio.crs.CRS, corners: np.ndarray
+) -> np.ndarray:
+  """Returns corners in another CRS; infinite where there is no way to it."""
+  try:
+    x, y = rasterio.warp.transform(source, target, *corners.T.tolist())
+  except (rasterio.errors.RasterioError, CPLE_BaseError):
+    return np.full_like(corners, np.inf)
+  return np.stack([x, y], 1)
+
+
+def _pixel_size(place: Georeference, corners: np.ndarray) -> float:
+  """Returns the longer side of a pixel, in units of the corners."""
+  with np.errstate(invalid="ignore"):
+    right, down = corners[1] - corners[0], corners[2] - corners[0]
+  return max(math.hypot(*right) / place.width, math.hypot(*down) / place.height)
+
+
+def _is_published(
+  place: Georeference, size: float, published: float | None
+) -> bool:
+  return published is not None and abs(size / published - 1) < 0.02
+
+
+def _is_whole(place: Georeference, size: float) -> bool:
+  side = max(place.width, place.height) * size
+  return abs(side / PATCH_METRES - 1) < 0.02
+
+
+def _name(crs: rasterio.crs.CRS) -> str:
+  match = re.match(r'\w+\["([^"]*)"', crs.to_wkt())
+  return match[1] if match else crs.to_string()[:60]
+
+
+def _are_names_alike(name: str, other: str) -> bool:
+  """Tells whether two names of a CRS may mean the same, or one says nothing."""
+  words, others = (
+    set(re.findall(r"[a-z]+|\d+", each.lower())) for each in (name, other)
+  )
+  empty = {"unknown", "unnamed", "undefined", "engineering", "local", "crs"}
+  if words <= empty or others <= empty:
+    return True
+  # Names of one place differ in realisations (v1, v2b) and separators.
+  fewer, more = sorted((words, others), key=len)
+  digits = {word for word in fewer ^ more if word.isdigit()}
+  return len(fewer & more) >= 2 and len(digits) <= 1
+
+
+def _orientation(corners: np.ndarray) -> str:
+  """Describes how rows and columns run."""
+  right, down = corners[1] - corners[0], corners[2] - corners[0]
+  lengths = math.hypot(*right), math.hypot(*down)
+  if not all(math.isfinite(x) and x for x in lengths):
+    return "no extent"
+  angle = math.degrees(math.atan2(right[1], right[0]))
+  is_mirrored = bool(right[0] * down[1] - right[1] * down[0] > 0)
+  if abs(float(right @ down)) > 1e-3 * lengths[0] * lengths[1]:
+    return "sheared"
+  if abs(angle) < 0.05:
+    return "south up" if is_mirrored else "north up"
+  if is_mirrored and abs(angle) > 179.95:
+    return "mirrored, east to the left"
+  return f"turned by {angle:.1f} degrees" + ", mirrored" * is_mirrored
+
+
+def _sides(corners: np.ndarray) -> str:
+  right, down = corners[1] - corners[0], corners[2] - corners[0]
+  return f"{math.hypot(*right):.6g} x {math.hypot(*down):.6g}"
+
+
+def _problem(
+  place: Georeference,
+  other: Georeference,
+  corners: np.ndarray,
+  compared: tuple[float, np.ndarray] | None,
+) -> tuple[str, str]:
+  """Returns expected and found, with all in which the two differ."""
+  expected, found = [], []
+  if place.crs != other.crs:
+    names = [rasterio.crs.CRS.from_wkt(each.crs) for each in (place, other)]
+    texts = [_label(crs) for crs in names]
+    if texts[0] == texts[1]:
+      texts = [crs.to_wkt()[:200] for crs in names]
+    expected.append(f"the CRS {texts[0]}")
+    found.append(texts[1])
+  if compared is None:
+    return ", ".join(expected), ", ".join(found)
+  pixels, others = compared
+  if not np.isfinite(others).all():
+    return ", ".join(expected), ", ".join(found) + ", which cannot be compared"
+  for texts, each, raster in (
+    (expected, corners, place),
+    (found, others, other),
+  ):
+    x, y = each[0]
+    texts.append(
+      f"{_sides(each)} from the corner ({x:.2f}, {y:.2f}), "
+      f"pixels of {_pixel_size(raster, each):.5g}, {_orientation(each)}"
+    )
+  expected[-1] = f"within {pixels:g} pixel: {expected[-1]}, the ground"
+  return ", ".join(expected), ", ".join(found)
+
+
+def _label(crs: rasterio.crs.CRS) -> str:
+  code = crs.to_epsg()
+  return f"EPSG:{code} {_name(crs)!r}" if code else repr(_name(crs))

@@ -1,0 +1,215 @@
+"""Which form of an operation runs where: one table per backend.
+
+Some operations are written in several forms that give the same numbers up to
+rounding: XLA for CPUs is fast with some, cuDNN, cuBLAS and TPUs with others.
+The form follows the platform that a program is lowered for, not the one that
+traces it: it is right under `jax.default_device`, in `jit` for a device that is
+not the default one, and in `jax.export` for another platform.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from flairhub_jax.errors import InputError
+
+# Platform -> operation -> form. The forms are written down beside each
+# operation; "library" is the one that cuDNN, cuBLAS and the like have kernels
+# for. Where both entries are the same nothing is traced twice.
+TABLE: Mapping[str, Mapping[str, str]] = {
+  "cpu": {
+    "attention": "parts",
+    "convolution": "patches",
+    "dense": "rows",
+    "depthwise": "shifts",
+    "padded_convolution": "lines",
+    "resize": "broadcast",
+  },
+  "other": {
+    "attention": "library",
+    "convolution": "library",
+    "dense": "rows",  # cuBLAS contracts any axis
+    "depthwise": "library",
+    "padded_convolution": "library",
+    "resize": "library",
+  },
+}
+# Operation -> names of its forms.
+FORMS: Mapping[str, tuple[str, ...]] = {
+  operation: (form, "library") for operation, form in TABLE["cpu"].items()
+}
+# "attention=parts,resize=library": for measurements. Not a field of the
+# configuration: it changes speed and rounding, nothing that a run is about.
+VARIABLE = "FLAIRHUB_KERNELS"
+
+_forced: dict[str, str] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """One way to compute an operation.
+
+  Attributes:
+    forward: `(*arrays, **how) -> result`.
+    backward: `(gradient, result, *arrays, **how) -> gradients` of the arrays
+      that have one; None: autodiff of `forward`, computed again from `arrays`.
+  """
+
+  forward: Callable[..., Any]
+  backward: Callable[..., Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operation:
+  """An operation in several forms; call it with arrays and settings.
+
+  For the backward pass it keeps its arrays, so that any form can be
+  differentiated on any platform.
+
+  Attributes:
+    name: in `TABLE`.
+    forms: by name.
+    num_differentiated: how many of the first arrays get a gradient.
+    keeps_result: whether backward passes are given the result too.
+  """
+
+  name: str
+  forms: Mapping[str, Form]
+  num_differentiated: int = 2
+  keeps_result: bool = False
+
+  def __call__(self, *arrays: Any, **how: Any) -> Any:
+    """Runs the form of the platform; `how`: settings that can be hashed."""
+    form = _chosen(self.name)
+    if form is None:
+      forms = TABLE["cpu"][self.name], TABLE["other"][self.name]
+    else:
+      forms = (form, form)
+    return _run(
+      _Call(
+        self,
+        forms,
+        tuple(sorted(how.items())),
+        jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
+      ),
+      *arrays,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+  """An operation with all that is known when it is traced.
+
+  Attributes:
+    operation: what runs.
+    forms: names of that for CPUs and that for others.
+    how: its settings.
+    precision: of products, which the backward pass must have as well.
+  """
+
+  operation: Operation
+  forms: tuple[str, str]
+  how: tuple[tuple[str, Any], ...]
+  precision: str | None
+
+  def by_platform(self, make, *args):
+    """Runs what `make` makes of the form and the settings."""
+    on_cpu, elsewhere = (
+      make(self.operation, form, self.how) for form in self.forms
+    )
+    if self.forms[0] == self.forms[1]:
+      return on_cpu(*args)
+    return jax.lax.platform_dependent(*args, cpu=on_cpu, default=elsewhere)
+
+
+@functools.cache
+def _forward_of(operation, form, how):
+  """A form, traced once for each shape."""
+  forward = operation.forms[form].forward
+  return jax.jit(functools.partial(forward, **dict(how)), inline=True)
+
+
+@functools.cache
+def _backward_of(operation, form, how):
+  """`(gradient, result, *arrays) -> gradients`, traced once likewise."""
+  chosen, number = operation.forms[form], operation.num_differentiated
+  forward = functools.partial(chosen.forward, **dict(how))
+
+  def differentiate(gradient, result, *arrays):
+    rest = arrays[number:]
+    _, back = jax.vjp(lambda *xs: forward(*xs, *rest), *arrays[:number])
+    return back(gradient)
+
+  if chosen.backward is None:
+    return jax.jit(differentiate, inline=True)
+  return jax.jit(functools.partial(chosen.backward, **dict(how)), inline=True)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _run(call, *arrays):
+  return call.by_platform(_forward_of, *arrays)
+
+
+def _run_forward(call, *arrays):
+  result = _run(call, *arrays)
+  return result, (arrays, result if call.operation.keeps_result else None)
+
+
+def _run_backward(call, kept, gradient):
+  arrays, result = kept
+  with jax.default_matmul_precision(call.precision):
+    gradients = call.by_platform(_backward_of, gradient, result, *arrays)
+  return *gradients, *(None for _ in arrays[len(gradients) :])
+
+
+_run.defvjp(_run_forward, _run_backward)
+
+
+def _chosen(operation: str) -> str | None:
+  """The form that is forced on every platform, if any."""
+  return (_of_environment(os.environ.get(VARIABLE, "")) | _forced).get(
+    operation
+  )
+
+
+@functools.cache
+def _of_environment(text: str) -> dict[str, str]:
+  """Reads `VARIABLE`.
+
+  Raises:
+    InputError: an operation that is not in the table, or no form.
+  """
+  chosen = {}
+  for word in filter(None, text.split(",")):
+    operation, _, form = word.partition("=")
+    if form not in FORMS.get(operation, ()):
+      known = ", ".join(f"{o}={' or '.join(f)}" for o, f in FORMS.items())
+      raise InputError(VARIABLE, f"any of {known}", repr(word))
+    chosen[operation] = form
+  return chosen
+
+
+def check_environment() -> None:
+  """Complains of `VARIABLE` before anything is built.
+
+  Raises:
+    InputError: see `_of_environment`.
+  """
+  _of_environment(os.environ.get(VARIABLE, ""))
+
+
+@contextlib.contextmanager
+def forced(**forms: str) -> Iterator[None]:
+  """What is traced meanwhile takes these forms on every platform."""
+  before = dict(_forced)
+  _forced.update(forms)
+  try:
+    yield
+  finally:
+    _forced.clear()
+    _forced.update(before)
