@@ -236,14 +236,32 @@ def last_step(config: Any, validations: Iterable[Mapping[str, Any]]) -> int:
   return config.train.num_steps
 
 
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Raises:
+    InputError: the file cannot be read, or holds something else.
+  """
+  try:
+    found = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    raise InputError(path, "JSON", error) from error
+  if not isinstance(found, dict):
+    raise InputError(path, "a JSON object", type(found).__name__)
+  return found
+
+
 def read_records(path: pathlib.Path) -> list[Any]:
   """Reads JSON lines; an unfinished last line (a killed writer) is dropped."""
   if not path.exists():
     return []
   records = []
-  for line in path.read_text(encoding="utf-8").splitlines():
+  for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
     try:
-      records.append(json.loads(line))
-    except ValueError:
+      record = json.loads(line)
+    except (ValueError, RecursionError):
       break
+    if not isinstance(record, dict):
+      break
+    records.append(record)
   return records

@@ -45,7 +45,7 @@ LEVELS = {
 # Library -> the one room or module that imports it. Records and files of
 # weights are both safetensors.
 ROOMS = {
-  "grain": "data/pipeline.py",
+  "grain": ("data/pipeline.py", "data/read_ahead.py"),
   "array_record": "data/records.py",
   "orbax": "checkpoint.py",
   "flax.linen": "models",

@@ -138,3 +138,13 @@ def test_a_run_continues_with_other_values_of_fields_without_effect():
   new.update_from_flattened_dict({"data.batch_size": 3, "mesh.data": 4})
   [line] = run_directory.conflicts(old, new)
   assert line.startswith("config.data.batch_size: 5 in the run")
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b"{", b"\xff\xfe", b"[" * 10**5])
+def test_what_is_no_object_is_told_by_its_file(tmp_path, text):
+  path = tmp_path / "scores.json"
+  path.write_bytes(text)
+  with pytest.raises(InputError, match=r"scores\.json: expected .*JSON"):
+    run_directory.read_json(path)
+  path.write_bytes(b'{"step": 1}\n' + text + b"\n")
+  assert run_directory.read_records(path) == [{"step": 1}]

@@ -340,7 +340,7 @@ _POLL = 20.0  # seconds; SLURM's controllers are shared with others
 def _read_jobs(path: pathlib.Path) -> dict[str, str]:
   if not path.exists():
     return {}
-  return json.loads(path.read_text(encoding="utf-8"))
+  return run_directory.read_json(path)
 
 
 @contextlib.contextmanager

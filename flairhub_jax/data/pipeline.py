@@ -12,10 +12,10 @@ from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
 from flairhub_jax import labels
 from flairhub_jax.data import (
+  read_ahead,
   records,
   series_lengths,
   temporal_average,
@@ -278,37 +278,6 @@ def _share(
   return own.map_with_index(_Stacker(order, padding, batch_size * process[1]))
 
 
-def _iterate(
-  batches: grain.MapDataset, num_workers: int
-) -> Generator[dict[str, Any], None, None]:
-  """Yields the batches in order, read ahead by threads or processes."""
-  if num_workers and not flags.FLAGS.is_parsed():
-    # Grain reads its own flags to start workers: those that count as given can
-    # be read before the program has parsed its flags.
-    for name in [name for name in flags.FLAGS if name.startswith("grain_")]:
-      flags.FLAGS[name].present = 1
-  iterator = iter(_read_ahead(batches, num_workers))
-  try:
-    yield from iterator
-  finally:
-    iterator.close()
-
-
-def _read_ahead(
-  batches: grain.MapDataset, num_workers: int
-) -> grain.IterDataset:
-  # Both are counted in batches, which are large.
-  options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-  dataset = batches.to_iter_dataset(options)
-  if num_workers == 0:
-    return dataset
-  return dataset.mp_prefetch(
-    grain.MultiprocessingOptions(
-      num_workers=num_workers, per_worker_buffer_size=2
-    )
-  )
-
-
 def train_batches(
   reader: PatchReader,
   *,
@@ -341,7 +310,7 @@ def train_batches(
   if augment:
     dataset = dataset.random_map(transforms.augment, seed=seed + 1)
   shares = _share(dataset, order, reader.padding, batch_size, process)
-  return _iterate(shares[start_step:], num_workers)
+  return read_ahead.iterate(shares[start_step:], num_workers)
 
 
 def num_evaluation_batches(num_patches: int, global_batch_size: int) -> int:
@@ -373,7 +342,7 @@ def evaluation_batches(
   order = [filled.number(place) for place in range(length)]
   dataset = grain.MapDataset.source(filled)
   shares = _share(dataset, order, reader.padding, batch_size, process)
-  return _iterate(shares, num_workers)
+  return read_ahead.iterate(shares, num_workers)
 
 
 def example_batch(reader: PatchReader) -> dict[str, Any]:

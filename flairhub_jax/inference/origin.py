@@ -77,7 +77,7 @@ def claim(
   """
   marker = folder / _MARKER
   if marker.exists():
-    _compare(folder, _read(marker), origin, what)
+    _compare(folder, run_directory.read_json(marker), origin, what)
   elif folder.exists() and not folder.is_dir():
     raise InputError(folder, "a folder", "a file")
   elif folder.exists() and any(folder.iterdir()):
@@ -107,16 +107,6 @@ def make_writable(folder: pathlib.Path, *, otherwise: str = "") -> None:
     raise InputError(
       folder, f"a folder that can be written{otherwise}", error.strerror
     ) from error
-
-
-def _read(marker: pathlib.Path) -> dict[str, Any]:
-  try:
-    found = json.loads(marker.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise InputError(marker, "JSON", error) from error
-  if not isinstance(found, dict):
-    raise InputError(marker, "a JSON object", type(found).__name__)
-  return found
 
 
 def _compare(folder, found, origin, what):

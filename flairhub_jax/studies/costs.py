@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from flairhub_jax import atomic
+from flairhub_jax import atomic, run_directory
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import summary
 from flairhub_jax.studies import runs, statistics
@@ -114,4 +114,4 @@ def _network_key(config: Any) -> str:
 
 
 def _read(memory: pathlib.Path) -> dict[str, Any]:
-  return json.loads(memory.read_text("utf-8")) if memory.exists() else {}
+  return run_directory.read_json(memory) if memory.exists() else {}

@@ -1,7 +1,6 @@
 """The runs of a sweep: their names, their folders, how far each of them is."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -180,14 +179,19 @@ def _read_scores(
   files = [folder / name for name in names]
   if not all(path.is_file() for path in files):
     return {}
-  results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-  if not all(
-    result["step"] in steps and run_directory.is_of_checkpoint(run, result)
-    for result in results
-  ):
-    return {}  # of a checkpoint that a better one has replaced since
-  scores = results[0]
-  return {task: values["miou"] for task, values in scores["tasks"].items()}
+  results = [run_directory.read_json(path) for path in files]
+  try:
+    if not all(
+      result["step"] in steps and run_directory.is_of_checkpoint(run, result)
+      for result in results
+    ):
+      return {}  # of a checkpoint that a better one has replaced since
+    tasks = results[0]["tasks"].items()
+    return {task: float(values["miou"]) for task, values in tasks}
+  except (KeyError, TypeError, AttributeError, ValueError) as error:
+    raise InputError(
+      folder, "results of `evaluate`", f"something else ({error!r})"
+    ) from error
 
 
 def format_plan(runs: Runs, progress: Mapping[str, Progress]) -> str:
