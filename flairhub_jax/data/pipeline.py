@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
@@ -147,7 +147,7 @@ class PatchReader:
     """Number of patches."""
     return self._dataset.splits[self._split].num_patches
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
     """Reads one patch."""
     example: dict[str, Any] = {
       "inputs": {},
@@ -357,6 +357,6 @@ class PatchTable:
     """Opens the PATCH stream of `split`."""
     self._stream = dataset.open_stream(split, "PATCH")
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
     """Returns patch_id, crs, transform, height and width of a patch."""
     return json.loads(bytes(self._stream[int(index)]["json"]))
