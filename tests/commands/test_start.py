@@ -6,30 +6,38 @@ import sys
 
 import pytest
 
+from flairhub_jax import __main__
+
 PROGRAM = """
 import os, sys
 from flairhub_jax import __main__
-__main__.main = lambda: print(os.getpid(), os.environ["GLIBC_TUNABLES"])
+__main__.main = lambda: print(os.getpid(), os.environ.get("GLIBC_TUNABLES"))
 __main__.start()
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="huge pages of Linux")
 @pytest.mark.parametrize(
-  ("given", "expected"),
+  ("given", "platforms", "expected"),
   [
-    (None, "glibc.malloc.hugetlb=1"),
+    (None, "cpu", "glibc.malloc.hugetlb=1"),
+    (None, "cpu,cuda", "glibc.malloc.hugetlb=1"),
     (
       "glibc.malloc.arena_max=4",
+      "cpu",
       "glibc.malloc.arena_max=4:glibc.malloc.hugetlb=1",
     ),
-    ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ("glibc.malloc.hugetlb=0", "cpu", "glibc.malloc.hugetlb=0"),
+    # Steps on an accelerator take no memory of the host.
+    (None, "cuda", "None"),
+    (None, "cuda,cpu", "None"),
   ],
 )
 def test_a_command_asks_for_huge_pages_and_stays_the_same_process(
-  given, expected
+  given, platforms, expected
 ):
   environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+  environment["JAX_PLATFORMS"] = platforms
   if given:
     environment["GLIBC_TUNABLES"] = given
   process = subprocess.Popen(
@@ -40,3 +48,14 @@ def test_a_command_asks_for_huge_pages_and_stays_the_same_process(
   )
   told, _ = process.communicate()
   assert told.split() == [str(process.pid), expected]
+
+
+@pytest.mark.parametrize("name", [None, "jax_plugins", "libtpu"])
+def test_what_drives_an_accelerator_is_found_before_jax_starts(
+  name, tmp_path, monkeypatch
+):
+  monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+  monkeypatch.syspath_prepend(tmp_path)
+  if name:
+    (tmp_path / name).mkdir()
+  assert __main__._finds_only_cpus() == (name is None)
