@@ -285,7 +285,7 @@ def _drop_broken_scores(folder: str, read_only: bool) -> list[str]:
       float(json.loads(path.read_text(encoding="utf-8"))[_BEST])
     except FileNotFoundError:
       continue  # Training, while another process evaluates, has dropped it.
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
       fault = InputError(path, f"JSON with a number {_BEST}", "none")
       if read_only:
         raise fault from error

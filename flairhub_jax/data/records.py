@@ -331,7 +331,7 @@ def load_dataset(folder: str | os.PathLike) -> Dataset:
     dataset = _parse(folder, hashlib.sha256(text).hexdigest(), content)
   except InputError:
     raise
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (ValueError, LookupError, TypeError, RecursionError) as error:
     raise InputError(
       path, "a description of a data set", repr(error)
     ) from error

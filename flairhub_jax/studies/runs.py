@@ -144,8 +144,8 @@ def _read_results(
   """Reads scores, or scores by subset, and checks all that is used of them."""
   if not path.exists():
     return None
+  content = run_directory.read_json(path)
   try:
-    content = json.loads(path.read_text(encoding="utf-8"))
     numbers = [content["step"], len(content["data"])]
     rows = content["subsets"] if path.stem == "subsets" else [content]
     for scores in (row["tasks"][task] for row in rows for task in tasks):
