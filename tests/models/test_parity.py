@@ -115,9 +115,14 @@ def losses_before_steps(case, step, params, number):
   settings.weight_decay = case.settings["optimizer"]["weight_decay"]
   optimizer, _ = optim.build_optimizer(settings, number)
 
+  # Of what the loss does not depend on every gradient is 0.
+  used = jax.tree.map(lambda x: bool((x != 0).any()), step(params)[1])
+
   @jax.jit
   def update(params, state, gradients):
-    updates, state = optimizer.update(gradients, state, params)
+    updates, state = optimizer.update(
+      gradients, state, params, has_gradient=used
+    )
     return optax.apply_updates(params, updates), state
 
   state, losses = optimizer.init(params), []
