@@ -356,7 +356,7 @@ def _parse(
     }
     counts = {k: tuple(v) for k, v in fields["class_counts"].items()}
     parsed: dict[str, Any] = {"streams": streams, "class_counts": counts}
-    if dates := fields.get("num_dates"):
+    if (dates := fields.get("num_dates")) is not None:
       shard = Shard(**dates["shard"])
       parsed["num_dates"] = DateCounts(**{**dates, "shard": shard})
     splits[split] = SplitInfo(**{**fields, **parsed})
