@@ -45,10 +45,17 @@ def import_case(case: parity.Case, folder: pathlib.Path):
   return flairhub_jax.load_model(folder / "run")
 
 
-def measure_outputs(case: parity.Case) -> dict:
-  """Largest errors of outputs and of maps between, over their deviations."""
+def measure_outputs(case: parity.Case, **changes: str) -> dict:
+  """Largest errors of outputs and of maps between, over their deviations.
+
+  Args:
+    case: what the reference was run on.
+    **changes: fields of the configuration, such as `dtype`.
+  """
   with tempfile.TemporaryDirectory() as folder:
     model = import_case(case, pathlib.Path(folder))
+  with model.config.unlocked():
+    model.config.update(changes)
   side = case.array(case.settings["labels"][0]).shape[1:]
   segmenter = build.build_segmenter(model.config, output_size=side)
 

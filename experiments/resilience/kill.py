@@ -1,6 +1,6 @@
 """Kills one training run again and again, and compares how it ends.
 
-    python -m experiments.resilience.kill OUT [KILLS]
+    python -m experiments.resilience.kill OUT [KILLS] [--config.… …]
 
 Trains once without interruption, and once more killed by SIGKILL: in turns at a
 moment drawn anywhere between its start and its third save, and while a
@@ -68,7 +68,9 @@ def make_data(folder: pathlib.Path) -> None:
   finish("convert", *lists, "--out", folder / "records")
 
 
-def training(folder: pathlib.Path, name: str) -> list[str]:
+def training(
+  folder: pathlib.Path, name: str, overrides: list[str]
+) -> list[str]:
   """The command of a run: augmented, averaged, with dropout, two sensors."""
   return [
     "train",
@@ -85,6 +87,7 @@ def training(folder: pathlib.Path, name: str) -> list[str]:
     f"--config.train.validate_every={VALIDATE_EVERY}",
     "--config.train.log_every=1",
     f"--config.train.compilation_cache={folder / 'compiled'}",
+    *overrides,
   ]
 
 
@@ -234,23 +237,24 @@ def draw(records: list[dict], path: pathlib.Path) -> None:
 
 def main() -> None:
   """Trains twice, once killed."""
-  out = pathlib.Path(sys.argv[1])
-  num_kills = int(sys.argv[2]) if len(sys.argv) > 2 else 30
+  overrides = [word for word in sys.argv if word.startswith("--config.")]
+  out, *kills = [word for word in sys.argv[1:] if word not in overrides]
+  out, num_kills = pathlib.Path(out), int(kills[0]) if kills else 30
   rng = random.Random(0)
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     make_data(folder)
     whole, killed = folder / "whole", folder / "killed"
-    finish(*training(folder, "whole"))
+    finish(*training(folder, "whole", overrides))
     # A start that finds everything compiled: how long to its third save.
-    words = training(folder, "timed")
+    words = training(folder, "timed", overrides)
     start = time.monotonic()
     process = flairhub(*words)
     wait_for(lambda: len(saved_steps(folder / "timed")) >= 3, process)
     typical = time.monotonic() - start
     process.kill()
     process.communicate()
-    words, records = training(folder, "killed"), []
+    words, records = training(folder, "killed", overrides), []
     for number in range(num_kills):
       kind = list(KINDS)[number % 2]
       records.append(kill_once(killed, words, kind, rng, typical))
