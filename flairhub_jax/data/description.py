@@ -68,6 +68,13 @@ _SHARD: Mapping[str, tuple[str, Check]] = {
   "bytes": ("a number of bytes", _is_whole),
   "num_records": ("a number of records", _is_whole),
 }
+_DATES: Mapping[str, tuple[str, Check]] = {
+  "shard": ("a shard", lambda x: not list(_fields("shard", x, _SHARD))),
+  "cloud_filter": (
+    "thresholds, or null",
+    _or_none(lambda x: isinstance(x, dict)),
+  ),
+}
 
 
 def _faults(content: Any) -> Iterator[str]:
@@ -97,6 +104,8 @@ def _faults(content: Any) -> Iterator[str]:
       if name not in known and name != "PATCH":
         yield _line(f"{where}.streams", "described modalities and tasks", name)
       yield from _shards(f"{where}.streams.{name}", shards)
+    if fields.get("num_dates") is not None:
+      yield from _fields(f"{where}.num_dates", fields["num_dates"], _DATES)
     for name, count in fields["absent"].items():
       if not _is_whole(count):
         yield _line(f"{where}.absent.{name}", "a number of patches", count)

@@ -20,6 +20,8 @@ from flairhub_jax.errors import InputError, InputErrors
     (("output_size",), [64, -64], r"output_size: expected \[height, width\]"),
     (("splits", "train", "num_patches"), 1.5, "a number of patches"),
     (("splits", "train", "streams", "PATCH"), [], "a list of shards"),
+    (("splits", "train", "num_dates"), {}, "shard: expected a shard"),
+    (("splits", "train", "num_dates"), [1], "a description"),
     (("splits", "train", "absent"), {"AERIAL_RGBI": "no"}, "found 'no'"),
     (("splits", "train", "class_counts"), {"LIDAR": [1]}, "found 'LIDAR'"),
   ],
