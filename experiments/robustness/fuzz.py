@@ -77,10 +77,10 @@ def do_case(
 
 def _work(connection: Any, whole: pathlib.Path) -> None:
   """Does the cases whose numbers arrive, until None does."""
-  # Libraries in C write to the file, not to Python's object.
-  os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
   kinds = seeds.kinds(whole)
   connection.send("ready")
+  # Libraries in C write to the file, not to Python's object.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
   _limit_memory()
   while (number := connection.recv()) is not None:
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,12 @@ class Worker:
     )
     self._process.start()
     there.close()
-    self._here.recv()
+    try:
+      self._here.recv()
+    except EOFError as error:
+      self._process.join()
+      code = self._process.exitcode
+      raise RuntimeError(f"the worker ended with {code}") from error
 
   def do(self, number: int) -> str:
     """How a case ended; after a hang or a crash the worker is gone."""
@@ -136,6 +141,7 @@ def run(out: pathlib.Path, num_cases: int) -> dict[str, Any]:
   Returns:
     The record: number of cases done, how they ended by kind, and the faults.
   """
+  out.mkdir(parents=True, exist_ok=True)
   path = out / "record.json"
   record = {"seed": SEED, "done": 0, "ended": {}, "faults": [], "slowest": 0.0}
   if path.exists():
