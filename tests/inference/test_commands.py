@@ -32,7 +32,7 @@ def write_run(folder, data, modalities, *, seed=0, step=3):
   reading = pipeline.build_reading(config)
   reader = pipeline.PatchReader(dataset, "train", reading)
   variables = initialise.init_variables(
-    model, pipeline.example_batch(reader, reading), seed=seed
+    model, pipeline.example_batch(reader), seed=seed
   )
   # Drawn networks see one class only.
   rng = np.random.default_rng(seed)
