@@ -86,20 +86,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Of several processes all stop at one step: none has to tell the others.
     print(f"flairhub {args.command}: {stop}", file=sys.stderr)
     return STOPPED_EARLY
-  except (InputError, RunError, OSError, KeyboardInterrupt) as error:
-    code, line = 1, str(error)  # The disk is full, a file is gone.
-    if isinstance(error, InputError):
-      code = 2
-    elif isinstance(error, KeyboardInterrupt):
-      code, line = 130, "interrupted"
+  except (Exception, KeyboardInterrupt) as error:
+    code, line, is_defect = _outcome(error)
     own = f"flairhub {args.command}: {line}"
+    if is_defect:
+      own = traceback.format_exc()
     faults.end(code, error, line=line, own=own)
+    if is_defect:
+      raise
     print(own, file=sys.stderr)
     return code
-  except Exception as error:
-    line = f"{type(error).__name__}: {error}"
-    faults.end(1, error, line=line, own=traceback.format_exc())
-    raise
+
+
+def _outcome(error: BaseException) -> tuple[int, str, bool]:
+  """Exit code and line of a failure, and whether the software is at fault."""
+  if isinstance(error, KeyboardInterrupt):
+    return 130, "interrupted", False
+  if isinstance(error, InputError):
+    return 2, str(error), False
+  if isinstance(error, RunError | OSError):
+    return 1, str(error), False  # The disk is full, a file is gone.
+  # XLA's class of errors would have to be imported.
+  if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    reason = next(iter(str(error).splitlines()), "")
+    return 1, f"out of memory: {reason}".removesuffix(": "), False
+  return 1, f"{type(error).__name__}: {error}", True
 
 
 def _import_command(
