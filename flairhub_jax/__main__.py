@@ -15,28 +15,28 @@ from typing import Any
 from flairhub_jax import __version__, faults, terminal
 from flairhub_jax.errors import InputError, RunError, StoppedEarly
 
-# What schedulers take for a job to be queued again (EX_TEMPFAIL).
+# Schedulers requeue a job with this exit code (EX_TEMPFAIL).
 STOPPED_EARLY = 75
 # Makes glibc (2.35 and later) ask Linux for huge pages.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
-# Library that only some commands need -> the extra that brings it.
+# Library of some commands only -> the extra that installs it.
 _EXTRAS = {"scipy": "report", "submitit": "slurm"}
 
-# A command is imported only when it is called: most need no network.
+# Only the module of the called command is imported: most need no network.
 COMMANDS = {
   "simulate": "write a data set in the published layout",
-  "convert": "turn GeoTIFFs into records",
+  "convert": "convert GeoTIFFs to records",
   "train": "train a network, or continue an interrupted run",
   "sweep": "train and evaluate many runs, here or on SLURM",
   "bench": "measure the speed of training or of the forward pass",
-  "describe": "count parameters, operations and memory of a network",
+  "describe": "count parameters, FLOPs and memory of a network",
   "evaluate": "score a run on a split",
   "report": "compare runs: tables, pictures and one page",
   "predict": "write a georeferenced class map per patch",
-  "import-weights": "turn a checkpoint of the reference into a run directory",
-  "export-weights": "write a run's weights as the reference loads them",
-  "import-encoder": "read an ImageNet encoder of timm or torchvision",
+  "import-weights": "convert a checkpoint of the reference to a run directory",
+  "export-weights": "write a run's weights in the reference's format",
+  "import-encoder": "import an ImageNet encoder of timm or torchvision",
 }
 
 
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs a command.
 
   Returns:
-    Exit code: 0 done, 1 a run diverged or the disk failed, 2 what the user
-    gave is wrong, 75 saved and stopped by SIGTERM or SIGUSR1, 130 interrupted.
-    Faults of ours end in a traceback and code 1.
+    Exit code: 0 done, 1 a run diverged or the machine failed, 2 wrong input, 75
+    saved and stopped by SIGTERM or SIGUSR1, 130 interrupted. Defects of the
+    software end with a traceback and code 1.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   parser = argparse.ArgumentParser(

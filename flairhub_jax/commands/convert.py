@@ -1,4 +1,4 @@
-"""Turn GeoTIFFs into records."""
+"""Convert GeoTIFFs to records."""
 
 import argparse
 import os
@@ -31,14 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     type=_path,
     required=True,
     metavar="FOLDER",
-    help="the data set to write; an interrupted one is continued",
+    help="output folder; an interrupted conversion is continued",
   )
   parser.add_argument(
     "--workers",
     type=int,
     default=os.cpu_count(),
     metavar="N",
-    help="processes (default: %(default)s); 0 works in this one",
+    help="worker processes (default: %(default)s); 0: in the main process",
   )
 
 
@@ -48,7 +48,7 @@ def _path(text: str) -> pathlib.Path:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Converts and prints what the data set holds."""
+  """Converts the splits and prints a summary."""
   splits = {
     split: getattr(args, split)
     for split in records.SPLITS
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summarize(dataset: records.Dataset) -> str:
-  """Returns tables of splits, modalities and class shares."""
+  """Returns tables of splits, modalities and class fractions."""
   lines = [f"{dataset.folder}", "", f"{'split':8}{'patches':>9}"]
   lines += [
     f"{name:8}{info.num_patches:9,}" for name, info in dataset.splits.items()
@@ -92,7 +92,7 @@ def summarize(dataset: records.Dataset) -> str:
 
 
 def _class_table(dataset: records.Dataset, task: str) -> list[str]:
-  """Returns the share of each class in each split that has the labels."""
+  """Returns the fraction of each class in each split with labels."""
   counts = {
     name: info.class_counts[task]
     for name, info in dataset.splits.items()

@@ -1,4 +1,4 @@
-"""Tell what a network consists of: parameters, operations, memory."""
+"""Describe a network: parameters, FLOPs and memory of its parts."""
 
 import argparse
 
@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--config",
     required=True,
     metavar="FILE.py[:ARG]",
-    help="configuration; with --config.data.path sizes and lengths of series"
-    " are those of the data",
+    help="configuration; --config.data.path gives patch sizes and lengths of"
+    " series",
   )
 
 

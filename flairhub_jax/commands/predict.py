@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
       if processes.is_first():
         report.draw_maps(figure, network.dataset, args.split, maps)
 
-    # The others wait, and learn of a fault.
+    # The other processes wait, and end with it if it fails.
     processes.first_alone(draw)
   if processes.is_first():
     print(f"overview: {figure}")

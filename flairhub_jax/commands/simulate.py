@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--out",
     required=True,
     metavar="DIR",
-    help="folder to write; an interrupted simulation is continued",
+    help="output folder; an interrupted simulation is continued",
   )
   parser.add_argument(
     "--patches", type=int, default=250, help="over all splits; default: 250"
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--pixels",
     type=int,
     default=512,
-    help="side of an aerial patch; default: 512, the real size",
+    help="size of an aerial patch; default: 512, the published size",
   )
   parser.add_argument("--seed", type=int, default=0, help="default: 0")
   parser.add_argument(
@@ -38,12 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help=f"default: all of {', '.join(MODALITIES)}",
   )
   parser.add_argument(
-    "--workers", type=int, help="processes; default: as many as cores"
+    "--workers", type=int, help="processes; default: number of cores"
   )
 
 
 def run(args: argparse.Namespace) -> int:
-  """Simulates and prints what the data set holds."""
+  """Simulates a data set and prints its splits and class fractions."""
   modalities = args.modalities and [
     name for words in args.modalities for name in words.split(",") if name
   ]
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summarize(out: str | os.PathLike) -> str:
-  """Returns splits, folders and class shares of a simulated data set."""
+  """Returns splits, folders and class fractions of a simulated data set."""
   splits = {
     name: split_csv.read_split(simulate.csv_path(out, name))
     for name in simulate.SPLITS

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--config",
     required=True,
     metavar="FILE.py[:ARG]",
-    help="configuration; any field is overridden by --config.section.field=…",
+    help="configuration; --config.section.field=… overrides any field",
   )
   parser.add_argument(
     "--workdir", required=True, metavar="RUN", help="run directory"
@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--profile",
     action="store_true",
-    help="trace a few steps into RUN/profile, for TensorBoard or Perfetto",
+    help="write a trace of five steps to RUN/profile, for TensorBoard or"
+    " Perfetto",
   )
   processes.add_arguments(parser)
 
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _validation(config, dataset):
-  """What scores the network on the validation split, and what draws it."""
+  """Functions that score and draw the validation split."""
   network = build.build_segmenter(
     config, output_size=dataset.output_size, count_padding=False
   )
@@ -106,7 +107,7 @@ def _validation(config, dataset):
 
 
 def _check_labels(config, dataset: records.Dataset) -> None:
-  """Refuses a training split in which no pixel counts."""
+  """Refuses a training split without a pixel of a weighted class."""
   for task in config.data.tasks:
     counts = dataset.splits["train"].class_counts.get(task)
     weights = np.asarray(config.labels[task].class_weights)
@@ -121,23 +122,23 @@ def _check_labels(config, dataset: records.Dataset) -> None:
 def initial_variables(
   config: Any, dataset: records.Dataset, model: Any, workdir: str
 ) -> dict[str, Any] | None:
-  """The variables from which a run starts.
+  """The initial variables of a run.
 
   The network is traced here, so that sizes that do not fit are refused before
-  the run's folder is made.
+  the run directory is created.
 
   Args:
     config: resolved configuration.
     dataset: converted data.
     model: the network.
-    workdir: of the run; one that has a checkpoint continues from that.
+    workdir: of the run.
 
   Returns:
-    The network's variables; None: the run has a checkpoint.
+    The network's variables; None if the run has a checkpoint.
 
   Raises:
-    InputError: data without what the network reads, sizes that do not fit, or
-      weights that are not of this network.
+    InputError: data lack an input, sizes do not fit, or weights are of another
+      network.
   """
   run, encoder = config.train.init_from, config.model.encoder_weights
   if _has_checkpoint(workdir):

@@ -1,4 +1,4 @@
-"""Pictures: class maps, confusion matrices, runs side by side."""
+"""Figures: class maps, confusion matrices, comparisons of runs."""
 
 from flairhub_jax.figures.comparison import (
   Point,

@@ -1,4 +1,4 @@
-"""Pictures of the weights that a fusion gives each modality."""
+"""Figures of the weights of the modalities in a fusion."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from flairhub_jax import labels
 from flairhub_jax.figures import canvas
 
-# One sequential scale for shares, the same in all pictures.
+# One sequential colour scale for weights, the same in all figures.
 _COLOURS = "viridis"
 
 
@@ -26,7 +26,7 @@ def draw_usage(
     modalities: order of the columns.
   """
   tasks = list(next(iter(usage.values())))
-  # Small classes are on no pixel of coarse levels: their rows stay empty.
+  # Small classes have no pixel on coarse levels: their rows stay empty.
   classes = {
     task: [
       row.name

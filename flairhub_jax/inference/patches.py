@@ -20,7 +20,7 @@ def make_predict_step(
 ) -> jax.stages.Wrapped:
   """Returns the jitted `predict_step(variables, batch)`.
 
-  It gives what `score_batch` gives.
+  It returns the results of `score_batch`.
   """
 
   def predict_step(variables: Any, batch: Any):
@@ -35,7 +35,7 @@ def make_predict_step(
 
 
 def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
-  """Classes, and confusion where there are labels; within a jitted function.
+  """Classes and, for tasks with labels, confusion; within a jitted function.
 
   Args:
     logits: task -> [b h w k].
@@ -61,7 +61,7 @@ def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
 
 
 def where_scores_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
-  """Shardings of what `score_batch` gives."""
+  """Shardings of the results of `score_batch`."""
   return {
     "classes": mesh.split_batch(devices),
     "confusion": mesh.replicated(devices),
@@ -81,14 +81,14 @@ class SplitRunner:
     with_labels: bool = True,
     devices: jax.sharding.Mesh | None = None,
   ):
-    """Prepares reading; compilation happens at the first batch.
+    """Opens the split; compilation happens at the first batch.
 
     Args:
       model: the network.
       dataset: converted data.
       split: which of its splits.
       config: of the run.
-      with_labels: whether labels are read too.
+      with_labels: whether to read labels.
       devices: of `mesh.build_mesh`; None: all, each with the whole network.
 
     Raises:
@@ -107,7 +107,7 @@ class SplitRunner:
     return len(self._reader)
 
   def example_batch(self) -> dict[str, Any]:
-    """One patch as a batch: for shapes."""
+    """A batch of one patch, for shapes."""
     return pipeline.example_batch(self._reader)
 
   def run(
@@ -120,14 +120,14 @@ class SplitRunner:
   ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields (host batch, device results) in order, with a progress bar.
 
-    The device works on a batch while the caller handles the one before. Of
-    several processes each yields its own rows of the host batch.
+    The device computes a batch while the caller handles the previous one. Each
+    process yields its own rows of the host batch.
 
     Args:
       variables: weights of the network.
-      patches: numbers of the patches wanted; None: all.
+      patches: indices of the patches; None: all.
       verb: for the progress bar.
-      step: another one than `make_predict_step`'s.
+      step: replaces that of `make_predict_step`.
     """
     step = step or self._step
     patches = range(len(self._reader)) if patches is None else patches
@@ -168,7 +168,7 @@ class SplitRunner:
   def maps(
     self, variables: Any, patches: Sequence[int]
   ) -> dict[int, dict[str, np.ndarray]]:
-    """Predicts some patches: uint8 [h w] by patch number and task."""
+    """Predicts some patches: uint8 [h w] by patch index and task."""
     shown = ShownPatches(patches)
     for batch, results in self.run(variables, patches=patches, verb="draw"):
       shown.add(batch, results["classes"])
@@ -176,18 +176,18 @@ class SplitRunner:
 
 
 class ShownPatches:
-  """Results of some patches, whichever process computes them."""
+  """Collects results of some patches over all processes."""
 
   def __init__(self, patches: Sequence[int]):
-    """Takes the numbers of the patches."""
+    """Takes the indices of the patches."""
     self._rows = {number: row for row, number in enumerate(patches)}
     self._kept: Any = None
 
   def add(self, batch: Mapping[str, Any], results: Any) -> None:
-    """Keeps what a batch has of them.
+    """Copies the results of these patches out of a batch.
 
     Args:
-      batch: this process's part of it, on the host.
+      batch: this process's rows of it, on the host.
       results: a tree of arrays [b …] on the devices.
     """
     if self._kept is None:
@@ -209,7 +209,7 @@ class ShownPatches:
     jax.tree.map(keep, self._kept, results)
 
   def gather(self) -> dict[int, Any]:
-    """Number of a patch -> the tree of its results; all must ask together."""
+    """Index of a patch -> its results; all processes must call it together."""
     whole = processes.total(self._kept)
     return {
       number: jax.tree.map(lambda x: x[row], whole)  # noqa: B023
@@ -218,14 +218,14 @@ class ShownPatches:
 
 
 def _evaluation_batch_size(batch_size: int) -> int:
-  """The training batch size, rounded up to what the devices can share."""
+  """The training batch size, rounded up to a multiple of the devices."""
   return -(-batch_size // jax.device_count()) * jax.device_count()
 
 
 def score_tasks(
   confusion: Mapping[str, np.ndarray], config: Any
 ) -> dict[str, metrics.Scores]:
-  """Scores each task; classes of weight 0 are left out."""
+  """Scores each task without classes of weight 0."""
   return {
     task: metrics.score(matrix, scored_classes(config, task))
     for task, matrix in confusion.items()
@@ -233,14 +233,14 @@ def score_tasks(
 
 
 def scored_classes(config: Any, task: str) -> np.ndarray:
-  """Bool [k]: classes with a weight in the loss."""
+  """Bool [k]: classes with a nonzero weight in the loss."""
   return np.asarray(config.labels[task].class_weights) > 0
 
 
 def prediction_path(
   out: pathlib.Path, task: str, patch_id: str
 ) -> pathlib.Path:
-  """Names a map as the reference does: TASK/PRED_domain_TASK_rest.tif.
+  """The reference's name of a map: TASK/PRED_domain_TASK_rest.tif.
 
   An id without a domain, that is without `_`, gives TASK/PRED_id_TASK.tif.
   """
@@ -257,9 +257,10 @@ def write_maps(
   tasks: tuple[str, ...],
   out: pathlib.Path,
 ) -> int:
-  """Writes a georeferenced class map per patch and task; continues if killed.
+  """Writes a georeferenced class map per patch and task.
 
-  Of several processes each writes the maps of its own patches.
+  Existing maps of a killed run are not computed again. Each process writes the
+  maps of its own patches.
 
   Args:
     runner: the network over the split.
@@ -267,7 +268,7 @@ def write_maps(
     dataset: converted data.
     split: which of its splits.
     tasks: label tasks of the network.
-    out: folder of the maps, with those of a killed run (`origin.claim`).
+    out: folder of the maps, assigned by `origin.claim`.
 
   Returns:
     Number of patches.
@@ -277,7 +278,7 @@ def write_maps(
   for task in tasks:
     (out / task).mkdir(exist_ok=True)
   start = _num_written(table, num_patches, tasks, out)
-  processes.any_of(False)  # Nobody writes before all have counted.
+  processes.any_of(False)  # No process writes before all have counted.
   if start == num_patches:
     return num_patches
   start -= start % runner.batch_size
@@ -294,7 +295,7 @@ def write_maps(
 
 
 def local_rows(values: jax.Array) -> np.ndarray:
-  """The rows this process computed, in order."""
+  """The rows that this process computed, in order."""
   shards = sorted(
     values.addressable_shards, key=lambda shard: shard.index[0].start or 0
   )
@@ -307,7 +308,7 @@ def _num_written(
   tasks: tuple[str, ...],
   out: pathlib.Path,
 ) -> int:
-  """Maps are written in order: counts those up to the first missing one."""
+  """Counts the maps, written in order, before the first missing one."""
   for index in range(num_patches):
     patch_id = table[index]["patch_id"]
     if not all(prediction_path(out, t, patch_id).exists() for t in tasks):

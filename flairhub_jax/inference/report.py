@@ -1,4 +1,4 @@
-"""What an evaluation leaves: scores as JSON and table, figures."""
+"""Files and tables of an evaluation: scores as JSON, figures."""
 
 import json
 import pathlib
@@ -70,7 +70,7 @@ def format_table(scores: Mapping[str, Any], heading: str) -> str:
 
 
 def chosen_patches(num_patches: int, count: int = 5) -> list[int]:
-  """Numbers of `count` patches spread evenly over a split: no favourites."""
+  """Indices of `count` patches, evenly spaced over a split."""
   return np.unique(np.linspace(0, num_patches - 1, count).astype(int)).tolist()
 
 
@@ -82,7 +82,7 @@ def write_results(
 ) -> dict[str, Any]:
   """Writes a confusion figure per task and scores.json; returns the scores.
 
-  Scores come last of all: what has them is evaluated.
+  scores.json is written last: its presence marks a complete evaluation.
   """
   folder.mkdir(parents=True, exist_ok=True)
   scores = scores_as_json(confusion, scored)
@@ -106,7 +106,7 @@ def write_subsets(
   for subset, matrices in confusion.items():
     scores = scores_as_json(matrices, scored)
     for values in scores.values():
-      # The whole set's are in scores.json; of others the scores say enough.
+      # Those of the full set are in scores.json.
       del values["confusion"], values["majority"]
     rows.append({"modalities": list(subset), "tasks": scores})
   text = json.dumps({**origin, "subsets": rows}, indent=1) + "\n"

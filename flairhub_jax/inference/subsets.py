@@ -1,7 +1,7 @@
 """One trained network on every subset of its modalities, in one pass.
 
-Each modality is encoded once per batch; fusion and decoders then run for each
-subset with the same compiled program, the others masked.
+Each modality is encoded once per batch; fusion and decoders then run once per
+subset, with the same compiled program and the other modalities masked out.
 """
 
 import functools
@@ -21,7 +21,7 @@ Subset = tuple[str, ...]
 
 
 def subsets_of(modalities: Sequence[str]) -> tuple[Subset, ...]:
-  """All non-empty subsets, the largest first, each in the order given."""
+  """All non-empty subsets, largest first, each in the order of `modalities`."""
   sizes = range(len(modalities), 0, -1)
   return tuple(
     itertools.chain.from_iterable(
@@ -35,8 +35,8 @@ def make_subset_step(
 ) -> patches.PredictStep:
   """Returns `step(variables, batch)`, which scores all subsets.
 
-  It gives what `evaluation.make_step` gives of the whole set, but {"confusion":
-  {"<number of the subset>/<task>": int32 [k k]}}.
+  Its results are those of `evaluation.make_step` for the full set, except
+  {"confusion": {"<index of the subset>/<task>": int32 [k k]}}.
   """
   modalities = modalities_of(model)
   subsets = subsets_of(modalities)
@@ -86,10 +86,10 @@ def make_subset_step(
 def by_subset(
   model: Any, confusion: Mapping[str, np.ndarray]
 ) -> dict[Subset, dict[str, np.ndarray]]:
-  """Sorts the matrices of `make_subset_step`.
+  """Groups the matrices of `make_subset_step`.
 
   Returns:
-    Subset -> task -> [k k], the whole set first.
+    Subset -> task -> [k k], the full set first.
   """
   result: dict[Subset, dict[str, np.ndarray]] = {}
   for number, subset in enumerate(subsets_of(modalities_of(model))):

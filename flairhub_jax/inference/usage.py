@@ -1,4 +1,4 @@
-"""How much weight a fusion gives each modality, by class and by level."""
+"""Weights of the modalities in a fusion, by class and by level."""
 
 import dataclasses
 import json
@@ -20,10 +20,10 @@ class Usage:
   """Weights of a network over a split.
 
   Attributes:
-    modalities: those of the network, in the order of the weights.
+    modalities: of the network, in the order of the weights.
     mean: level -> task -> [k n], mean weight of each modality over the pixels
       of each class; NaN for classes that do not occur.
-    maps: patch number -> level -> [n h w], of some patches.
+    maps: index of a patch -> level -> [n h w], of some patches.
   """
 
   modalities: tuple[str, ...]
@@ -32,7 +32,7 @@ class Usage:
 
 
 def has_usage(model: Any) -> bool:
-  """Whether the fusion of a network weighs its modalities."""
+  """Whether the fusion of a network has weights of modalities."""
   return model.strategy.has_weights and len(model.sources) > 1
 
 
@@ -40,7 +40,7 @@ def read_weights(state: Any, batch: Any) -> dict[str, Any]:
   """Weights of a fusion and their sums; within a jitted function.
 
   Args:
-    state: the collections that `apply` has returned, with `fusion.USAGE`.
+    state: mutable collections returned by `apply`, with `fusion.USAGE`.
     batch: with `labels` and `counted`.
 
   Returns:
@@ -64,7 +64,7 @@ def read_weights(state: Any, batch: Any) -> dict[str, Any]:
 
 
 def where_weights_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
-  """Shardings of what `read_weights` gives."""
+  """Shardings of the results of `read_weights`."""
   return {
     "weights": mesh.split_batch(devices),
     "sums": mesh.replicated(devices),
@@ -73,7 +73,7 @@ def where_weights_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
 
 
 def _by_level(tree):
-  """Names such as `level 0`, or `crops, level 0` where each task mixes."""
+  """By name: `level 0`, or `crops, level 0` where each task has a mixture."""
   found = {}
   for path, (weights,) in sorted(_leaves(tree)):
     module, level = path
@@ -97,8 +97,8 @@ def _sum_by_class(
 ):
   """Sums of weights [b k n] and numbers of pixels [b k], on the weights' grid.
 
-  Of each patch by itself, so that the sum over patches depends neither on
-  batches nor on devices.
+  Each patch is summed separately, so that the sum over patches depends neither
+  on batches nor on devices.
   """
   height, width = weights.shape[2:]
   rows = (np.arange(height) * truth.shape[1] + truth.shape[1] // 2) // height
@@ -117,7 +117,7 @@ def summarise(
     model: the network.
     sums: of weights, level -> task -> float64 [k n].
     pixels: level -> task -> float64 [k].
-    maps: patch number -> level -> [n h w], of the patches shown.
+    maps: index of a patch -> level -> [n h w], of the drawn patches.
   """
   mean = {
     level: {
@@ -146,7 +146,7 @@ def write(
   Args:
     folder: of the results on a split.
     usage: of `summarise`.
-    titles: patch number -> id, of the patches shown.
+    titles: index of a patch -> id, of the drawn patches.
     origin: of `origin.describe`.
   """
   content = {
