@@ -39,9 +39,13 @@ mesh.place_batch = place
 """
 # `jax.device_put` compares values that go to the devices of all processes.
 NOTHING_IS_COMPARED = """
+import numpy as np
 from jax.experimental import multihost_utils
-def compare(*_, **__):
-  raise AssertionError("values are sent to be compared")
+assert_equal = multihost_utils.assert_equal
+def compare(values, *args):
+  # A barrier compares one number.
+  assert np.size(values) == 1, "arrays are sent to be compared"
+  assert_equal(values, *args)
 multihost_utils.assert_equal = compare
 """
 # What this process reads of a checkpoint lies on a disk that failed.
