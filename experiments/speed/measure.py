@@ -125,7 +125,7 @@ def faster(medians: dict[str, list[float]]) -> float:
 def write_table(path: pathlib.Path, found: dict[str, dict]) -> None:
   """Writes medians by case: the range over rounds, and the ratio."""
   lines = [
-    "| case | patches | reference, s | this code, s | faster |",
+    "| case | patches | reference, s | this code, s | speed-up |",
     "| --- | ---: | ---: | ---: | ---: |",
   ]
   for case, medians in found.items():
