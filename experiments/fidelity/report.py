@@ -100,7 +100,7 @@ def tabulate(
     "",
     "Largest error over the standard deviation of the reference's values.",
     "",
-    "| case | network | parameters, M | logits | auxiliary | maps between |"
+    "| case | network | parameters, M | logits | auxiliary | features |"
     " reference's own noise |",
     "|---|---|---|---|---|---|---|",
   ]
