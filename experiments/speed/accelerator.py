@@ -6,8 +6,8 @@ Stages, most valuable first: `steps` (training and forward passes in each
 precision), `forms` (every form of every operation alone), `forced` (non-default
 forms within a step), `remat`, `deterministic`, `parity` (needs outputs of the
 reference at full size), `kill`, `largest` (doubles the batch until it does not
-fit). OUT/accelerator.jsonl gets a line per measurement; measurements with a line
-are not repeated. OUT/accelerator.md tabulates all lines. `--small` runs
+fit). OUT/accelerator.jsonl gets a line per measurement; measurements with a
+line are not repeated. OUT/accelerator.md tabulates all lines. `--small` runs
 everything in miniature, as a test.
 """
 
