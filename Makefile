@@ -1,8 +1,8 @@
-# `make quickstart`: from nothing to a scored map. `make test`: the tests.
+# `make quickstart`: simulate data, train, predict and evaluate. `make test`: all checks.
 PYTHON ?= python3.11
 BIN := .venv/bin
 DIR := quickstart
-# Tests at a time; compiling a network keeps one core busy.
+# Parallel test processes; compiling a network keeps one core busy.
 JOBS ?= 2
 
 .PHONY: quickstart test lint clean

@@ -25,19 +25,43 @@ _EXTRAS = {"scipy": "report", "submitit": "slurm"}
 
 # Only the module of the called command is imported: most need no network.
 COMMANDS = {
-  "simulate": "write a data set in the published layout",
-  "convert": "convert GeoTIFFs to records",
-  "train": "train a network, or continue an interrupted run",
-  "sweep": "train and evaluate many runs, here or on SLURM",
-  "bench": "measure the speed of training or of the forward pass",
-  "describe": "count parameters, FLOPs and memory of a network",
-  "evaluate": "score a run on a split",
-  "report": "compare runs: tables, pictures and one page",
-  "predict": "write a georeferenced class map per patch",
+  "simulate": "write a simulated data set in the published layout",
+  "convert": "check every file of a data set and write sharded records; all"
+  " faults are reported at once",
+  "describe": "parameters, FLOPs and memory of a network, part by part",
+  "train": "train a network, or continue the run in --workdir",
+  "evaluate": "score a run on a split: table, JSON, confusion matrices, maps;"
+  " --subsets all scores every subset of the modalities",
+  "predict": "write a georeferenced GeoTIFF of classes per patch; no labels"
+  " needed",
+  "sweep": "train and evaluate many runs, on this machine or on SLURM;"
+  " continues unfinished ones",
+  "report": "compare runs: tables, figures and one HTML page, with intervals"
+  " over seeds",
+  "bench": "time training steps or forward passes: compile time, step time,"
+  " patches/s, FLOPs, memory",
   "import-weights": "convert a checkpoint of the reference to a run directory",
-  "export-weights": "write a run's weights in the reference's format",
-  "import-encoder": "import an ImageNet encoder of timm or torchvision",
+  "export-weights": "write a run as a checkpoint and YAML of the reference",
+  "import-encoder": "convert an ImageNet checkpoint of timm to initial weights"
+  " of an image encoder",
 }
+
+_EXAMPLES = """\
+from GeoTIFFs to scores and maps:
+  flairhub convert --train TRAIN.csv --valid VALID.csv --test TEST.csv \\
+      --out DATA
+  flairhub train --config=benchmark:LC-D --workdir=RUN \\
+      --config.data.path=DATA
+  flairhub evaluate --run RUN
+  flairhub predict --run RUN --out MAPS
+
+`flairhub COMMAND --help` lists the flags of a command. Any field of a
+configuration (configs/base.py) is set by --config.section.field=value.
+
+exit codes: 0 done; 1 failure of the run or the machine; 2 invalid input, one
+line; 75 saved and stopped by SIGTERM or SIGUSR1; 130 interrupted by Ctrl-C.
+After 75 and 130 the same command continues the run.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,23 +74,31 @@ def main(argv: Sequence[str] | None = None) -> int:
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   parser = argparse.ArgumentParser(
-    "flairhub", description="Land-cover and crop mapping from many sensors."
+    "flairhub",
+    description="Land-cover and crop mapping from many sensors.",
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("--version", action="version", version=__version__)
-  menu = parser.add_subparsers(dest="command", required=True)
+  menu = parser.add_subparsers(
+    dest="command", required=True, title="commands", metavar="COMMAND"
+  )
   for name, text in COMMANDS.items():
     command = menu.add_parser(
       name, help=text, description=text, allow_abbrev=False
     )
     verbosity = command.add_mutually_exclusive_group()
     verbosity.add_argument(
-      "-q", "--quiet", action="store_true", help="no progress, no log lines"
+      "-q",
+      "--quiet",
+      action="store_true",
+      help="no progress bars and no log lines",
     )
     verbosity.add_argument(
       "-v",
       "--verbose",
       action="store_true",
-      help="also the log messages of libraries",
+      help="include the log messages of libraries",
     )
     if argv[:1] == [name]:
       module = _import_command(name, command)

@@ -1,7 +1,7 @@
 import pytest
 
 from flairhub_jax import configuration, run_directory
-from flairhub_jax.configs import base, benchmark, first_light, quickstart
+from flairhub_jax.configs import base, benchmark, quickstart, smoke_test
 from flairhub_jax.errors import InputError
 
 BASE = "configs/base.py"
@@ -53,7 +53,7 @@ def test_a_wrong_field_is_one_line_that_names_it(path, override, message):
   [
     base.get_config(),
     quickstart.get_config(),
-    first_light.get_config("treesatai"),
+    smoke_test.get_config("treesatai"),
     benchmark.get_config("LPIS-J"),
   ],
 )

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from flairhub_jax import configuration, fields
-from flairhub_jax.configs import base, benchmark, first_light, quickstart
+from flairhub_jax.configs import base, benchmark, quickstart, smoke_test
 from flairhub_jax.errors import MOST_LINES, InputError, InputErrors
 
 LAND_COVER = "labels.AERIAL_LABEL-COSIA.class_weights"
@@ -35,7 +35,7 @@ def test_every_field_has_a_rule_and_every_rule_a_field():
   [
     base.get_config(),
     quickstart.get_config(),
-    first_light.get_config("treesatai"),
+    smoke_test.get_config("treesatai"),
     benchmark.get_config("LPIS-J"),
   ],
 )

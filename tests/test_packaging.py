@@ -16,7 +16,16 @@ import flairhub_jax
 ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
-DEVELOPMENT = {"beartype", "mypy", "pytest", "pytest-xdist", "ruff"}
+DEVELOPMENT = {
+  "beartype",
+  "ipykernel",
+  "mypy",
+  "nbclient",
+  "nbformat",
+  "pytest",
+  "pytest-xdist",
+  "ruff",
+}
 # Extra -> the files that may need what it brings.
 NEED_EXTRAS = {"report": "studies", "slurm": "studies"}
 

@@ -2,9 +2,10 @@
 
     python -m experiments.fidelity.measure SHARED OUT [CASE …]
 
-SHARED holds `parity/` and `manifests/`. Each case's checkpoint and YAML are
-written as the reference would, imported by `flairhub import-weights`, and run.
-One line of `records.jsonl` per case; cases that have one are not run again.
+SHARED contains `parity/` and `manifests/` with outputs of the reference. Each
+case's checkpoint and YAML are written in the reference's format, imported by
+`flairhub import-weights`, and run. `records.jsonl` gets a line per case; cases
+with a line are not repeated.
 """
 
 import json
@@ -31,7 +32,7 @@ OPTIONS = {"xla_backend_optimization_level": 0}
 
 
 def import_case(case: parity.Case, folder: pathlib.Path):
-  """The case's network, by way of files."""
+  """The case's network, imported from files."""
   config = case.config()
   documents, _ = reference_export.documents(config)
   reference_yaml.write_documents(folder / "configs_train", documents)
@@ -46,7 +47,7 @@ def import_case(case: parity.Case, folder: pathlib.Path):
 
 
 def measure_outputs(case: parity.Case, **changes: str) -> dict:
-  """Largest errors of outputs and of maps between, over their deviations.
+  """Largest errors of outputs and of features, over their deviations.
 
   Args:
     case: what the reference was run on.

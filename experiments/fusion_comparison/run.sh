@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The whole study. Usage, from the root of the repository, in its environment:
 #   experiments/fusion_comparison/run.sh OUT
-# OUT: folder for data, runs and reports. Killed, it goes on where it was.
+# OUT: folder for data, runs and reports; after an interruption the same command
+# continues.
 set -euo pipefail
 out=$1 here=experiments/fusion_comparison
 sensors="AERIAL_RGBI DEM_ELEV SENTINEL2_TS SENTINEL1-ASC_TS"

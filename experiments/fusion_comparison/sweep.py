@@ -13,7 +13,7 @@ from flairhub_jax.errors import InputError
 def get_config() -> ml_collections.ConfigDict:
   """Returns what all runs share."""
   config = quickstart.get_config()
-  # Heights above ground: the elevation of unseen regions is of no help.
+  # Height above ground: absolute elevation does not transfer to new regions.
   dem = config.inputs.DEM_ELEV
   dem.bands, dem.mean.NDSM, dem.std.NDSM = ("NDSM",), 3.0, 5.0
   config.data.date_buckets = (8,)

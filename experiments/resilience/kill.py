@@ -1,11 +1,11 @@
-"""Kills one training run again and again, and compares how it ends.
+"""Kills a training run repeatedly and compares its result.
 
     python -m experiments.resilience.kill OUT [KILLS] [--config.… …]
 
-Trains once without interruption, and once more killed by SIGKILL: in turns at a
-moment drawn anywhere between its start and its third save, and while a
-checkpoint is being written. A line of OUT/records.jsonl per kill and one of the
-comparison; OUT/kills.png draws them.
+Trains once without interruption, and once more killed by SIGKILL: alternately
+at a random moment between its start and its third save, and while a checkpoint
+is being written. OUT/records.jsonl has a line per kill and one for the
+comparison; OUT/kills.png shows them.
 """
 
 import json
@@ -26,9 +26,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 NUM_STEPS, SAVE_EVERY, VALIDATE_EVERY = 300, 3, 60
-# Checkpoints that Orbax has not finished lie in folders that end like this.
+# Folders of unfinished checkpoints of Orbax.
 UNFINISHED = "*.orbax-checkpoint-tmp"
-# What a machine measures of itself differs between two runs; nothing else may.
+# Measured times may differ between the two runs, and nothing else.
 MEASURED = ("seconds/", "patches_per_second")
 KINDS = {"any moment": "#1553ae", "during a save": "#f80c00"}
 
@@ -97,20 +97,20 @@ def saved_steps(run: pathlib.Path) -> list[int]:
   return sorted(int(f.name) for f in folders if f.name.isdigit())
 
 
-def told(run: pathlib.Path) -> list[dict]:
-  """Whole lines of the metrics, as far as they are written."""
+def logged(run: pathlib.Path) -> list[dict]:
+  """Complete lines of the metrics."""
   path = run / "metrics.jsonl"
   lines = path.read_text().splitlines(True) if path.exists() else []
   return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def is_saving(run: pathlib.Path) -> bool:
-  """Whether a checkpoint is being written, or was when the run died."""
+  """Whether a checkpoint is being written, or was at the kill."""
   return any((run / "checkpoints").glob(UNFINISHED))
 
 
 def wait_for(what: Callable[[], bool], process: subprocess.Popen) -> None:
-  """Returns once something holds."""
+  """Waits until a condition is true; raises if the process ends first."""
   while not what():
     if process.poll() is not None:
       raise SystemExit(f"ended before it was killed: {process.stderr.read()}")
@@ -124,7 +124,7 @@ def kill_once(
   rng: random.Random,
   typical: float,
 ) -> dict:
-  """Starts the run, kills it, tells where it was.
+  """Starts the run, kills it and returns its progress.
 
   Args:
     run: run directory.
@@ -141,7 +141,7 @@ def kill_once(
     wait_for(lambda: time.monotonic() > moment, process)
   else:
     for _ in range(rng.randint(1, 3)):
-      # A start clears what the last one left.
+      # At its start a run removes an unfinished checkpoint.
       wait_for(lambda: not is_saving(run), process)
       wait_for(lambda: is_saving(run), process)
     time.sleep(rng.uniform(0, 0.02))
@@ -151,14 +151,14 @@ def kill_once(
     "kind": kind,
     "seconds": round(time.monotonic() - start, 3),
     "from_step": from_step,
-    "told_step": max((r["step"] for r in told(run)), default=0),
+    "logged_step": max((r["step"] for r in logged(run)), default=0),
     "saved_step": max(saved_steps(run), default=0),
     "left_unfinished_save": is_saving(run),
   }
 
 
 def what_must_agree(run: pathlib.Path) -> tuple[list, list, list]:
-  """Saved steps, arrays of the last state, and all that the run told."""
+  """Saved steps, arrays of the last state, and all metrics."""
   steps = saved_steps(run)
   with ocp.PyTreeCheckpointer() as checkpointer:
     state = checkpointer.restore(
@@ -174,7 +174,7 @@ def what_must_agree(run: pathlib.Path) -> tuple[list, list, list]:
   ]
   lines = [
     {k: v for k, v in record.items() if not k.startswith(MEASURED)}
-    for record in told(run)
+    for record in logged(run)
   ]
   return steps, arrays, lines
 
@@ -192,13 +192,13 @@ def compare(whole: pathlib.Path, killed: pathlib.Path) -> dict:
     "numbers": sum(x.size for x in arrays),
     "arrays_that_differ": sum(x.tobytes() != y.tobytes() for x, y in pairs),
     "same_checkpoints": steps == steps_again,
-    "lines_told": len(lines),
+    "lines_logged": len(lines),
     "same_lines": lines == lines_again,
   }
 
 
 def draw(records: list[dict], path: pathlib.Path) -> None:
-  """Draws how far each start came, and where it died."""
+  """Draws the first and last step of each process."""
   kills = [r for r in records if r["kind"] in KINDS]
   figure, axes = plt.subplots(figsize=(9, 4.5))
   for kind, colour in KINDS.items():
@@ -207,14 +207,14 @@ def draw(records: list[dict], path: pathlib.Path) -> None:
     axes.vlines(
       numbers,
       [r["from_step"] for _, r in chosen],
-      [r["told_step"] for _, r in chosen],
+      [r["logged_step"] for _, r in chosen],
       color=colour,
       linewidth=5,
       alpha=0.4,
     )
     axes.plot(
       numbers,
-      [r["told_step"] for _, r in chosen],
+      [r["logged_step"] for _, r in chosen],
       "x",
       color=colour,
       label=f"killed at {kind}" if "any" in kind else f"killed {kind}",
@@ -224,7 +224,7 @@ def draw(records: list[dict], path: pathlib.Path) -> None:
     [r["saved_step"] for r in kills],
     ".",
     color="black",
-    label="latest whole checkpoint: the next start",
+    label="latest complete checkpoint, where the next process starts",
   )
   axes.set_xlabel("kill")
   axes.set_ylabel("step")
@@ -236,7 +236,7 @@ def draw(records: list[dict], path: pathlib.Path) -> None:
 
 
 def main() -> None:
-  """Trains twice, once killed."""
+  """Trains twice, once with kills."""
   overrides = [word for word in sys.argv if word.startswith("--config.")]
   out, *kills = [word for word in sys.argv[1:] if word not in overrides]
   out, num_kills = pathlib.Path(out), int(kills[0]) if kills else 30
@@ -246,7 +246,7 @@ def main() -> None:
     make_data(folder)
     whole, killed = folder / "whole", folder / "killed"
     finish(*training(folder, "whole", overrides))
-    # A start that finds everything compiled: how long to its third save.
+    # Time from a start with a warm compilation cache to the third save.
     words = training(folder, "timed", overrides)
     start = time.monotonic()
     process = flairhub(*words)

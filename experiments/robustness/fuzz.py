@@ -1,13 +1,13 @@
-"""Reads files that were spoiled at random, and looks how that ends.
+"""Reads files that were corrupted at random, and records the outcome.
 
     python -m experiments.robustness.fuzz experiments/robustness [CASES]
     python -m experiments.robustness.fuzz case NUMBER
 
-Every case takes one file that the software reads, spoils it, and reads it as
-the commands do, in a process of its own that is watched: it must end well or
-with one line (`InputError`, code 2; `RunError` or `OSError`, code 1), within
-20 s and 2 GiB more memory. A case depends on its number alone; the second form
-repeats one and shows its traceback. An interrupted run goes on where it was.
+Every case takes one file that the software reads, corrupts it, and reads it as
+the commands do, in a separate process. It must succeed or end with one line
+(`InputError`, code 2; `RunError` or `OSError`, code 1), within 20 s and 2 GiB
+of additional memory. A case depends only on its number; the second form repeats
+one and shows its traceback. An interrupted run continues where it stopped.
 """
 
 import collections
@@ -38,7 +38,7 @@ SECONDS = 20  # that a case may take
 BYTES = 2 * 2**30  # that a case may take beyond what the process has
 BLOCK = 100  # cases between two saves of the record
 
-# Of the cases, in turn. Orbax takes longest by far.
+# Kinds of consecutive cases. Orbax is by far the slowest.
 KINDS = (
   "GeoTIFF", "records", "dataset.json", "config.json", "CSV", "safetensors",
   "YAML", "GeoPackage", "GeoTIFF", "records", "dataset.json", "config.json",
@@ -49,13 +49,13 @@ KINDS = (
 def do_case(
   kinds: Mapping[str, seeds.Kind], number: int, folder: pathlib.Path
 ) -> str:
-  """Spoils one file and reads it.
+  """Corrupts one file and reads it.
 
   Returns:
-    How it ended: "read", "refused" (code 2) or "failed" (code 1).
+    The outcome: "read", "refused" (code 2) or "failed" (code 1).
 
   Raises:
-    Exception: what none of the commands would have caught.
+    Exception: any that the commands would not have caught.
   """
   rng = np.random.default_rng((SEED, number))
   source = kinds[KINDS[number % len(KINDS)]]
@@ -68,7 +68,7 @@ def do_case(
       source.read(folder)
   except InputError as error:
     if not all(line.isprintable() for line in str(error).splitlines()):
-      raise AssertionError("a complaint that is not printable") from error
+      raise AssertionError("an error message that is not printable") from error
     return "refused"
   except (RunError, OSError):
     return "failed"
@@ -76,7 +76,7 @@ def do_case(
 
 
 def _work(connection: Any, whole: pathlib.Path) -> None:
-  """Does the cases whose numbers arrive, until None does."""
+  """Runs the cases whose numbers it receives, until it receives None."""
   kinds = seeds.kinds(whole)
   connection.send("ready")
   # Libraries in C write to the file, not to Python's object.
@@ -100,7 +100,7 @@ def _limit_memory() -> None:
 
 
 class Worker:
-  """A process that does one case after the other."""
+  """A process that runs one case after the other."""
 
   def __init__(self, whole: pathlib.Path):
     """Starts it; a forked one would lack the threads of the libraries."""
@@ -119,7 +119,7 @@ class Worker:
       raise RuntimeError(f"the worker ended with {code}") from error
 
   def do(self, number: int) -> str:
-    """How a case ended; after a hang or a crash the worker is gone."""
+    """Outcome of a case; a hang or a crash ends the worker."""
     self._here.send(number)
     if not self._here.poll(SECONDS):
       return f"fault: took more than {SECONDS} s"
@@ -130,13 +130,13 @@ class Worker:
       return f"fault: crashed, exit code {self._process.exitcode}"
 
   def close(self) -> None:
-    """Ends it, whatever it does."""
+    """Ends the process unconditionally."""
     self._process.kill()
     self._process.join()
 
 
 def run(out: pathlib.Path, num_cases: int) -> dict[str, Any]:
-  """Does all cases that the record does not have yet.
+  """Runs all cases that are not in the record yet.
 
   Returns:
     The record: number of cases done, how they ended by kind, and the faults.

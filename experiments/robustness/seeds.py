@@ -1,4 +1,4 @@
-"""The whole files that cases spoil, and how each kind of them is read."""
+"""Valid files of every kind, and the function that reads each kind."""
 
 import dataclasses
 import pathlib
@@ -27,8 +27,8 @@ class Kind:
   """One kind of file.
 
   Attributes:
-    folder: whole files; a case gets a copy.
-    files: those of them that are spoiled, a pattern.
+    folder: valid files; a case gets a copy.
+    files: pattern of those that are corrupted.
     read: reads a folder as the commands do.
   """
 
@@ -38,7 +38,7 @@ class Kind:
 
 
 def write(folder: pathlib.Path) -> None:
-  """Writes small whole files of every kind into a folder."""
+  """Writes small valid files of every kind into a folder."""
   raw = folder / "raw"
   simulate.simulate(
     raw,

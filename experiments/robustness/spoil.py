@@ -1,4 +1,4 @@
-"""How files are spoiled: as bytes, as text, and as values of JSON."""
+"""Random corruption of files: of bytes, of text and of JSON values."""
 
 import copy
 import json
@@ -21,13 +21,13 @@ _PIECES = (
 
 
 def spoil(content: bytes, suffix: str, rng: np.random.Generator) -> bytes:
-  """Spoils a file once to four times.
+  """Corrupts a file one to four times.
 
   Args:
-    content: what is in it.
-    suffix: of its name; JSON is spoiled value by value in half of the cases,
+    content: bytes of the file.
+    suffix: of its name; JSON is corrupted value by value in half of the cases,
       text in pieces.
-    rng: all that is random.
+    rng: random generator.
   """
   if suffix == ".json" and rng.random() < 0.5:
     return _spoil_json(content, rng)

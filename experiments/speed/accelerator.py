@@ -1,14 +1,14 @@
-"""Measures what has to be decided on an accelerator, most valuable first.
+"""Measures all open questions of speed on an accelerator.
 
     python -m experiments.speed.accelerator OUT [--small] [STAGE …]
 
-Stages: `steps` (training and forward passes in each type of number), `forms`
-(every form of every operation alone), `forced` (in a step the forms that are no
-defaults), `remat`, `deterministic`, `parity` (needs ../shared), `kill`,
-`largest` (larger and larger batches until one does not fit). A line of
-OUT/accelerator.jsonl per measurement; what has a line is not measured again.
-OUT/accelerator.md is made of all lines. `--small` runs everything in miniature,
-to show that it works.
+Stages, most valuable first: `steps` (training and forward passes in each
+precision), `forms` (every form of every operation alone), `forced` (non-default
+forms within a step), `remat`, `deterministic`, `parity` (needs outputs of the
+reference at full size), `kill`, `largest` (doubles the batch until it does not
+fit). OUT/accelerator.jsonl gets a line per measurement; measurements with a
+line are not repeated. OUT/accelerator.md tabulates all lines. `--small` runs
+everything in miniature, as a test.
 """
 
 import json

@@ -1,11 +1,10 @@
-"""Times this code and the reference in turns, on the same machine.
+"""Times this code and the reference alternately, on the same machine.
 
     python -m experiments.speed.measure PYTHON OUT [CASE …]
 
-PYTHON runs `run_reference.py`: an interpreter that has the reference. Each
-side runs alone, in processes of its own, one after the other, three times over.
-One line of `cpu.jsonl` per case and process; OUT/cpu.md and OUT/cpu.png are
-made of all of them.
+PYTHON runs `run_reference.py`: an interpreter with the reference. Each side
+runs alone in its own process, one after the other, in three rounds. `cpu.jsonl`
+gets a line per case and process; OUT/cpu.md and OUT/cpu.png show all of them.
 """
 
 import json
@@ -117,7 +116,7 @@ def medians_of(records: list[dict], case: str) -> dict[str, list[float]]:
 
 
 def faster(medians: dict[str, list[float]]) -> float:
-  """How many times; neighbours in time are compared: the machine drifts."""
+  """Speed-up; compares consecutive runs because the machine drifts."""
   pairs = zip(*medians.values(), strict=False)
   return statistics.median(theirs / ours for theirs, ours in pairs)
 
@@ -125,7 +124,7 @@ def faster(medians: dict[str, list[float]]) -> float:
 def write_table(path: pathlib.Path, found: dict[str, dict]) -> None:
   """Writes medians by case: the range over rounds, and the ratio."""
   lines = [
-    "| case | patches | reference, s | this code, s | faster |",
+    "| case | patches | reference, s | this code, s | speed-up |",
     "| --- | ---: | ---: | ---: | ---: |",
   ]
   for case, medians in found.items():

@@ -1,4 +1,4 @@
-"""Small networks for the real samples of experiments/first_light.
+"""Small networks for the real samples of experiments/smoke_test.
 
 `chesapeake`: aerial images alone. `treesatai`: aerial and both Sentinels, to
 be trained on simulated data, since that sample has no labels.
@@ -24,7 +24,7 @@ def get_config(sample: str = "chesapeake") -> ml_collections.ConfigDict:
   """Returns the configuration for one of the two samples."""
   if sample not in MODALITIES:
     raise InputError(
-      "configs/first_light.py", f"one of {', '.join(MODALITIES)}", sample
+      "configs/smoke_test.py", f"one of {', '.join(MODALITIES)}", sample
     )
   config = quickstart.get_config()
   config.data.path = ""
