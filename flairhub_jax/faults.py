@@ -236,7 +236,7 @@ def end_with_parent() -> None:
 
 def _wait_for_parent(parent: int) -> None:
   while os.getppid() == parent:
-    time.sleep(_POLL)
+    time.sleep(0.2)
   print("the sweep has ended, and this run with it", file=sys.stderr)
   os.kill(os.getpid(), signal.SIGTERM)
   time.sleep(GRACE)

@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+# Its import closes all handlers of logging, those of pytest too.
+import submitit  # noqa: F401
+
 from flairhub_jax import __main__, run_directory
 from flairhub_jax.commands import sweep as command
 from flairhub_jax.studies import sweep
