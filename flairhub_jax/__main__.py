@@ -21,7 +21,7 @@ STOPPED_EARLY = 75
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 # Library of some commands only -> the extra that installs it.
-_EXTRAS = {"scipy": "report", "submitit": "slurm"}
+_EXTRAS = {"scipy": "report"}
 
 # Only the module of the called command is imported: most need no network.
 COMMANDS = {
@@ -183,6 +183,7 @@ def start() -> int:
     tunables = f"{tunables}:{_HUGE_PAGES}" if tunables else _HUGE_PAGES
     os.environ["GLIBC_TUNABLES"] = tunables
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+  faults.end_with_parent()
   return main()
 
 

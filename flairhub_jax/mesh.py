@@ -204,7 +204,7 @@ def batch_shapes(
   return place_shapes(shapes, split_batch(mesh))
 
 
-def keep_memory() -> None:
+def tune_cpu_process() -> None:
   """Makes a process keep memory where giving it back costs time.
 
   Python looks for cycles among objects 70 times less often: tracing a network

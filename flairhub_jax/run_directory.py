@@ -161,7 +161,7 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
   run = RunDirectory(path)
   _check_folder(run, config)
   if processes.is_first():
-    lock.hold_to_the_end(run.lock, what="training")
+    lock.acquire_for_life(run.lock, what="training")
     # Another process may have begun, and ended, in between.
     if not _check_folder(run, config):
       atomic.write_text(run.config, configuration.to_json(config))

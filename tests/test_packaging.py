@@ -123,7 +123,10 @@ def test_the_version_stands_in_one_place():
 
 @pytest.mark.parametrize(
   ("command", "library", "extra"),
-  [("sweep", "submitit", "slurm"), ("report", "scipy", "report")],
+  [
+    ("sweep --config=a --workdir=b --executor=slurm", "submitit", "slurm"),
+    ("report", "scipy", "report"),
+  ],
 )
 def test_a_command_names_the_extra_that_it_lacks(
   command, library, extra, monkeypatch, capsys
@@ -138,7 +141,7 @@ def test_a_command_names_the_extra_that_it_lacks(
     monkeypatch.delitem(sys.modules, name)
   monkeypatch.setitem(sys.modules, library, None)
   with pytest.raises(SystemExit) as stop:
-    __main__.main([command])
+    sys.exit(__main__.main(command.split()))
   assert stop.value.code == 1
   [line] = capsys.readouterr().err.splitlines()
   assert library in line and f"flairhub_jax[{extra}]" in line

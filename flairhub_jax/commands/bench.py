@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     raise InputError("--steps", "at least 3", args.steps)
   if args.dates is not None and args.dates < 1:
     raise InputError("--dates", "at least 1", args.dates)
-  mesh.keep_memory()
+  mesh.tune_cpu_process()
   config = configuration.load_config_file(args.config, args.overrides)
   devices = mesh.build_mesh(**config.mesh)
   with contextlib.ExitStack() as closing:

@@ -35,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Evaluates the best checkpoint of a run."""
-  processes.join(args)
-  mesh.keep_memory()
+  processes.initialize_distributed(args)
+  mesh.tune_cpu_process()
   network = trained.load(args.run, args.data, args.split)
   folder = pathlib.Path(args.out).expanduser() if args.out else network.results
-  processes.first_alone(lambda: _prepare(args, folder, network.origin))
+  processes.main_process_first(lambda: _prepare(args, folder, network.origin))
   # Partial sums with and without subsets differ.
   progress = partial.PartialSums(
     folder / "partial.json", {**network.origin, "subsets": args.subsets}
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     progress=progress,
   )
   # The other processes wait, and end with it if it fails.
-  processes.first_alone(
+  processes.main_process_first(
     lambda: processes.is_first() and _write(args, folder, network, results)
   )
   progress.remove()

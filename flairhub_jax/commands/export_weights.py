@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Exports the best checkpoint."""
-  mesh.keep_memory()
+  mesh.tune_cpu_process()
   directory, config = run_directory.open_run(args.run)
   out, configs = pathlib.Path(args.out), pathlib.Path(args.configs)
   if out.suffix != ".safetensors":

@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Trains until the last step of the configuration."""
-  processes.join(args)
-  mesh.keep_memory()
+  processes.initialize_distributed(args)
+  mesh.tune_cpu_process()
   config = configuration.load_config_file(args.config, args.overrides)
   if not config.data.path:
     raise InputError("config.data.path", "a folder of `flairhub convert`", "''")

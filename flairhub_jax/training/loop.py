@@ -93,7 +93,7 @@ def train(
     report = train_step.compile(state, largest)
   opening = _opening(config, state, devices, dataset, reader.padding)
   for line in (*warnings, *opening, *filter(None, [report])):
-    tracker.tell(line)
+    tracker.log(line)
 
   # ---- batch, step, log, save, evaluate ----
   batches = pipeline.train_batches(
@@ -127,7 +127,7 @@ def train(
       batch, on_devices = placed or _place_next(batches, devices, clock)
       with clock.of("compile"):
         if report := train_step.compile(state, on_devices):
-          tracker.tell(f"step {number}: {report}")
+          tracker.log(f"step {number}: {report}")
       state, step_metrics = train_step(state, on_devices)
       window.append((number, batch["patch"], step_metrics))
       # The next batch is placed while the step runs, but not before the step
@@ -165,7 +165,7 @@ def train(
             tracker.write_picture("valid/maps", number, picture)
         best_metric = scores[config.train.best_metric]
         tracker.write("valid", number, scores)
-        tracker.tell(
+        tracker.log(
           f"step {number}: {config.train.best_metric} {best_metric:.2f}"
         )
         if optim.has_plateau(config.optim, number, num_steps):
@@ -184,7 +184,7 @@ def train(
 
 def _open_run(run, config):
   """Starts the run or accepts an existing one; returns its checkpoints."""
-  processes.first_alone(
+  processes.main_process_first(
     lambda: run_directory.start_or_continue(run.path, config)
   )
   return checkpoint.Checkpoints(

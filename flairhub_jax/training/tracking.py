@@ -132,7 +132,7 @@ class Tracker:
       if isinstance(value, (int, float)) and math.isfinite(value):
         self._events.add_scalar(f"{kind}/{name}", value, step)
 
-  def tell(self, line: str) -> None:
+  def log(self, line: str) -> None:
     """Tells the log and the terminal."""
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     self._log.write(f"{now} {line}\n")
