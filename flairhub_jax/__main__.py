@@ -21,7 +21,12 @@ STOPPED_EARLY = 75
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 # Library that only some commands need -> the extra that brings it.
-_EXTRAS = {"scipy": "report", "submitit": "slurm"}
+_EXTRAS = {
+  "jinja2": "report",
+  "pandas": "report",
+  "scipy": "report",
+  "submitit": "slurm",
+}
 
 # A command is imported only when it is called: most need no network.
 COMMANDS = {
@@ -32,7 +37,7 @@ COMMANDS = {
   "bench": "measure the speed of training or of the forward pass",
   "describe": "count parameters, operations and memory of a network",
   "evaluate": "score a run on a split",
-  "report": "compare runs: tables, pictures and one page",
+  "report": "compare runs: tables, figures and one page",
   "predict": "write a georeferenced class map per patch",
   "import-weights": "turn a checkpoint of the reference into a run directory",
   "export-weights": "write a run's weights as the reference loads them",

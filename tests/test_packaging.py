@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 DEVELOPMENT = {"beartype", "mypy", "pytest", "pytest-xdist", "ruff"}
 # Extra -> the files that may need what it brings.
-NEED_EXTRAS = {"report": "studies", "slurm": "studies"}
+NEED_EXTRAS = {"report": ("studies", "figures"), "slurm": ("studies",)}
 
 
 def distributions(lines):
@@ -55,6 +55,9 @@ def test_every_package_is_installed():
   assert sorted(SETUPTOOLS["packages"]) == sorted(package_folders())
   assert (ROOT / "flairhub_jax" / "py.typed").is_file()
   assert "py.typed" in SETUPTOOLS["package-data"]["flairhub_jax"]
+  templates = SETUPTOOLS["package-data"]["flairhub_jax.studies"]
+  folder = ROOT / "flairhub_jax/studies"
+  assert [p.name for t in templates for p in folder.glob(t)] == ["report.html"]
 
 
 def test_sources_import_declared_dependencies_only():
@@ -66,8 +69,8 @@ def test_sources_import_declared_dependencies_only():
     declared = base.union(
       *(
         distributions(PROJECT["project"]["optional-dependencies"][extra])
-        for extra, user in NEED_EXTRAS.items()
-        if room == user
+        for extra, users in NEED_EXTRAS.items()
+        if room in users
       )
     )
     for path in folder.glob("*.py"):
@@ -114,7 +117,12 @@ def test_the_version_stands_in_one_place():
 
 @pytest.mark.parametrize(
   ("command", "library", "extra"),
-  [("sweep", "submitit", "slurm"), ("report", "scipy", "report")],
+  [
+    ("sweep", "submitit", "slurm"),
+    ("report", "jinja2", "report"),
+    ("report", "pandas", "report"),
+    ("report", "scipy", "report"),
+  ],
 )
 def test_a_command_names_the_extra_that_it_lacks(
   command, library, extra, monkeypatch, capsys

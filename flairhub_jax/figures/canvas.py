@@ -55,6 +55,17 @@ def colours(names: Sequence[str]) -> dict[str, Any]:
   return dict(zip(names, map(tuple, table), strict=False))
 
 
+def add_legend(axis: Any, **options: Any) -> None:
+  """Adds a legend to the right of the axes."""
+  axis.legend(
+    loc="upper left",
+    bbox_to_anchor=(1.01, 1.0),
+    fontsize=8,
+    frameon=False,
+    **options,
+  )
+
+
 def wrap(name: str, width: int = 34) -> str:
   """Breaks a long name after its commas, plus signs and spaces."""
   lines = textwrap.wrap(name.replace("+", "+ "), width, break_long_words=False)
