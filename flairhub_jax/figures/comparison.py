@@ -57,9 +57,7 @@ def draw_scores(
   several = summary.index[summary["half_width"].notna()]
   if len(several):
     values = values[values["configuration"].isin(several)]
-    axis.errorbar(
-      [], [], xerr=[], color="0.3", capsize=4, label="95 % interval"
-    )
+    axis.plot([], [], color="0.3", label="95 % interval")
     axis.plot(
       values["value"],
       [places[name] for name in values["configuration"]],
@@ -111,7 +109,7 @@ def draw_points(
       elinewidth=1,
       label=canvas.wrap(name),
     )
-  published = points[["published_x", "published"]].dropna()
+  published = points[["published_x", "published"]].dropna().drop_duplicates()
   if len(published):
     axis.plot(published["published_x"], published["published"], **_PUBLISHED)
   costs = [*points["x"], *published["published_x"]]

@@ -215,16 +215,10 @@ def _check_data(runs: Sequence[Run]) -> None:
   The data of training and those of evaluation are compared each by itself:
   imported weights name no training data.
   """
-  of_training = [(run, run.config.data.fingerprint) for run in runs]
-  of_scores = [
-    (run, results["data"])
-    for run in runs
-    for results in (run.scores, run.subsets)
-    if results is not None
-  ]
-  for expected, pairs in (
-    ("training on the data of", of_training),
-    ("scores on the data of", of_scores),
+  results = [(run, r) for run in runs for r in (run.scores, run.subsets) if r]
+  for what, pairs in (
+    ("training", [(run, run.config.data.fingerprint) for run in runs]),
+    ("scores", [(run, content["data"]) for run, content in results]),
   ):
     pairs = [(run, data) for run, data in pairs if data]
     for run, data in pairs[1:]:
@@ -232,7 +226,7 @@ def _check_data(runs: Sequence[Run]) -> None:
       if data != first_data:
         raise InputError(
           run.folder,
-          f"{expected} {first.folder} ({first_data[:12]})",
+          f"{what} on the data of {first.folder} ({first_data[:12]})",
           f"others ({data[:12]})",
         )
 
