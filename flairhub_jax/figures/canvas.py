@@ -72,6 +72,19 @@ def wrap(name: str, width: int = 34) -> str:
   return "\n".join(lines).replace("+ ", "+")
 
 
+def name_columns(axis: Any, names: Sequence[str], **options: Any) -> None:
+  """Writes names below columns, slanted; options are of `tick_params`."""
+  axis.set_xticks(
+    range(len(names)),
+    names,
+    rotation=45,
+    ha="right",
+    rotation_mode="anchor",
+    fontsize=7,
+  )
+  axis.tick_params(axis="x", length=0, **options)
+
+
 def write_values(
   axis: Any, table: Float[np.ndarray, "r c"], text: str, *, dark_above: float
 ) -> None:

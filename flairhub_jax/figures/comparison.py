@@ -148,15 +148,7 @@ def draw_class_heat_map(
   axis.set_yticks(
     range(len(iou)), [canvas.wrap(name) for name in iou.index], fontsize=7
   )
-  axis.set_xticks(
-    range(len(classes)),
-    [c.name for c in classes],
-    rotation=45,
-    ha="right",
-    rotation_mode="anchor",
-    fontsize=7,
-  )
-  axis.tick_params(axis="x", length=0, pad=16)
+  canvas.name_columns(axis, [c.name for c in classes], pad=16)
   axis.scatter(
     range(len(classes)),
     [0] * len(classes),

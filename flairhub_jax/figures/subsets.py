@@ -98,7 +98,7 @@ def _draw_heat_map(axis: Any, means: pd.DataFrame) -> None:
     axis, table, "{:.1f}", dark_above=low + 0.6 * (high - low)
   )
   axis.set_ylim(len(means) - 0.5, -0.5)
-  _name_columns(axis, [canvas.wrap(name) for name in means])
+  canvas.name_columns(axis, [canvas.wrap(name) for name in means])
 
 
 def _draw_dots(
@@ -112,18 +112,6 @@ def _draw_dots(
   axis.set_xlim(-0.6, len(modalities) - 0.4)
   axis.set_ylim(len(subsets) - 0.4, -0.6)
   axis.set_yticks([])
-  _name_columns(axis, modalities)
+  canvas.name_columns(axis, modalities)
   for edge in axis.spines.values():
     edge.set_visible(False)
-
-
-def _name_columns(axis: Any, names: Sequence[str]) -> None:
-  axis.set_xticks(
-    range(len(names)),
-    names,
-    rotation=45,
-    ha="right",
-    rotation_mode="anchor",
-    fontsize=7,
-  )
-  axis.tick_params(axis="x", length=0)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.studies import runs
@@ -102,17 +104,20 @@ def _names(
   return [", ".join(_equations(chosen, row)) for row in fields]
 
 
+def _as_frame(fields: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+  """Fields as JSON, a row per configuration; NaN where it lacks the field."""
+  return pd.DataFrame(
+    [{name: json.dumps(value) for name, value in row.items()} for row in fields]
+  )
+
+
 def differing_fields(fields: Sequence[Mapping[str, Any]]) -> list[str]:
   """Names of fields that are not the same in all that have them, in order.
 
   What a configuration lacks follows from its modalities and tasks.
   """
-  names = dict.fromkeys(name for row in fields for name in row)
-  return [
-    name
-    for name in names
-    if len({json.dumps(row[name]) for row in fields if name in row}) > 1
-  ]
+  frame = _as_frame(fields)
+  return list(frame.columns[frame.nunique() > 1])
 
 
 def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -121,17 +126,12 @@ def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
   Fields that only some have come last: they follow from others, unless the
   runs are of different versions of the software.
   """
-  names = list(dict.fromkeys(name for row in fields for name in row))
-  names.sort(key=lambda name: not all(name in row for row in fields))
+  frame = _as_frame(fields)
   chosen, parts = [], 1
-  for name in names:
-    tried = {
-      json.dumps([row.get(field, "absent") for field in (*chosen, name)])
-      for row in fields
-    }
-    if len(tried) > parts:
-      chosen.append(name)
-      parts = len(tried)
+  for name in sorted(frame, key=lambda name: frame[name].isna().any()):
+    tried = len(frame[[*chosen, name]].drop_duplicates())
+    if tried > parts:
+      chosen, parts = [*chosen, name], tried
   return chosen
 
 
