@@ -21,7 +21,11 @@ STOPPED_EARLY = 75
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 # Library of some commands only -> the extra that installs it.
-_EXTRAS = {"scipy": "report"}
+_EXTRAS = {
+  "jinja2": "report",
+  "pandas": "report",
+  "scipy": "report",
+}
 
 # Only the module of the called command is imported: most need no network.
 COMMANDS = {

@@ -14,6 +14,7 @@ LEVELS = {
   "errors": 0,
   "atomic": 0,
   "terminal": 0,
+  "text_table": 0,
   "faults": 0,
   "lock": 1,
   "processes": 1,
@@ -57,7 +58,10 @@ ROOMS = {
   "tqdm": "terminal.py",
   "tensorboardX": "training/tracking.py",
   "ml_collections": "configuration.py",
-  "scipy": "studies/statistics.py",
+  "jinja2": "studies/pages.py",
+  # Figures take its frames and need it for annotations only.
+  "pandas": ("studies", "figures/comparison.py", "figures/subsets.py"),
+  "scipy": "studies/scores.py",
   "safetensors": (
     "data/records.py",
     "data/series_lengths.py",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from flairhub_jax import configuration
+from flairhub_jax import configuration, text_table
 from flairhub_jax.data import records
 from flairhub_jax.models import summary
 from flairhub_jax.training.resolve import resolve
@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
 
 def format_table(found: summary.Summary) -> str:
   """Returns the parts, a line each, and the totals below them."""
-  rows = [("", "architecture", "role", "parameters", "GFLOP")]
-  rows += [
+  headers = ["", "architecture", "role", "parameters", "GFLOP"]
+  rows = [
     (
       part.name,
       part.architecture,
@@ -41,25 +41,15 @@ def format_table(found: summary.Summary) -> str:
     )
     for part in found.parts
   ]
-  total = found.num_parameters
-  rows.append(("total", "", "", f"{total:,}", f"{found.flops / 1e9:.1f}"))
-  widths = [max(len(row[i]) for row in rows) for i in range(5)]
-  lines = [
-    "  ".join(
-      cell.ljust(width) if i < 3 else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in rows
-  ]
-  rule = "-" * max(map(len, lines))
-  lines[1:1] = [rule]
-  lines[-1:-1] = [rule]
+  total = f"{found.num_parameters:,}", f"{found.flops / 1e9:.1f}"
+  rows += [text_table.RULE, ("total", "", "", *total)]
   state, kept = found.state_bytes / 2**30, found.activation_bytes / 2**30
   dates = "".join(
     f", {number} dates of {name}" for name, number in found.num_dates.items()
   )
   published = found.num_parameters_without_fusion
-  lines += [
+  lines = [
+    text_table.format_table(headers, rows, text=3),
     "",
     f"As the reference counts, without fusion: {published / 1e6:.3f} M.",
     f"GFLOP: forward pass over one patch{dates}, without auxiliary decoders.",

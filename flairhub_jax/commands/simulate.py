@@ -6,6 +6,8 @@ import pathlib
 
 import numpy as np
 
+from flairhub_jax import text_table
+from flairhub_jax.commands import convert
 from flairhub_jax.data import geotiff, simulate, split_csv
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES
@@ -65,18 +67,14 @@ def summarize(out: str | os.PathLike) -> str:
     name: split_csv.read_split(simulate.csv_path(out, name))
     for name in simulate.SPLITS
   }
-  lines = [
-    f"{name:6}{len(split):6} patches  {split.path}"
-    for name, split in splits.items()
+  rows = [
+    (name, str(split.path), f"{len(split):,}") for name, split in splits.items()
   ]
   folders = sum(entry.is_dir() for entry in pathlib.Path(out).iterdir())
-  lines += ["", f"{folders} folders in {out}", ""]
-  counts = {name: _count(split) for name, split in splits.items()}
-  task = TASKS[_LAND_COVER]
-  lines.append(f"{task.id:26}" + "".join(f"{name:>9}" for name in counts))
-  for value, row in enumerate(task.classes):
-    shares = "".join(f"{c[value] / c.sum():9.2%}" for c in counts.values())
-    lines.append(f"{value:3} {row.name:22}{shares}")
+  table = text_table.format_table(["split", "file", "patches"], rows, text=2)
+  lines = [table, "", f"{folders} folders in {out}", ""]
+  counts = {name: _count(split).tolist() for name, split in splits.items()}
+  lines.append(convert.format_classes(_LAND_COVER, counts))
   return "\n".join(lines)
 
 

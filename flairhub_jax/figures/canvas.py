@@ -55,10 +55,34 @@ def colours(names: Sequence[str]) -> dict[str, Any]:
   return dict(zip(names, map(tuple, table), strict=False))
 
 
+def add_legend(axis: Any, **options: Any) -> None:
+  """Adds a legend to the right of the axes."""
+  axis.legend(
+    loc="upper left",
+    bbox_to_anchor=(1.01, 1.0),
+    fontsize=8,
+    frameon=False,
+    **options,
+  )
+
+
 def wrap(name: str, width: int = 34) -> str:
   """Breaks a long name after its commas, plus signs and spaces."""
   lines = textwrap.wrap(name.replace("+", "+ "), width, break_long_words=False)
   return "\n".join(lines).replace("+ ", "+")
+
+
+def name_columns(axis: Any, names: Sequence[str], **options: Any) -> None:
+  """Writes names below columns, slanted; options are of `tick_params`."""
+  axis.set_xticks(
+    range(len(names)),
+    names,
+    rotation=45,
+    ha="right",
+    rotation_mode="anchor",
+    fontsize=7,
+  )
+  axis.tick_params(axis="x", length=0, **options)
 
 
 def write_values(

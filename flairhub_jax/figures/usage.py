@@ -51,19 +51,7 @@ def draw_usage(
         [[row.get(m, np.nan) for m in modalities] for row in rows]
       )
       picture = axis.imshow(table, vmin=0, vmax=1, cmap=_COLOURS, aspect="auto")
-      for (i, j), value in np.ndenumerate(table):
-        if np.isnan(value):
-          continue
-        shade = "black" if value > 0.6 else "white"
-        axis.text(
-          j,
-          i,
-          f"{value:.2f}",
-          ha="center",
-          va="center",
-          color=shade,
-          fontsize=7,
-        )
+      canvas.write_values(axis, table, "{:.2f}", dark_above=0.6)
       names = [] if column else classes[task]
       axis.set_yticks(range(len(names)), names, fontsize=8)
       axis.set_xticks(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flairhub_jax import labels, mesh
+from flairhub_jax import labels, mesh, text_table
 from flairhub_jax.inference import patches, usage
 from flairhub_jax.models.fusion import USAGE
 
@@ -110,14 +110,18 @@ def modalities_of(model: Any) -> tuple[str, ...]:
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Renders the subsets of `report.write_subsets` as text, mIoU and OA."""
   tasks = list(rows[0]["tasks"])
-  names = [labels.TASKS[task].short_name for task in tasks]
-  heading = "".join(f"{name + ' mIoU':>18}{'OA':>8}" for name in names)
-  width = max(len(" + ".join(row["modalities"])) for row in rows)
-  lines = [f"{'modalities':{width}}{heading}", "-" * (width + len(heading))]
-  for row in rows:
-    cells = "".join(
-      f"{row['tasks'][t]['miou']:18.2f}{row['tasks'][t]['overall_accuracy']:8.2f}"
-      for t in tasks
-    )
-    lines.append(f"{' + '.join(row['modalities']):{width}}{cells}")
-  return "\n".join(lines)
+  headers = ["modalities"]
+  for task in tasks:
+    headers += [f"{labels.TASKS[task].short_name} mIoU", "OA"]
+  lines = [
+    [
+      " + ".join(row["modalities"]),
+      *(
+        f"{row['tasks'][task][score]:.2f}"
+        for task in tasks
+        for score in ("miou", "overall_accuracy")
+      ),
+    ]
+    for row in rows
+  ]
+  return text_table.format_table(headers, lines)
