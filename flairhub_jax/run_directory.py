@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,7 +23,9 @@ class RunDirectory:
 
   `config.json` (resolved configuration), `checkpoints/`, `metrics.jsonl`,
   `tensorboard/`, `log.txt`, `profile/`, `results/<data>/<split>/`; and
-  `origin.json` where the weights were trained elsewhere and imported.
+  `origin.json` where the weights were trained elsewhere and imported;
+  `reference_only.safetensors` (`weights/reference_only.py`) with those that
+  the network does not use, also in runs that start from them.
   `run.lock` names the process that writes here.
   """
 
@@ -36,6 +39,7 @@ class RunDirectory:
     self.log = self.path / "log.txt"
     self.profile = self.path / "profile"
     self.origin = self.path / "origin.json"
+    self.reference_only = self.path / "reference_only.safetensors"
     self.lock = self.path / "run.lock"
 
   def results(self, split: str, data: str = OWN_DATA) -> pathlib.Path:
@@ -166,6 +170,10 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
     # Another process may have begun, and ended, in between.
     if not _check_folder(run, config):
       atomic.write_text(run.config, configuration.to_json(config))
+    start = RunDirectory(config.train.init_from).reference_only
+    if config.train.init_from and start.is_file():
+      with atomic.write_aside(run.reference_only) as aside:
+        shutil.copyfile(start, aside)
   return run
 
 

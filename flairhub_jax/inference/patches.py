@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,37 +12,47 @@ import numpy as np
 from flairhub_jax import labels, mesh, metrics, processes, terminal
 from flairhub_jax.data import geotiff, pipeline, records
 
+Output = Literal["classes", "probabilities"]
 PredictStep = Callable[[Any, Any], dict[str, dict[str, jax.Array]]]
 
 
 def make_predict_step(
-  model: Any, devices: jax.sharding.Mesh
+  model: Any, devices: jax.sharding.Mesh, *, output: Output = "classes"
 ) -> jax.stages.Wrapped:
   """Returns the jitted `predict_step(variables, batch)`.
 
-  It gives what `score_batch` gives.
+  It returns the result of `score_batch`.
+
+  Args:
+    model: the network.
+    devices: of `mesh.build_mesh`.
+    output: predictions of a pixel: its class, or all probabilities.
   """
 
   def predict_step(variables: Any, batch: Any):
     logits = model.apply(variables, batch, train=False)["logits"]
-    return score_batch(logits, batch)
+    return score_batch(logits, batch, output)
 
   return jax.jit(
     predict_step,
-    out_shardings=where_scores_lie(devices),
+    out_shardings=where_scores_lie(devices, output),
     compiler_options=mesh.compiler_options(model.deterministic),
   )
 
 
-def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
-  """Classes, and confusion where there are labels; within a jitted function.
+def score_batch(
+  logits: Any, batch: Any, output: Output = "classes"
+) -> dict[str, dict[str, jax.Array]]:
+  """Predictions, and confusion where there are labels; for jitted functions.
 
   Args:
     logits: task -> [b h w k].
     batch: with `labels` (any number of tasks) and `counted`.
+    output: see `make_predict_step`.
 
   Returns:
-    {"classes": {task: uint8 [b h w]}, "confusion": {task: int32 [k k]}}.
+    {"classes": {task: uint8 [b h w]}} or {"probabilities": {task: float32
+    [b h w k]}}, with "confusion": {task: int32 [k k]}.
   """
   classes = {
     task: jnp.argmax(values, -1).astype(jnp.uint8)
@@ -57,13 +67,18 @@ def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
     )
     for task, truth in batch["labels"].items()
   }
-  return {"classes": classes, "confusion": confusion}
+  predictions = classes
+  if output == "probabilities":
+    predictions = jax.tree.map(lambda x: jax.nn.softmax(x, -1), logits)
+  return {output: predictions, "confusion": confusion}
 
 
-def where_scores_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
-  """Shardings of what `score_batch` gives."""
+def where_scores_lie(
+  devices: jax.sharding.Mesh, output: Output = "classes"
+) -> dict[str, Any]:
+  """Shardings of the result of `score_batch`."""
   return {
-    "classes": mesh.split_batch(devices),
+    output: mesh.split_batch(devices),
     "confusion": mesh.replicated(devices),
   }
 

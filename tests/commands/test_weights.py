@@ -30,7 +30,8 @@ def bring_in(capsys, weights, configs, out, *more, code=0):
 
 
 def test_an_import_is_a_run_directory(released, run):
-  assert left_over(run, "config.json", "checkpoints", "log.txt", "origin.json")
+  files = ("config.json", "checkpoints", "log.txt", "origin.json")
+  assert left_over(run, *files, "reference_only.safetensors")
   assert left_over(run.parent, "imported")
   origin = json.loads((run / "origin.json").read_text())
   digest = hashlib.sha256(released[0].read_bytes()).hexdigest()
@@ -285,6 +286,44 @@ def test_an_import_that_breaks_off_leaves_nothing(
   assert left_over(tmp_path)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_run_of_ours_is_exported_whole(capsys, tmp_path, name):
+  """What only the reference has is drawn, as any other parameter."""
+  document, sides = NETWORKS[name]
+  weights, configs = reference_files.write(tmp_path / "in", document, sides)
+  bring_in(capsys, weights, configs, tmp_path / "run")
+  side_file = tmp_path / "run" / "reference_only.safetensors"
+  kept = safetensors.numpy.load_file(side_file) if side_file.exists() else {}
+  side_file.unlink(missing_ok=True)
+  out = tmp_path / "out.safetensors"
+  argv = ("--out", out, "--configs", tmp_path / "yaml")
+  call(capsys, "export-weights", "--run", tmp_path / "run", *argv)
+  before = safetensors.numpy.load_file(weights)
+  after = safetensors.numpy.load_file(out)
+  assert before.keys() == after.keys()
+  for key, tensor in before.items():
+    assert after[key].shape == tensor.shape and np.isfinite(after[key]).all()
+    if key.removeprefix("model.") not in kept:
+      assert after[key].tobytes() == tensor.tobytes(), key
+  running = [key for key in kept if key.endswith("running_var")]
+  assert all((after[f"model.{key}"] == 1).all() for key in running)
+
+
+def test_a_file_of_another_network_beside_a_run(capsys, released, tmp_path):
+  bring_in(capsys, *released, tmp_path / "run")
+  path = tmp_path / "run" / "reference_only.safetensors"
+  tensors = safetensors.numpy.load_file(path)
+  tensors.pop(next(iter(tensors)))
+  safetensors.numpy.save_file(tensors, path)
+  out = tmp_path / "out.safetensors"
+  argv = ("--out", out, "--configs", tmp_path / "yaml")
+  told = call(
+    capsys, "export-weights", "--run", tmp_path / "run", *argv, code=2
+  )
+  assert str(path) in told and len(told.splitlines()) == 1
+  assert left_over(tmp_path, "run")
+
+
 def test_nothing_is_replaced_by_an_export(capsys, run, tmp_path):
   out, configs = tmp_path / "x.safetensors", tmp_path / "yaml"
   argv = ("export-weights", "--run", run, "--configs", configs, "--out")
@@ -372,6 +411,12 @@ def test_training_starts_from_a_run(
   )
   assert not (tmp_path / "other").exists()
   train(capsys, converted, tmp_path / "run", start)
+  # What only the reference has goes along.
+  first, second = (
+    (folder / "reference_only.safetensors").read_bytes()
+    for folder in (run, tmp_path / "run")
+  )
+  assert first == second
   # A step of no size leaves them as they were imported.
   for found, expected in zip(
     first_layer(tmp_path / "run"), first_layer(run), strict=True
