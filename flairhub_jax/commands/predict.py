@@ -33,13 +33,13 @@ def run(args: argparse.Namespace) -> int:
   )
   figure = out / "maps.png"
   if not figure.exists():
-    maps = network.runner.maps(
+    predictions = network.runner.predictions(
       network.variables, report.chosen_patches(num_patches)
     )
 
     def draw() -> None:
       if processes.is_first():
-        report.draw_maps(figure, network.dataset, args.split, maps)
+        report.draw_maps(figure, network.dataset, args.split, predictions)
 
     # The others wait, and learn of a fault.
     processes.first_alone(draw)

@@ -1,4 +1,4 @@
-"""A trained network over the patches of a split: scores and maps."""
+"""A trained network over the patches of a split: scores and predictions."""
 
 import contextlib
 import pathlib
@@ -180,7 +180,7 @@ class SplitRunner:
         total[task] = total.get(task, 0) + np.asarray(matrix, np.int64)
     return total
 
-  def maps(
+  def predictions(
     self, variables: Any, patches: Sequence[int]
   ) -> dict[int, dict[str, np.ndarray]]:
     """Predicts some patches: uint8 [h w] by patch number and task."""
@@ -196,17 +196,17 @@ class ShownPatches:
   def __init__(self, patches: Sequence[int]):
     """Takes the numbers of the patches."""
     self._rows = {number: row for row, number in enumerate(patches)}
-    self._kept: Any = None
+    self._results: Any = None
 
   def add(self, batch: Mapping[str, Any], results: Any) -> None:
-    """Keeps what a batch has of them.
+    """Copies their rows of a batch.
 
     Args:
       batch: this process's part of it, on the host.
       results: a tree of arrays [b …] on the devices.
     """
-    if self._kept is None:
-      self._kept = jax.tree.map(
+    if self._results is None:
+      self._results = jax.tree.map(
         lambda x: np.zeros((len(self._rows), *x.shape[1:]), x.dtype), results
       )
     places = [
@@ -216,16 +216,16 @@ class ShownPatches:
     ]
     if not places:
       return
-    kept, rows = zip(*places, strict=True)
+    targets, rows = zip(*places, strict=True)
 
-    def keep(whole, values):
-      whole[list(kept)] = local_rows(values)[list(rows)]
+    def copy(whole, values):
+      whole[list(targets)] = local_rows(values)[list(rows)]
 
-    jax.tree.map(keep, self._kept, results)
+    jax.tree.map(copy, self._results, results)
 
   def gather(self) -> dict[int, Any]:
-    """Number of a patch -> the tree of its results; all must ask together."""
-    whole = processes.total(self._kept)
+    """Number of a patch -> its tree of results; all processes must call it."""
+    whole = processes.total(self._results)
     return {
       number: jax.tree.map(lambda x: x[row], whole)  # noqa: B023
       for number, row in self._rows.items()
@@ -233,7 +233,7 @@ class ShownPatches:
 
 
 def _evaluation_batch_size(batch_size: int) -> int:
-  """The training batch size, rounded up to what the devices can share."""
+  """The training batch size, rounded up to a multiple of the devices."""
   return -(-batch_size // jax.device_count()) * jax.device_count()
 
 
@@ -255,7 +255,7 @@ def scored_classes(config: Any, task: str) -> np.ndarray:
 def prediction_path(
   out: pathlib.Path, task: str, patch_id: str
 ) -> pathlib.Path:
-  """Names a map as the reference does: TASK/PRED_domain_TASK_rest.tif.
+  """Names a prediction as the reference does: TASK/PRED_domain_TASK_rest.tif.
 
   An id without a domain, that is without `_`, gives TASK/PRED_id_TASK.tif.
   """

@@ -90,6 +90,27 @@ NETWORKS = {
 }
 
 
+def assert_drawn_where_a_run_has_none(capsys, tmp_path, tensors):
+  """Exports `run` as if it were trained from the start."""
+  path = tmp_path / "run" / "reference_only.safetensors"
+  unused = safetensors.numpy.load_file(path)
+  path.unlink()
+  out = tmp_path / "drawn.safetensors"
+  argv = ("--out", out, "--configs", tmp_path / "drawn")
+  call(capsys, "export-weights", "--run", tmp_path / "run", *argv)
+  drawn = safetensors.numpy.load_file(out)
+  assert drawn.keys() == tensors.keys()
+  for key, tensor in tensors.items():
+    found = drawn[key]
+    assert found.shape == tensor.shape and found.dtype == tensor.dtype
+    is_unused = key.removeprefix("model.") in unused
+    assert is_unused != (found.tobytes() == tensor.tobytes()), key
+    if is_unused:
+      assert np.isfinite(found).all()
+    if is_unused and key.endswith("running_var"):
+      assert (found == 1).all()
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_there_and_back_bit_for_bit(capsys, tmp_path, name):
   document, sides = NETWORKS[name]
@@ -110,6 +131,7 @@ def test_there_and_back_bit_for_bit(capsys, tmp_path, name):
   for key, tensor in before.items():
     assert after[key].dtype == tensor.dtype and after[key].shape == tensor.shape
     assert after[key].tobytes() == tensor.tobytes(), key
+  assert_drawn_where_a_run_has_none(capsys, tmp_path, before)
   # What was exported comes in again, as the same network.
   bring_in(capsys, out, tmp_path / "yaml", tmp_path / "again")
   configs = [
@@ -284,29 +306,6 @@ def test_an_import_that_breaks_off_leaves_nothing(
   monkeypatch.setattr(import_weights, "write_run", break_off)
   bring_in(capsys, *released, tmp_path / "run", code=130)
   assert left_over(tmp_path)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_run_of_ours_is_exported_whole(capsys, tmp_path, name):
-  """What only the reference has is drawn, as any other parameter."""
-  document, sides = NETWORKS[name]
-  weights, configs = reference_files.write(tmp_path / "in", document, sides)
-  bring_in(capsys, weights, configs, tmp_path / "run")
-  side_file = tmp_path / "run" / "reference_only.safetensors"
-  kept = safetensors.numpy.load_file(side_file) if side_file.exists() else {}
-  side_file.unlink(missing_ok=True)
-  out = tmp_path / "out.safetensors"
-  argv = ("--out", out, "--configs", tmp_path / "yaml")
-  call(capsys, "export-weights", "--run", tmp_path / "run", *argv)
-  before = safetensors.numpy.load_file(weights)
-  after = safetensors.numpy.load_file(out)
-  assert before.keys() == after.keys()
-  for key, tensor in before.items():
-    assert after[key].shape == tensor.shape and np.isfinite(after[key]).all()
-    if key.removeprefix("model.") not in kept:
-      assert after[key].tobytes() == tensor.tobytes(), key
-  running = [key for key in kept if key.endswith("running_var")]
-  assert all((after[f"model.{key}"] == 1).all() for key in running)
 
 
 def test_a_file_of_another_network_beside_a_run(capsys, released, tmp_path):
