@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,9 +22,10 @@ class RunDirectory:
   """Paths of the files of a run.
 
   `config.json` (resolved configuration), `checkpoints/`, `metrics.jsonl`,
-  `tensorboard/`, `log.txt`, `profile/`, `results/<data>/<split>/`; a run of
-  imported weights also has `origin.json`. `run.lock` names the process that
-  writes here.
+  `tensorboard/`, `log.txt`, `profile/`, `results/<data>/<split>/`. A run of
+  imported weights also has `origin.json`; it, and runs that start from it, have
+  `reference_only.safetensors`, the weights that the network does not use
+  (`weights/reference_only.py`). `run.lock` names the process that writes here.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -36,6 +38,7 @@ class RunDirectory:
     self.log = self.path / "log.txt"
     self.profile = self.path / "profile"
     self.origin = self.path / "origin.json"
+    self.reference_only = self.path / "reference_only.safetensors"
     self.lock = self.path / "run.lock"
 
   def results(self, split: str, data: str = OWN_DATA) -> pathlib.Path:
@@ -165,6 +168,10 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
     # Another process may have begun, and ended, in between.
     if not _check_folder(run, config):
       atomic.write_text(run.config, configuration.to_json(config))
+    start = RunDirectory(config.train.init_from).reference_only
+    if config.train.init_from and start.is_file():
+      with atomic.write_aside(run.reference_only) as aside:
+        shutil.copyfile(start, aside)
   return run
 
 

@@ -36,7 +36,7 @@ LEVELS = {
   "training": 4,
   "inference": 4,
   "studies": 4,
-  "weights": 4,
+  "weights": 3,
   # What joins them.
   "commands": 5,
   "__main__": 6,

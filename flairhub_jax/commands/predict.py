@@ -35,13 +35,13 @@ def run(args: argparse.Namespace) -> int:
   )
   figure = out / "maps.png"
   if not figure.exists():
-    maps = network.runner.maps(
+    predictions = network.runner.predictions(
       network.variables, report.chosen_patches(num_patches)
     )
 
     def draw() -> None:
       if processes.is_first():
-        report.draw_maps(figure, network.dataset, args.split, maps)
+        report.draw_maps(figure, network.dataset, args.split, predictions)
 
     # The other processes wait, and end with it if it fails.
     processes.main_process_first(draw)

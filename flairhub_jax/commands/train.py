@@ -98,10 +98,10 @@ def _validation(config, dataset):
     return patches.score_tasks(runner.confusion(variables), config)
 
   def draw(variables, path):
-    maps = runner.maps(variables, shown)
+    predictions = runner.predictions(variables, shown)
     if processes.is_first():
       path.parent.mkdir(parents=True, exist_ok=True)
-      report.draw_maps(path, dataset, "valid", maps)
+      report.draw_maps(path, dataset, "valid", predictions)
 
   return evaluate, draw
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from flairhub_jax import mesh
 from flairhub_jax.inference import partial, patches, subsets, usage
-from flairhub_jax.models.fusion import USAGE
+from flairhub_jax.models.fusion import MODALITY_WEIGHTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,9 @@ def make_step(model: Any, devices: jax.sharding.Mesh) -> patches.PredictStep:
   """
 
   def step(variables, batch):
-    outputs, state = model.apply(variables, batch, train=False, mutable=[USAGE])
+    outputs, state = model.apply(
+      variables, batch, train=False, mutable=[MODALITY_WEIGHTS]
+    )
     scores = patches.score_batch(outputs["logits"], batch)
     return {**scores, "usage": usage.read_weights(state, batch)}
 

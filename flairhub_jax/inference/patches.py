@@ -1,9 +1,9 @@
-"""A trained network over the patches of a split: scores and maps."""
+"""A trained network over the patches of a split: scores and predictions."""
 
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,37 +12,47 @@ import numpy as np
 from flairhub_jax import labels, mesh, metrics, processes, terminal
 from flairhub_jax.data import geotiff, pipeline, records
 
+Output = Literal["classes", "probabilities"]
 PredictStep = Callable[[Any, Any], dict[str, dict[str, jax.Array]]]
 
 
 def make_predict_step(
-  model: Any, devices: jax.sharding.Mesh
+  model: Any, devices: jax.sharding.Mesh, *, output: Output = "classes"
 ) -> jax.stages.Wrapped:
   """Returns the jitted `predict_step(variables, batch)`.
 
-  It returns the results of `score_batch`.
+  It returns the result of `score_batch`.
+
+  Args:
+    model: the network.
+    devices: of `mesh.build_mesh`.
+    output: predictions of a pixel: its class, or all probabilities.
   """
 
   def predict_step(variables: Any, batch: Any):
     logits = model.apply(variables, batch, train=False)["logits"]
-    return score_batch(logits, batch)
+    return score_batch(logits, batch, output)
 
   return jax.jit(
     predict_step,
-    out_shardings=where_scores_lie(devices),
+    out_shardings=where_scores_lie(devices, output),
     compiler_options=mesh.compiler_options(model.deterministic),
   )
 
 
-def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
-  """Classes and, for tasks with labels, confusion; within a jitted function.
+def score_batch(
+  logits: Any, batch: Any, output: Output = "classes"
+) -> dict[str, dict[str, jax.Array]]:
+  """Predictions and, for tasks with labels, confusion; for jitted functions.
 
   Args:
     logits: task -> [b h w k].
     batch: with `labels` (any number of tasks) and `counted`.
+    output: see `make_predict_step`.
 
   Returns:
-    {"classes": {task: uint8 [b h w]}, "confusion": {task: int32 [k k]}}.
+    {"classes": {task: uint8 [b h w]}} or {"probabilities": {task: float32
+    [b h w k]}}, with "confusion": {task: int32 [k k]}.
   """
   classes = {
     task: jnp.argmax(values, -1).astype(jnp.uint8)
@@ -57,13 +67,18 @@ def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
     )
     for task, truth in batch["labels"].items()
   }
-  return {"classes": classes, "confusion": confusion}
+  predictions = classes
+  if output == "probabilities":
+    predictions = jax.tree.map(lambda x: jax.nn.softmax(x, -1), logits)
+  return {output: predictions, "confusion": confusion}
 
 
-def where_scores_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
-  """Shardings of the results of `score_batch`."""
+def where_scores_lie(
+  devices: jax.sharding.Mesh, output: Output = "classes"
+) -> dict[str, Any]:
+  """Shardings of the result of `score_batch`."""
   return {
-    "classes": mesh.split_batch(devices),
+    output: mesh.split_batch(devices),
     "confusion": mesh.replicated(devices),
   }
 
@@ -165,7 +180,7 @@ class SplitRunner:
         total[task] = total.get(task, 0) + np.asarray(matrix, np.int64)
     return total
 
-  def maps(
+  def predictions(
     self, variables: Any, patches: Sequence[int]
   ) -> dict[int, dict[str, np.ndarray]]:
     """Predicts some patches: uint8 [h w] by patch index and task."""
@@ -181,7 +196,7 @@ class ShownPatches:
   def __init__(self, patches: Sequence[int]):
     """Takes the indices of the patches."""
     self._rows = {number: row for row, number in enumerate(patches)}
-    self._kept: Any = None
+    self._results: Any = None
 
   def add(self, batch: Mapping[str, Any], results: Any) -> None:
     """Copies the results of these patches out of a batch.
@@ -190,8 +205,8 @@ class ShownPatches:
       batch: this process's rows of it, on the host.
       results: a tree of arrays [b …] on the devices.
     """
-    if self._kept is None:
-      self._kept = jax.tree.map(
+    if self._results is None:
+      self._results = jax.tree.map(
         lambda x: np.zeros((len(self._rows), *x.shape[1:]), x.dtype), results
       )
     places = [
@@ -201,16 +216,16 @@ class ShownPatches:
     ]
     if not places:
       return
-    kept, rows = zip(*places, strict=True)
+    targets, rows = zip(*places, strict=True)
 
-    def keep(whole, values):
-      whole[list(kept)] = local_rows(values)[list(rows)]
+    def copy(whole, values):
+      whole[list(targets)] = local_rows(values)[list(rows)]
 
-    jax.tree.map(keep, self._kept, results)
+    jax.tree.map(copy, self._results, results)
 
   def gather(self) -> dict[int, Any]:
-    """Index of a patch -> its results; all processes must call it together."""
-    whole = processes.total(self._kept)
+    """Number of a patch -> its tree of results; all processes must call it."""
+    whole = processes.total(self._results)
     return {
       number: jax.tree.map(lambda x: x[row], whole)  # noqa: B023
       for number, row in self._rows.items()
@@ -240,7 +255,7 @@ def scored_classes(config: Any, task: str) -> np.ndarray:
 def prediction_path(
   out: pathlib.Path, task: str, patch_id: str
 ) -> pathlib.Path:
-  """The reference's name of a map: TASK/PRED_domain_TASK_rest.tif.
+  """Names a prediction as the reference does: TASK/PRED_domain_TASK_rest.tif.
 
   An id without a domain, that is without `_`, gives TASK/PRED_id_TASK.tif.
   """

@@ -15,7 +15,7 @@ import numpy as np
 
 from flairhub_jax import labels, mesh, text_table
 from flairhub_jax.inference import patches, usage
-from flairhub_jax.models.fusion import USAGE
+from flairhub_jax.models.fusion import MODALITY_WEIGHTS
 
 Subset = tuple[str, ...]
 
@@ -64,7 +64,12 @@ def make_subset_step(
       for i, m in enumerate(modalities)
     }
     outputs, state = model.apply(
-      variables, encoded, present, False, method="decode", mutable=[USAGE]
+      variables,
+      encoded,
+      present,
+      False,
+      method="decode",
+      mutable=[MODALITY_WEIGHTS],
     )
     scores = patches.score_batch(outputs["logits"], batch)
     return scores, usage.read_weights(state, batch)
@@ -104,7 +109,7 @@ def by_subset(
 
 def modalities_of(model: Any) -> tuple[str, ...]:
   """Ids of the modalities of a network, in its order."""
-  return tuple(source.modality for source in model.sources)
+  return tuple(spec.modality for spec in model.inputs)
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:

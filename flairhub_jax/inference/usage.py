@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from flairhub_jax import atomic, figures, labels, mesh
-from flairhub_jax.models.fusion import USAGE
+from flairhub_jax.models.fusion import MODALITY_WEIGHTS
 
 
 @dataclasses.dataclass
@@ -32,22 +32,23 @@ class Usage:
 
 
 def has_usage(model: Any) -> bool:
-  """Whether the fusion of a network has weights of modalities."""
-  return model.strategy.has_weights and len(model.sources) > 1
+  """Whether the fusion of a network weighs its modalities."""
+  return model.strategy.has_modality_weights and len(model.inputs) > 1
 
 
 def read_weights(state: Any, batch: Any) -> dict[str, Any]:
   """Weights of a fusion and their sums; within a jitted function.
 
   Args:
-    state: mutable collections returned by `apply`, with `fusion.USAGE`.
+    state: the collections that `apply` has returned, with
+      `fusion.MODALITY_WEIGHTS`.
     batch: with `labels` and `counted`.
 
   Returns:
     {"weights": {level: float32 [b n h w]}, "sums": {level: {task: [b k n]}},
     "pixels": {level: {task: [b k]}}}.
   """
-  weights = _by_level(state.get(USAGE, {}))
+  weights = _by_level(state.get(MODALITY_WEIGHTS, {}))
   sums: dict[str, Any] = {level: {} for level in weights}
   pixels: dict[str, Any] = {level: {} for level in weights}
   for level, values in weights.items():
@@ -131,7 +132,7 @@ def summarise(
     }
     for level, by_task in sums.items()
   }
-  names = tuple(source.modality for source in model.sources)
+  names = tuple(spec.modality for spec in model.inputs)
   return Usage(modalities=names, mean=mean, maps=dict(maps))
 
 

@@ -39,18 +39,14 @@ def make_train_step(
     params = jax.lax.with_sharding_constraint(
       state.params, mesh.replicated(devices)
     )
-    noted = optim.Gradients()
     (loss, (parts, batch_stats)), gradients = differentiate(
-      params, state.batch_stats, batch, key, noted
+      params, state.batch_stats, batch, key
     )
     gradients = jax.lax.with_sharding_constraint(
       gradients, mesh.split_state(gradients, devices)
     )
     updates, opt_state = optimizer.update(
-      gradients,
-      state.opt_state,
-      state.params,
-      has_gradient=noted.exist(gradients),
+      gradients, state.opt_state, state.params
     )
     updates = optax.tree.scale(state.plateau.factor, updates)
     metrics = {
@@ -122,8 +118,8 @@ def _make_forward(model, config, devices):
 def _make_gradient(forward, criterion, config):
   """Loss, its parts, new batch statistics, and the gradient of a batch."""
 
-  def loss_fn(params, batch_stats, batch, key, noted, totals=None):
-    params = optim.freeze(noted.watch(params), config.optim)
+  def loss_fn(params, batch_stats, batch, key, totals=None):
+    params = optim.freeze(params, config.optim)
     outputs, batch_stats = forward(
       {"params": params, "batch_stats": batch_stats}, batch, key
     )
@@ -135,7 +131,7 @@ def _make_gradient(forward, criterion, config):
   if num_parts == 1:
     return differentiate
 
-  def accumulate(params, batch_stats, batch, key, noted):
+  def accumulate(params, batch_stats, batch, key):
     # Each part adds its fraction of the mean over all pixels of the batch.
     totals = {
       task: total / num_parts
@@ -150,7 +146,6 @@ def _make_gradient(forward, criterion, config):
         batch_stats,
         batch,
         jax.random.fold_in(key, number),
-        noted,
         totals,
       )
       gradients = jax.tree.map(

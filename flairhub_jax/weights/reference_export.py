@@ -26,15 +26,15 @@ _ELEVATION = {
 def documents(
   config: Any, *, weights: str = ""
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-  """Says in the reference's words what a configuration says.
+  """Translates a configuration to the reference's YAML.
 
   Args:
     config: a configuration of `configs/base.py`.
-    weights: path that the YAML gives as that of the checkpoint.
+    weights: path of the checkpoint, for the YAML.
 
   Returns:
-    File name -> document, as in the reference's `configs/train`; and notes:
-    what its YAML cannot say, a line each.
+    File name -> document, as in the reference's `configs/train`; and a note
+    for each setting that its YAML cannot express.
 
   Raises:
     InputError: a network that the reference cannot build.
@@ -55,7 +55,9 @@ def _check_network(config: Any) -> None:
       raise InputError(
         f"config.model.{field}", "one that the reference has", model[field]
       )
-  if config.fusion.kind != "mid_concat" and _images(config):
+  # Without images, all of these average the logits of the series.
+  kinds = ("mid_concat", "mid_mean", "late_mean")
+  if config.fusion.kind not in kinds[: 1 if _images(config) else None]:
     raise InputError(
       "config.fusion.kind", "mid_concat, as the reference", config.fusion.kind
     )
@@ -183,7 +185,7 @@ def _auxiliary_weight(config: Any) -> float:
 
 
 def _task(config: Any, weights: str) -> dict[str, Any]:
-  """How it is run; paths of data are left for the user to fill in."""
+  """Settings of a prediction; the user fills in paths of data."""
   optim = config.optim
   schedules = {ours: theirs for theirs, ours in SCHEDULES.items()}
   return {
@@ -242,7 +244,7 @@ def _task(config: Any, weights: str) -> dict[str, Any]:
 
 
 def _notes(config: Any) -> list[str]:
-  """Where the reference will not do as this configuration says."""
+  """Lists settings that the reference does not follow."""
   data, modalities, notes = config.data, config.data.modalities, []
   if "SENTINEL2_TS" in modalities and (
     data.cloud_filter.enabled and data.cloud_filter.fallback != "snow_free"

@@ -82,7 +82,7 @@ def read(request, items, minidata):
   (batch,) = pipeline.evaluation_batches(reader, batch_size=3)
   sources = build.build_segmenter(
     config, output_size=minidata.output_size
-  ).sources
+  ).inputs
   expected = {
     key.removeprefix(f"{request.param}/"): numbers[key]
     for key in numbers.files

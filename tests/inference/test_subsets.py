@@ -49,7 +49,7 @@ def test_the_whole_set_scores_as_without_subsets(scored):
 
 def test_maps_come_from_the_same_pass(scored):
   *_, runner, variables, found = scored
-  expected = runner.maps(variables, [0, 7])
+  expected = runner.predictions(variables, [0, 7])
   assert found.maps.keys() == expected.keys()
   jax.tree.map(np.testing.assert_array_equal, found.maps, expected)
 
