@@ -46,7 +46,7 @@ LEVELS = {
 # weights are both safetensors.
 ROOMS = {
   "grain": ("data/pipeline.py", "data/read_ahead.py"),
-  "array_record": "data/records.py",
+  "array_record": "data/shard_files.py",
   "orbax": "checkpoint.py",
   "flax.linen": "models",
   "matplotlib": "figures",
@@ -58,11 +58,12 @@ ROOMS = {
   "ml_collections": "configuration.py",
   "scipy": "studies/statistics.py",
   "safetensors": (
-    "data/records.py",
+    "data/shard_files.py",
     "data/series_lengths.py",
     "weights/files.py",
   ),
   "yaml": "weights/reference_yaml.py",
+  "pydantic": "weights/reference_document.py",
 }
 
 
