@@ -16,8 +16,8 @@ from flairhub_jax import labels, modalities
 
 _MOST = 10**9  # of what is counted: steps, epochs, validations
 _LARGEST = 1e30  # of numbers that become float32
-_SHOWN = 100  # characters of a value in a complaint
-# How far a seed may go: grain takes 32 bits, and augmentation the next one.
+_SHOWN = 100  # characters of a value in an error message
+# Largest seed: grain takes 32 bits, and augmentation uses the seed + 1.
 _LAST_SEED = 2**32 - 2
 _NO_LEAP_YEAR = 2001
 _DAY = re.compile(r"(?:\d{4}-)?(\d\d)-(\d\d)", re.ASCII)
@@ -28,7 +28,7 @@ class Rule:
   """What one field may hold.
 
   Attributes:
-    expected: in words, for complaints.
+    expected: in words, for error messages.
     accepts: whether a value may stand there.
     is_path: whether it names a file or folder, in which `~` is expanded.
     may_be_none: whether it may be left open.
@@ -75,7 +75,7 @@ def _number(
   return Rule(words, accepts)
 
 
-def _share(least: float = 0) -> Rule:
+def _fraction(least: float = 0) -> Rule:
   return Rule(
     f"a number from {least:g} to 1",
     lambda value: _number(least).accepts(value) and value <= 1,
@@ -167,7 +167,7 @@ RULES: Mapping[str, Rule] = {
   "data.cloud_filter.enabled": _BOOL,
   "data.cloud_filter.max_cloud": _PERCENT,
   "data.cloud_filter.max_snow": _PERCENT,
-  "data.cloud_filter.max_cover": _share(),
+  "data.cloud_filter.max_cover": _fraction(),
   "data.cloud_filter.fallback": _NAME,
   "data.averaging": _NAME,
   "data.normalisation": _NAME,
@@ -245,7 +245,7 @@ RULES: Mapping[str, Rule] = {
     lambda value: _number(0, above=True).accepts(value) and value <= 1,
   ),
   "optim.schedule": _NAME,
-  "optim.warmup_fraction": _share(),
+  "optim.warmup_fraction": _fraction(),
   "optim.div_factor": _number(0, above=True),
   "optim.final_div_factor": _number(0, above=True),
   "optim.plateau.patience": _whole(0),
