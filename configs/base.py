@@ -11,10 +11,10 @@ from ml_collections import config_dict
 
 from flairhub_jax import labels, modalities
 
-# Fields that change nothing of what is learned: where data are read from and
-# how fast, which devices a step runs on, what it keeps in memory, what is told
-# and kept. A section stands for all its fields. `train` and `sweep` continue a
-# run with other values of them, and `report` averages over them.
+# Fields that do not change what is learned: where data are read from and how
+# fast, devices, memory, logs and checkpoints. A section stands for all its
+# fields. `train` and `sweep` continue a run with other values of them, and
+# `report` averages over them.
 WITHOUT_EFFECT = (
   "mesh",
   "data.path",
@@ -50,16 +50,17 @@ def get_config() -> ml_collections.ConfigDict:
   # (a CPU: float32; an NVIDIA GPU: TF32, 3 digits; a TPU: bfloat16, 2 to 3
   # digits), "high" (GPU: TF32; TPU: three bfloat16 products, 5 digits) or
   # "highest" (float32 everywhere: the reference's logits to 1e-5 of their
-  # deviation). Training bears TF32 as it bears other draws of dropout; runs of
-  # `import-weights` have "highest". `evaluate` and `predict` take the run's.
+  # deviation). TF32 changes training no more than another seed of dropout does;
+  # runs of `import-weights` have "highest". `evaluate` and `predict` take the
+  # value of the run.
   config.matmul_precision = "default"
   # Whether a GPU computes the same numbers each time, so that a run that was
   # interrupted continues bit for bit. Slower there: no atomic sums, no choice
   # of kernels by timing. CPUs and TPUs always do.
   config.deterministic = False
-  # Devices, over all processes: each takes its share of a batch; along `fsdp`
-  # they also share large parameters and what the optimiser keeps of them. -1:
-  # what the other axis leaves.
+  # Devices, over all processes: each takes its part of a batch; along `fsdp`
+  # large parameters and their optimiser state are sharded too. -1: the devices
+  # that the other axis leaves.
   config.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1))
 
   # ---- what is read -------------------------------------------------------
@@ -80,7 +81,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Month-day from which dates are counted, in the year of each; the year of a
   # year-month-day does not count.
   data.reference_date = "05-15"
-  # A Sentinel-2 date is kept if at most `max_cover` (share of its pixels)
+  # A Sentinel-2 date is kept if at most `max_cover` (fraction of its pixels)
   # exceed a cloud or snow probability (0-100).
   data.cloud_filter = ml_collections.ConfigDict()
   data.cloud_filter.enabled = True
@@ -90,7 +91,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Where no date passes: "least_covered" keeps the clearest one, "snow_free"
   # drops the cloud test as the reference does.
   data.cloud_filter.fallback = "least_covered"
-  # How `temporal_average` below treats what the dates leave open: "observed"
+  # How `temporal_average` below treats periods without a date: "observed"
   # averages over all years and pads periods without a date; "reference" does
   # as the reference (repeats the last period, stale days, one year only).
   data.averaging = "observed"
@@ -108,7 +109,7 @@ def get_config() -> ml_collections.ConfigDict:
         bands=row.default_bands,
         mean=dict(row.mean),
         std=dict(row.std),
-        # Side of a patch; a training run takes that of its data.
+        # Size of a patch; a training run takes that of its data.
         pixels=row.pixels,
       )
     )
@@ -128,9 +129,10 @@ def get_config() -> ml_collections.ConfigDict:
   model.drop_path_rate = config_dict.placeholder(float)
   # File of `flairhub import-encoder` from which image encoders start.
   model.encoder_weights = ""
-  # What a step keeps of encoders for its backward pass, which computes the rest
-  # again, for less memory and more time: "none": all; "stage", "block": only
-  # what goes into each of them. XLA for CPUs undoes it.
+  # Rematerialisation: activations of encoders that a step keeps for its
+  # backward pass, which recomputes the rest, for less memory and more time.
+  # "none": all; "stage", "block": only the inputs of each. XLA for CPUs undoes
+  # it.
   model.remat = "none"
   model.decoder = "upernet"  # `upernet_nano` has a quarter of its channels
   model.auxiliary = ()  # modalities that get a decoder and a loss of their own
@@ -157,8 +159,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.fusion = ml_collections.ConfigDict()
   # Where modalities meet: "early" in one image; "mid_concat" (the reference),
-  # "mid_mean", "mid_gated", "mid_attention" in the encoders' maps; "late_mean",
-  # "late_gated" in the logits of decoders of their own.
+  # "mid_mean", "mid_gated", "mid_attention" in the encoders' features;
+  # "late_mean", "late_gated" in the logits of decoders of their own.
   config.fusion.kind = "mid_concat"
   # Probability that training leaves a modality out of a sample; never all.
   config.fusion.modality_dropout = ml_collections.ConfigDict(
@@ -190,7 +192,7 @@ def get_config() -> ml_collections.ConfigDict:
   loss.focal = 0.0
   loss.dice = 0.0
   loss.lovasz = 0.0
-  loss.label_smoothing = 0.0  # share of a label spread over all classes
+  loss.label_smoothing = 0.0  # fraction of a label spread over all classes
   loss.focal_gamma = 2.0
 
   # ---- optimisation ---------------------------------------------------------
@@ -228,30 +230,30 @@ def get_config() -> ml_collections.ConfigDict:
   train.num_epochs = 150
   # Instead of epochs; None: num_epochs times the steps of one pass.
   train.num_steps = config_dict.placeholder(int)
-  # Parts that each device cuts its share of a batch into, to need less memory:
-  # the gradient is that of the whole batch, but batch statistics and dropout
-  # are drawn part by part.
+  # Micro-batches into which each device splits its part of a batch, for less
+  # memory: the gradient is that of the whole batch, but batch statistics and
+  # dropout are those of each micro-batch.
   train.accumulation = 1
   # What a batch norm takes its mean and variance over while training: "global",
-  # the batch of all devices; "device", each device's share by itself, as the
-  # reference does with several GPUs.
+  # the batch of all devices; "device", the part of each device, as in the
+  # reference with several GPUs.
   train.batch_statistics = "global"
   train.log_every = 10  # steps
   train.save_every = 500  # steps; every validation saves too
-  # Checkpoints; should the latest be broken, a run goes on from the one before.
+  # Checkpoints; if the latest is damaged, a run continues from the one before.
   train.keep_latest = 2
   train.keep_best = 1
   # Steps between validations; None: the steps of validate_epochs passes.
   train.validate_every = config_dict.placeholder(int)
   train.validate_epochs = 1
-  # Decay of an exponential moving average of the parameters, which then is what
-  # is validated and used; 0: none.
+  # Decay of an exponential moving average of the parameters, which is then
+  # validated and used instead of them; 0: none.
   train.ema_decay = 0.0
   # Validations without a better score after which training ends; 0: never.
   train.patience = 0
   train.validation_maps = 3  # patches drawn at each validation
-  # Folder of compiled programs, for starts without compilation; "": none but
-  # what JAX_COMPILATION_CACHE_DIR says.
+  # Folder of the persistent compilation cache; "": that of
+  # JAX_COMPILATION_CACHE_DIR, if it is set.
   train.compilation_cache = ""
   # What "best" means: `<task>/<score>` of the validation, higher is better:
   # "miou" is the published one, "weighted_iou" what the reference selects by,
