@@ -13,17 +13,17 @@ from flairhub_jax import labels
 def confusion_matrix(
   truth: Integer[Array, "b h w"],
   predictions: Integer[Array, "b h w"],
-  counted: Bool[Array, "b"],
+  sample_mask: Bool[Array, "b"],
   num_classes: int,
 ) -> Int[Array, "k k"]:
   """Counts pixels by true class (rows) and predicted class (columns).
 
-  Labels outside 0..k-1 and samples with `counted` False are ignored. Counts are
-  int32, enough for one batch; those of a data set are summed on the host.
+  Labels outside 0..k-1 and samples with `sample_mask` False are ignored. Counts
+  are int32, enough for one batch; those of a data set are summed on the host.
   """
-  is_counted = counted[:, None, None] & (truth < num_classes) & (truth >= 0)
+  pixel_mask = sample_mask[:, None, None] & (truth < num_classes) & (truth >= 0)
   index = truth.astype(jnp.int32) * num_classes + predictions
-  index = jnp.where(is_counted, index, num_classes**2)
+  index = jnp.where(pixel_mask, index, num_classes**2)
   counts = jnp.bincount(index.reshape(-1), length=num_classes**2 + 1)
   return counts[:-1].reshape(num_classes, num_classes).astype(jnp.int32)
 

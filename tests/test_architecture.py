@@ -47,7 +47,7 @@ LEVELS = {
 # weights are both safetensors.
 ROOMS = {
   "grain": ("data/pipeline.py", "data/read_ahead.py"),
-  "array_record": "data/records.py",
+  "array_record": "data/shard_files.py",
   "orbax": "checkpoint.py",
   "flax.linen": "models",
   "matplotlib": "figures",
@@ -63,11 +63,12 @@ ROOMS = {
   "pandas": ("studies", "figures/comparison.py", "figures/subsets.py"),
   "scipy": "studies/scores.py",
   "safetensors": (
-    "data/records.py",
+    "data/shard_files.py",
     "data/series_lengths.py",
     "weights/files.py",
   ),
   "yaml": "weights/reference_yaml.py",
+  "pydantic": "weights/reference_document.py",
 }
 
 

@@ -1,7 +1,13 @@
 import pytest
 
 from flairhub_jax import configuration, run_directory
-from flairhub_jax.configs import base, benchmark, quickstart, smoke_test
+from flairhub_jax.configs import (
+  base,
+  benchmark,
+  finetune,
+  quickstart,
+  smoke_test,
+)
 from flairhub_jax.errors import InputError
 
 BASE = "configs/base.py"
@@ -55,6 +61,7 @@ def test_a_wrong_field_is_one_line_that_names_it(path, override, message):
     quickstart.get_config(),
     smoke_test.get_config("treesatai"),
     benchmark.get_config("LPIS-J"),
+    finetune.get_config("LPIS-J"),
   ],
 )
 def test_json_and_back_changes_nothing(config):

@@ -208,11 +208,11 @@ def _loaded(
   config: Any, dataset: records.Dataset, closing: contextlib.ExitStack
 ) -> Generator[dict[str, Any], None, None]:
   """Training batches as `train` reads them, all padded to the longest."""
-  reading = pipeline.build_reading(config)
-  longest = (max(reading.date_buckets),)
-  reading = dataclasses.replace(reading, date_buckets=longest)
+  options = pipeline.build_read_options(config)
+  longest = (max(options.date_buckets),)
+  options = dataclasses.replace(options, date_buckets=longest)
   batches = pipeline.train_batches(
-    pipeline.PatchReader(dataset, "train", reading),
+    pipeline.PatchReader(dataset, "train", options),
     batch_size=config.data.batch_size,
     seed=config.seed,
     augment=config.data.augment,
@@ -248,7 +248,7 @@ def _random(config: Any, num_dates: int | None) -> Iterator[dict[str, Any]]:
       ).astype(np.uint8)
       for task in config.data.tasks
     },
-    "counted": np.ones(count, bool),
+    "sample_mask": np.ones(count, bool),
   }
   while True:
     yield batch

@@ -149,8 +149,8 @@ def initial_variables(
       "none where config.model.encoder_weights is given",
       repr(run),
     )
-  reading = pipeline.build_reading(config)
-  reader = pipeline.PatchReader(dataset, "train", reading)
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(dataset, "train", options)
   example = pipeline.example_batch(reader)
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]

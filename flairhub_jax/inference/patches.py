@@ -47,7 +47,7 @@ def score_batch(
 
   Args:
     logits: task -> [b h w k].
-    batch: with `labels` (any number of tasks) and `counted`.
+    batch: with `labels` (any number of tasks) and `sample_mask`.
     output: see `make_predict_step`.
 
   Returns:
@@ -62,7 +62,7 @@ def score_batch(
     task: metrics.confusion_matrix(
       truth,
       classes[task].astype(jnp.int32),
-      batch["counted"],
+      batch["sample_mask"],
       labels.TASKS[task].num_classes,
     )
     for task, truth in batch["labels"].items()
@@ -110,8 +110,10 @@ class SplitRunner:
       InputError: the data lack what the network needs.
     """
     self.devices = devices or mesh.build_mesh()
-    self._reading = pipeline.build_reading(config, with_labels=with_labels)
-    self._reader = pipeline.PatchReader(dataset, split, self._reading)
+    self._read_options = pipeline.build_read_options(
+      config, with_labels=with_labels
+    )
+    self._reader = pipeline.PatchReader(dataset, split, self._read_options)
     self._step = make_predict_step(model, self.devices)
     self.batch_size = _evaluation_batch_size(config.data.batch_size)
     self._num_workers = config.data.num_workers
@@ -212,7 +214,7 @@ class ShownPatches:
     places = [
       (self._rows[number], row)
       for row, number in enumerate(batch["patch"].tolist())
-      if number in self._rows and batch["counted"][row]
+      if number in self._rows and batch["sample_mask"][row]
     ]
     if not places:
       return
@@ -304,7 +306,7 @@ def write_maps(
       task: local_rows(values) for task, values in results["classes"].items()
     }
     for row, index in enumerate(batch["patch"]):
-      if batch["counted"][row]:
+      if batch["sample_mask"][row]:
         _write_patch(table[index], {t: local[t][row] for t in tasks}, out)
   return num_patches
 

@@ -58,7 +58,7 @@ def make_subset_step(
     ),
   )
   def decode(variables, encoded, batch, mask):
-    there = jnp.ones(batch["counted"].shape[0], bool)
+    there = jnp.ones(batch["sample_mask"].shape[0], bool)
     present = {
       m: batch["present"].get(m, there) & mask[i]
       for i, m in enumerate(modalities)

@@ -42,7 +42,7 @@ def read_weights(state: Any, batch: Any) -> dict[str, Any]:
   Args:
     state: the collections that `apply` has returned, with
       `fusion.MODALITY_WEIGHTS`.
-    batch: with `labels` and `counted`.
+    batch: with `labels` and `sample_mask`.
 
   Returns:
     {"weights": {level: float32 [b n h w]}, "sums": {level: {task: [b k n]}},
@@ -55,7 +55,7 @@ def read_weights(state: Any, batch: Any) -> dict[str, Any]:
     for task, truth in batch["labels"].items():
       number = labels.TASKS[task].num_classes
       sums[level][task], pixels[level][task] = _sum_by_class(
-        values, truth, batch["counted"], number
+        values, truth, batch["sample_mask"], number
       )
   return {
     "weights": {k: jnp.moveaxis(v, 0, 1) for k, v in weights.items()},
@@ -93,7 +93,7 @@ def _leaves(tree):
 def _sum_by_class(
   weights: Float[Array, "n b h w"],
   truth: Int[Array, "b p q"],
-  counted: Any,
+  sample_mask: Any,
   number: int,
 ):
   """Sums of weights [b k n] and numbers of pixels [b k], on the weights' grid.
@@ -105,7 +105,7 @@ def _sum_by_class(
   rows = (np.arange(height) * truth.shape[1] + truth.shape[1] // 2) // height
   columns = (np.arange(width) * truth.shape[2] + truth.shape[2] // 2) // width
   nearest = truth[:, rows][:, :, columns]
-  member = jax.nn.one_hot(nearest, number) * counted[:, None, None, None]
+  member = jax.nn.one_hot(nearest, number) * sample_mask[:, None, None, None]
   return jnp.einsum("bhwk,nbhw->bkn", member, weights), member.sum((1, 2))
 
 

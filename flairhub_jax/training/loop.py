@@ -69,7 +69,7 @@ def train(
   num_steps = config.train.num_steps
   devices = mesh.build_mesh(**config.mesh)
   reader = pipeline.PatchReader(
-    dataset, "train", pipeline.build_reading(config)
+    dataset, "train", pipeline.build_read_options(config)
   )
 
   # ---- draw parameters, compile the largest program ----

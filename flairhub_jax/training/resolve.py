@@ -74,8 +74,8 @@ def _check_metric(config):
 
 def _set_lengths(config, dataset):
   """Sets the number of dates of the longest padded series."""
-  reading = pipeline.build_reading(config)
-  padding = pipeline.PatchReader(dataset, "train", reading).padding
+  options = pipeline.build_read_options(config)
+  padding = pipeline.PatchReader(dataset, "train", options).padding
   for series, length in padding.longest.items():
     config.inputs[series].num_dates = length
 

@@ -329,5 +329,5 @@ def _too_large(batch, found):
     "config.data.batch_size",
     "a step that fits the device (or try config.train.accumulation,"
     " config.model.remat='block', config.dtype='bfloat16')",
-    f"{batch['counted'].shape[0]} patches: {found}",
+    f"{batch['sample_mask'].shape[0]} patches: {found}",
   )

@@ -5,12 +5,10 @@ from typing import Any
 from flairhub_jax.errors import InputError
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.weights import reference_document
 from flairhub_jax.weights.reference_config import (
   OURS_ALONE,
   SCHEDULES,
-  UTAE_LISTS,
-  UTAE_NAMES,
-  UTAE_NUMBERS,
   WHOLE,
 )
 
@@ -46,6 +44,15 @@ def documents(
     "config_supervision": _supervision(config),
     "config_task": _task(config, weights),
   }, _notes(config)
+
+
+def _same(section: type, config: Any) -> dict[str, Any]:
+  """Fields that both have, under the reference's names."""
+  values = {}
+  for name, path in reference_document.same_fields(section).items():
+    value = config[path]
+    values[name] = list(value) if isinstance(value, tuple) else value
+  return values
 
 
 def _check_network(config: Any) -> None:
@@ -94,7 +101,6 @@ def _modalities(config: Any) -> dict[str, Any]:
         f"{modality}_means": [float(mean.get(band, 0.0)) for band in bands],
         f"{modality}_stds": [float(std.get(band, 1.0)) for band in bands],
       }
-  filter_ = data.cloud_filter
   elevation, stack = _elevation(config, "DEM_ELEV") or (True, True)
   return {
     "inputs": {m: m in data.modalities for m in MODALITIES},
@@ -103,15 +109,11 @@ def _modalities(config: Any) -> dict[str, Any]:
     "aux_loss_weight": _auxiliary_weight(config),
     "modality_dropout": {m: 0 for m in MODALITIES},
     "pre_processings": {
-      "filter_sentinel2": filter_.enabled,
-      "filter_sentinel2_max_cloud": filter_.max_cloud,
-      "filter_sentinel2_max_snow": filter_.max_snow,
-      "filter_sentinel2_max_frac_cover": filter_.max_cover,
+      **_same(reference_document.Preprocessing, config),
       "temporal_average_sentinel2": _period(config, "SENTINEL2_TS"),
       "temporal_average_sentinel1": _sentinel1_period(config),
       "calc_elevation": elevation,
       "calc_elevation_stack_dsm": stack,
-      "use_augmentation": data.augment,
     },
     "normalization": normalisation,
   }
@@ -137,22 +139,20 @@ def _sentinel1_period(config):
 
 
 def _models(config: Any) -> dict[str, Any]:
-  utae, model = config.model.utae, config.model
+  model = config.model
   names = (model.encoder, model.decoder)
   if not _images(config) and any(name in OURS_ALONE for name in names):
     # Nothing is built of it, but the field must be there.
     names = ("swin_tiny_patch4_window7_224", "upernet")
-  series: dict[str, Any] = {"ref_date": config.data.reference_date}
-  series |= {name: list(utae[field]) for field, name in UTAE_LISTS.items()}
-  series |= {name: utae[field] for field, name in UTAE_NUMBERS.items()}
-  series |= {name: utae[field] for field, name in UTAE_NAMES.items()}
-  series["pad_value"] = 0
   return {
     "monotemp_model": {
       "arch": "-".join(names),
       "new_channels_init_mode": "random",
     },
-    "multitemp_model": series,
+    "multitemp_model": {
+      **_same(reference_document.SeriesNetwork, config),
+      "pad_value": 0,
+    },
   }
 
 
@@ -210,16 +210,9 @@ def _task(config: Any, weights: str) -> dict[str, Any]:
       "metrics_only": False,
     },
     "hyperparams": {
-      "num_epochs": config.train.num_epochs,
-      "batch_size": config.data.batch_size,
-      "seed": config.seed,
-      "learning_rate": optim.learning_rate,
-      "optimizer": optim.name,
-      "optim_weight_decay": optim.weight_decay,
+      **_same(reference_document.Hyperparameters, config),
       "optim_betas": [optim.beta1, optim.beta2],
       "scheduler": schedules.get(optim.schedule),
-      "warmup_fraction": optim.warmup_fraction,
-      "plateau_patience": optim.plateau.patience,
     },
     "hardware": {
       "accelerator": "auto",

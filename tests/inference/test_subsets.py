@@ -84,8 +84,8 @@ def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
 
 def test_a_subset_scores_as_data_that_lack_the_rest(scored):
   config, dataset, model, _, variables, found = scored
-  reading = pipeline.build_reading(config)
-  reader = pipeline.PatchReader(dataset, "test", reading)
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(dataset, "test", options)
   batch = pipeline.example_batch(reader)
   forward = jax.jit(model.apply)
   total = {task: 0 for task in config.data.tasks}

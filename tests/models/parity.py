@@ -10,19 +10,18 @@ import numpy as np
 from flairhub_jax import modalities
 from flairhub_jax.configs import base
 from flairhub_jax.models import build
-from flairhub_jax.weights import reference, reference_config, reference_only
+from flairhub_jax.weights import reference, reference_document, reference_only
 from tests.parity.origin import Origin
 
 
 def tell_utae(config: Any, told: dict[str, Any]) -> None:
   """Takes over the reference's section `multitemp_model`, or some of it."""
-  names = reference_config.UTAE_LISTS | reference_config.UTAE_NUMBERS
-  names |= reference_config.UTAE_NAMES
-  for name, theirs in names.items():
-    if theirs in told:
-      value = told[theirs]
+  names = reference_document.same_fields(reference_document.SeriesNetwork)
+  for name, path in names.items():
+    if name in told:
+      value = told[name]
       value = tuple(value) if isinstance(value, list) else value
-      config.model.utae[name] = value
+      config.update_from_flattened_dict({path: value})
 
 
 @dataclasses.dataclass

@@ -150,7 +150,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(config, loss):
 
 
 def test_the_memory_of_a_step_is_told_and_bounded(config, batch, monkeypatch):
-  batch = {**batch, "counted": np.ones(2, bool)}
+  batch = {**batch, "sample_mask": np.ones(2, bool)}
   config.train.num_steps = 10
   kernel = np.ones((3, 19), np.float32)
   variables = {"params": {"encoder_AERIAL_RGBI": {"stem": {"kernel": kernel}}}}
