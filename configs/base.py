@@ -164,9 +164,9 @@ def get_config() -> ml_collections.ConfigDict:
   )
 
   # ---- per task: weights of the loss -----------------------------------------
-  config.labels = ml_collections.ConfigDict()
+  config.tasks = ml_collections.ConfigDict()
   for task in labels.TASKS.values():
-    config.labels[task.id] = ml_collections.ConfigDict(
+    config.tasks[task.id] = ml_collections.ConfigDict(
       dict(
         weight=1.0,  # of this task's loss in the sum
         # One weight per class; 0 ignores a class in the loss and the metrics.

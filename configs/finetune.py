@@ -25,7 +25,7 @@ def get_config(experiment: str) -> ml_collections.ConfigDict:
   config.optim.warmup_fraction = 0.05
   # Crops and covers are unbalanced, more so in a region.
   for task in config.data.tasks:
-    config.labels[task].frequency_power = 0.5
+    config.tasks[task].frequency_power = 0.5
   config.loss.dice = 1.0
   config.loss.label_smoothing = 0.05
   config.train.num_epochs = 30

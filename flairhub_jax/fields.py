@@ -210,13 +210,13 @@ RULES: Mapping[str, Rule] = {
   **{
     f"fusion.modality_dropout.{m}": _number(0, 1) for m in modalities.MODALITIES
   },
-  **{f"labels.{t}.weight": _number(0) for t in labels.TASKS},
+  **{f"tasks.{t}.weight": _number(0) for t in labels.TASKS},
   **{
-    f"labels.{t}.class_weights": _class_weights(row.num_classes)
+    f"tasks.{t}.class_weights": _class_weights(row.num_classes)
     for t, row in labels.TASKS.items()
   },
   **{
-    f"labels.{t}.frequency_power": Rule(
+    f"tasks.{t}.frequency_power": Rule(
       "a number from -10 to 10",
       lambda value: _number(-10).accepts(value) and value <= 10,
     )

@@ -25,14 +25,14 @@ def test_overrides_reach_their_field_published_ids_included():
       "--config.optim.learning_rate=1e-3",
       "--config.data.modalities=('DEM_ELEV','SPOT_RGBI')",
       "--config.inputs.AERIAL-RLT_PAN.mean.PAN=3.5",
-      "--config.labels.ALL_LABEL-LPIS.weight=0.5",
+      "--config.tasks.ALL_LABEL-LPIS.weight=0.5",
       "--config.train.num_steps=7",
     ],
   )
   assert config.optim.learning_rate == 1e-3
   assert config.data.modalities == ("DEM_ELEV", "SPOT_RGBI")
   assert config.inputs["AERIAL-RLT_PAN"].mean.PAN == 3.5
-  assert config.labels["ALL_LABEL-LPIS"].weight == 0.5
+  assert config.tasks["ALL_LABEL-LPIS"].weight == 0.5
   assert config.train.num_steps == 7
 
 

@@ -15,7 +15,7 @@ from flairhub_jax.configs import (
 )
 from flairhub_jax.errors import MOST_LINES, InputError, InputErrors
 
-LAND_COVER = "labels.AERIAL_LABEL-COSIA.class_weights"
+LAND_COVER = "tasks.AERIAL_LABEL-COSIA.class_weights"
 
 
 def values():

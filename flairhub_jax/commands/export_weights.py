@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
   tensors = reference.to_reference(network, prefix=_PREFIX)
   tensors |= reference.to_reference(unused, prefix=_PREFIX)
   tensors |= reference.class_weights(
-    {t: config.labels[t].class_weights for t in config.data.tasks},
+    {t: config.tasks[t].class_weights for t in config.data.tasks},
     [m for m in config.model.auxiliary if m in config.data.modalities],
   )
   try:

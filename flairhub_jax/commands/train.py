@@ -110,10 +110,10 @@ def _check_labels(config, dataset: records.Dataset) -> None:
   """Refuses a training split without a pixel of a weighted class."""
   for task in config.data.tasks:
     counts = dataset.splits["train"].class_counts.get(task)
-    weights = np.asarray(config.labels[task].class_weights)
+    weights = np.asarray(config.tasks[task].class_weights)
     if counts is not None and not (np.asarray(counts) * weights > 0).any():
       raise InputError(
-        f"config.labels.{task}.class_weights",
+        f"config.tasks.{task}.class_weights",
         "a positive weight of a class that occurs",
         tuple(weights.tolist()),
       )

@@ -251,7 +251,7 @@ def score_tasks(
 
 def scored_classes(config: Any, task: str) -> np.ndarray:
   """Bool [k]: classes with a nonzero weight in the loss."""
-  return np.asarray(config.labels[task].class_weights) > 0
+  return np.asarray(config.tasks[task].class_weights) > 0
 
 
 def prediction_path(

@@ -279,7 +279,7 @@ def _is_used(path: Sequence[str], config: Any) -> bool:
   match path:
     case "inputs", name, *_:
       return name in modalities
-    case "labels", name, *_:
+    case "tasks", name, *_:
       return name in config.data.tasks
     case "fusion", *_:
       is_of_another = path[-1] in MODALITIES and path[-1] not in modalities

@@ -300,7 +300,7 @@ def build_criterion(
   """
   class_weights = {}
   for task in config.data.tasks:
-    settings = config.labels[task]
+    settings = config.tasks[task]
     weights = balance(
       settings.class_weights,
       class_counts.get(task, ()),
@@ -308,15 +308,15 @@ def build_criterion(
     )
     if not 0 < max(weights) <= _LARGEST_WEIGHT:
       raise InputError(
-        f"config.labels.{task}.frequency_power",
+        f"config.tasks.{task}.frequency_power",
         f"one that keeps weights of classes below {_LARGEST_WEIGHT:g}",
         f"{settings.frequency_power}, which makes {max(weights):g}",
       )
     class_weights[task] = jnp.asarray(weights, jnp.float32)
-  task_weights = {task: config.labels[task].weight for task in class_weights}
+  task_weights = {task: config.tasks[task].weight for task in class_weights}
   if not any(task_weights.values()):
     raise InputError(
-      "config.labels", "a weight above 0 for any task", task_weights
+      "config.tasks", "a weight above 0 for any task", task_weights
     )
   return Criterion(
     class_weights,

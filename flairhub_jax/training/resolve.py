@@ -61,7 +61,7 @@ def _check_metric(config):
   """Refuses a best metric that validation does not compute."""
   averages, classes = [], []
   for task in config.data.tasks:
-    scored = np.flatnonzero(np.asarray(config.labels[task].class_weights) > 0)
+    scored = np.flatnonzero(np.asarray(config.tasks[task].class_weights) > 0)
     averages += metrics.score_names(task, ())
     classes += metrics.score_names(task, scored)
   if config.train.best_metric not in classes:

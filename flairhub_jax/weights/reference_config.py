@@ -63,7 +63,7 @@ def _fill(read: reference_document.Document, config: Any) -> list[str]:
   config.data.tasks = tuple(tasks)
   for task in tasks:
     labels = read.labels_configs.get(task, reference_document.Labels())
-    _labels(labels, TASKS[task], config.labels[task], notes)
+    _labels(labels, TASKS[task], config.tasks[task], notes)
   _hyperparameters(read.hyperparams, config, notes)
   return notes
 

@@ -159,7 +159,7 @@ def _models(config: Any) -> dict[str, Any]:
 def _supervision(config: Any) -> dict[str, Any]:
   described = {}
   for task, row in TASKS.items():
-    settings = config.labels[task]
+    settings = config.tasks[task]
     weights = [float(weight) for weight in settings.class_weights]
     default = max(weights, key=weights.count)
     described[task] = {

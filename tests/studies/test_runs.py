@@ -153,7 +153,7 @@ def test_seeds_and_what_changes_nothing_do_not_part_runs(tmp_path):
     train__log_every=5,
     inputs__DEM_ELEV__pixels=64,  # a sensor that it does not have
   )
-  other.labels[CROPS].weight = 2.0  # a task that it does not have
+  other.tasks[CROPS].weight = 2.0  # a task that it does not have
   write_run(tmp_path / "b", other, 42.0)
   (row,) = configurations.group(find(tmp_path))
   assert list(row.runs) == [1, 2]

@@ -119,7 +119,7 @@ def test_names_that_cannot_be_folders_beside_each_other(
   ("flag", "told"),
   [
     ("--config.optim.learning_rat=1", "learning_rate"),
-    ("--config.labels.ALL_LABEL-LPIS.wait=1", "found wait"),
+    ("--config.tasks.ALL_LABEL-LPIS.wait=1", "found wait"),
     ("--config.data.batch_size=half", "half"),
     ("--split=tset", "tset"),
     ("--jobs=0", "--jobs"),
@@ -158,10 +158,10 @@ def test_a_faulty_file_is_one_line(
 def test_overrides_reach_every_run_published_ids_included(file):
   runs = configuration.load_runs(
     f"{file}:a,b",
-    ["--config.labels.ALL_LABEL-LPIS.weight=0.5", "--config.train.num_steps=7"],
+    ["--config.tasks.ALL_LABEL-LPIS.weight=0.5", "--config.train.num_steps=7"],
   )
   for _, config in runs:
-    assert config.labels["ALL_LABEL-LPIS"].weight == 0.5
+    assert config.tasks["ALL_LABEL-LPIS"].weight == 0.5
     assert config.train.num_steps == 7
   assert [config.seed for _, config in runs] == [0, 1]
 

@@ -180,7 +180,7 @@ def tensors_of(
   tensors = reference.to_reference(own, prefix=prefix)
   tensors |= reference.to_reference(unused, prefix=prefix)
   return tensors | reference.class_weights(
-    {task: config.labels[task].class_weights for task in config.data.tasks},
+    {task: config.tasks[task].class_weights for task in config.data.tasks},
     config.model.auxiliary,
   )
 

@@ -166,7 +166,7 @@ def test_class_weights():
   weights = document["labels_configs"][CROPS]["value_weights"]
   weights |= {"default": 2, "default_exceptions": {22: 0.5, 0: 0}}
   document["labels_configs"][CROPS]["task_weight"] = 3
-  settings = config_of(document).labels
+  settings = config_of(document).tasks
   assert settings[COVER].class_weights == (1.0,) * 15 + (0.0,) * 4
   assert settings[CROPS].class_weights == (0.0,) + (2.0,) * 21 + (0.5,)
   assert settings[CROPS].weight == 3
