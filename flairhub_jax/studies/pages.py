@@ -84,7 +84,7 @@ def alignments(table: pd.DataFrame) -> list[str]:
 def as_html(title: str, sections: Sequence[Section]) -> str:
   """Writes one file with its pictures and its style inside, without script."""
   environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("flairhub_jax.studies"),
+    loader=jinja2.PackageLoader("flairhub_jax", "studies"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,

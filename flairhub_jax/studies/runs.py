@@ -118,9 +118,8 @@ def read_run(folder: pathlib.Path, split: str) -> Run:
     tasks = config.data.tasks
     relevant_fields(config)
   except (AttributeError, KeyError, TypeError) as error:
-    raise InputError(
-      folder / "config.json", "a run's", "something else"
-    ) from error
+    found = "something else"
+    raise InputError(folder / "config.json", "a run's", found) from error
   records = _read_records(run.metrics)
   scores, subsets = None, None
   if folder := run.find_results(split, config):
@@ -165,9 +164,9 @@ def _read_results(
       for values in scores["classes"].values():
         numbers += [values["iou"], values["pixels"]]
     if path.stem == "subsets":
-      for row in rows:
-        if not row["modalities"] or set(row["modalities"]) - set(MODALITIES):
-          raise ValueError(f"modalities {row['modalities']}")
+      for names in (row["modalities"] for row in rows):
+        if not names or not set(names) <= set(MODALITIES):
+          raise ValueError(f"modalities {names}")
     if not all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers):
       raise TypeError("scores that are no numbers")
   except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -186,10 +185,8 @@ def _state(run, config, records, scores, subsets, split) -> str:
   valid = [r for r in records if r["kind"] == "valid" and metric in r]
   if not run.origin.exists():
     steps = [r["step"] for r in records if r["kind"] == "train"]
-    last, num_steps = (
-      max(steps, default=0),
-      run_directory.last_step(config, valid),
-    )
+    last = max(steps, default=0)
+    num_steps = run_directory.last_step(config, valid)
     if last < num_steps:
       return f"unfinished: step {last} of {num_steps}"
   if scores is None:
