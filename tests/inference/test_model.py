@@ -236,9 +236,7 @@ def test_features_are_what_the_decoder_reads(model, outputs):
 
   @jax.jit
   def decode(variables, features):
-    return network.apply(
-      variables, features, False, method=lambda m, *x: m.strategy.decode(*x)
-    )
+    return network.strategy.apply(variables, features, False, method="decode")
 
   decoded = decode(model.variables, found)
   np.testing.assert_allclose(
