@@ -64,7 +64,7 @@ def main() -> None:
     fontsize=9,
     frameon=False,
   )
-  figure.savefig(sys.argv[2], dpi=110)
+  figure.savefig(sys.argv[2], dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":
