@@ -76,7 +76,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     saved and stopped by SIGTERM or SIGUSR1, 130 interrupted. Defects of the
     software end with a traceback and code 1.
   """
-  argv = list(sys.argv[1:] if argv is None else argv)
+  module, args = _parse(list(sys.argv[1:] if argv is None else argv))
+  try:
+    return module.run(args)
+  except StoppedEarly as stop:
+    # Of several processes all stop at one step: none has to tell the others.
+    print(f"flairhub {args.command}: {stop}", file=sys.stderr)
+    return STOPPED_EARLY
+  except (Exception, KeyboardInterrupt) as error:
+    code, line, is_defect = _outcome(error)
+    own = f"flairhub {args.command}: {line}"
+    if is_defect:
+      own = traceback.format_exc()
+    faults.end(code, error, line=line, own=own)
+    if is_defect:
+      raise
+    print(own, file=sys.stderr)
+    return code
+
+
+def _parse(argv: list[str]) -> tuple[types.ModuleType, argparse.Namespace]:
+  """Module of the command, and its flags; sets the verbosity."""
   parser = argparse.ArgumentParser(
     "flairhub",
     description="Land-cover and crop mapping from many sensors.",
@@ -116,22 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if surplus or (args.overrides and not takes_overrides):
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
   terminal.set_verbosity(quiet=args.quiet, verbose=args.verbose)
-  try:
-    return module.run(args)
-  except StoppedEarly as stop:
-    # Of several processes all stop at one step: none has to tell the others.
-    print(f"flairhub {args.command}: {stop}", file=sys.stderr)
-    return STOPPED_EARLY
-  except (Exception, KeyboardInterrupt) as error:
-    code, line, is_defect = _outcome(error)
-    own = f"flairhub {args.command}: {line}"
-    if is_defect:
-      own = traceback.format_exc()
-    faults.end(code, error, line=line, own=own)
-    if is_defect:
-      raise
-    print(own, file=sys.stderr)
-    return code
+  return module, args
 
 
 def _outcome(error: BaseException) -> tuple[int, str, bool]:

@@ -17,7 +17,7 @@ from flairhub_jax.studies import runs
 _FIELDS_OF_TASKS = (
   "data.tasks",
   "train.best_metric",
-  "labels.",
+  "tasks.",
   "task_weighting",
 )
 
