@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
   return 0
 
 
-def format_table(found: summary.Summary) -> str:
-  """Returns the parts, a line each, and the totals below them."""
+def format_table(network: summary.Summary) -> str:
+  """Returns a table of the parts, with the totals below them."""
   headers = ["", "architecture", "role", "parameters", "GFLOP"]
   rows = [
     (
@@ -39,21 +39,22 @@ def format_table(found: summary.Summary) -> str:
       f"{part.num_parameters:,}",
       f"{part.flops / 1e9:.1f}" if part.flops else "",
     )
-    for part in found.parts
+    for part in network.parts
   ]
-  total = f"{found.num_parameters:,}", f"{found.flops / 1e9:.1f}"
+  total = f"{network.num_parameters:,}", f"{network.flops / 1e9:.1f}"
   rows += [text_table.RULE, ("total", "", "", *total)]
-  state, kept = found.state_bytes / 2**30, found.activation_bytes / 2**30
+  state = network.state_bytes / 2**30
+  activations = network.activation_bytes / 2**30
   dates = "".join(
-    f", {number} dates of {name}" for name, number in found.num_dates.items()
+    f", {number} dates of {name}" for name, number in network.num_dates.items()
   )
-  published = found.num_parameters_without_fusion
+  published = network.num_parameters_without_fusion
   lines = [
     text_table.format_table(headers, rows, text=3),
     "",
     f"As the reference counts, without fusion: {published / 1e6:.3f} M.",
     f"GFLOP: forward pass over one patch{dates}, without auxiliary decoders.",
     f"Training in float32: {state:.2f} GiB for parameters, gradients and"
-    f" AdamW's moments; about {kept:.2f} GiB of activations per patch.",
+    f" AdamW's moments; about {activations:.2f} GiB of activations per patch.",
   ]
   return "\n".join(lines)
