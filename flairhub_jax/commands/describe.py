@@ -31,11 +31,11 @@ def run(args: argparse.Namespace) -> int:
   return 0
 
 
-def format_table(found: summary.Summary, unused: Any) -> str:
+def format_table(network: summary.Summary, unused: Any) -> str:
   """Formats the parts, a line each, and the totals below them.
 
   Args:
-    found: the parts.
+    network: the parts.
     unused: of `reference_only.describe`.
   """
   headers = ["", "architecture", "role", "parameters", "GFLOP"]
@@ -47,15 +47,16 @@ def format_table(found: summary.Summary, unused: Any) -> str:
       f"{part.num_parameters:,}",
       f"{part.flops / 1e9:.1f}" if part.flops else "",
     )
-    for part in found.parts
+    for part in network.parts
   ]
-  total = f"{found.num_parameters:,}", f"{found.flops / 1e9:.1f}"
+  total = f"{network.num_parameters:,}", f"{network.flops / 1e9:.1f}"
   rows += [text_table.RULE, ("total", "", "", *total)]
-  state, activations = found.state_bytes / 2**30, found.activation_bytes / 2**30
+  state = network.state_bytes / 2**30
+  activations = network.activation_bytes / 2**30
   dates = "".join(
-    f", {number} dates of {name}" for name, number in found.num_dates.items()
+    f", {number} dates of {name}" for name, number in network.num_dates.items()
   )
-  published = found.num_parameters_without_fusion
+  published = network.num_parameters_without_fusion
   published += reference_only.count(unused, with_fusion=False)
   lines = [
     text_table.format_table(headers, rows, text=3),

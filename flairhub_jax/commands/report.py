@@ -26,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Writes the report of all finished runs."""
-  found = runs.find_runs(args.runs, args.split)
-  rows = configurations.group(found, args.baseline)
-  for one in found:
-    print(f"{one.folder.parent.name}/{one.folder.name}: {one.state}")
+  all_runs = runs.find_runs(args.runs, args.split)
+  rows = configurations.group(all_runs, args.baseline)
+  for each in all_runs:
+    print(f"{each.title}: {each.state}")
   print(flush=True)  # counting the networks takes a while
-  written = report.write(pathlib.Path(args.out), found, rows, args.split)
+  written = report.write(pathlib.Path(args.out), all_runs, rows, args.split)
   for path in written:
     print(path)
   return 0

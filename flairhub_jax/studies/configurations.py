@@ -48,12 +48,12 @@ class Configuration:
 
 
 def group(
-  found: Sequence[runs.Run], baseline: str | None = None
+  all_runs: Sequence[runs.Run], baseline: str | None = None
 ) -> list[Configuration]:
   """Groups the finished runs by configuration.
 
   Args:
-    found: runs in any state.
+    all_runs: in any state.
     baseline: name of the configuration to come first; None: the order of the
       runs.
 
@@ -61,15 +61,15 @@ def group(
     InputError: no run is finished, or none is called `baseline`.
   """
   members = {}
-  for run in found:
+  for run in all_runs:
     if run.is_finished:
       members.setdefault(json.dumps(run.fields, sort_keys=True), []).append(run)
   if not members:
-    states = collections.Counter(run.state for run in found).most_common(3)
+    states = collections.Counter(run.state for run in all_runs).most_common(3)
     raise InputError(
       "--runs",
       "at least one finished run with scores",
-      f"{len(found)} runs: "
+      f"{len(all_runs)} runs: "
       + ", ".join(f"{count} {state}" for state, count in states),
     )
   groups = list(members.values())

@@ -18,18 +18,18 @@ from flairhub_jax.studies.pages import Figure, Part, Section
 
 PAGE, TEXT, RECORDS = "report.html", "report.md", "runs.jsonl"
 
-# What a page shows of configurations side by side, or of runs in a sentence.
+# Most configurations side by side in a table, or runs in a sentence.
 _MAX_SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-  """Runs, and all that is computed of them.
+  """Runs with their scores and statistics.
 
   Attributes:
     out: folder of the report.
     split: on which the runs were evaluated.
-    found: all runs.
+    all_runs: in any state.
     rows: the finished ones by configuration, the baseline first.
     scores: of all finished runs, as `scores.read` returns them.
     frames: of `tables.compute`, by name.
@@ -37,7 +37,7 @@ class Study:
 
   out: pathlib.Path
   split: str
-  found: Sequence[runs.Run]
+  all_runs: Sequence[runs.Run]
   rows: Sequence[Configuration]
   scores: pd.DataFrame
   frames: Mapping[str, pd.DataFrame]
@@ -65,7 +65,7 @@ class Study:
 
 def write(
   out: pathlib.Path,
-  found: Sequence[runs.Run],
+  all_runs: Sequence[runs.Run],
   rows: Sequence[Configuration],
   split: str,
 ) -> list[pathlib.Path]:
@@ -73,7 +73,7 @@ def write(
 
   Args:
     out: folder, made where it does not exist.
-    found: all runs.
+    all_runs: in any state.
     rows: the finished ones by configuration; the first is what the others
       are compared with.
     split: whose scores these are.
@@ -89,9 +89,14 @@ def write(
   except OSError as error:
     raise InputError("--out", "a folder to write to", error) from error
   frame = scores.read(rows)
-  frames = tables.compute(found, rows, frame, out / "networks.json")
+  frames = tables.compute(all_runs, rows, frame, out / "networks.json")
   study = Study(
-    out=out, split=split, found=found, rows=rows, scores=frame, frames=frames
+    out=out,
+    split=split,
+    all_runs=all_runs,
+    rows=rows,
+    scores=frame,
+    frames=frames,
   )
   sections = [
     Section("Overview", _overview(study)),
@@ -103,9 +108,10 @@ def write(
     *_origin_sections(study),
   ]
   lists = _write_records(study)
-  title = f"{len(rows)} configurations, {len(found)} runs"
+  title = f"{len(rows)} configurations, {len(all_runs)} runs"
   if len(rows) == 1:
-    title = f"{rows[0].name}, {len(found)} run{'s' if len(found) > 1 else ''}"
+    plural = "s" if len(all_runs) > 1 else ""
+    title = f"{rows[0].name}, {len(all_runs)} run{plural}"
   atomic.write_text(out / TEXT, pages.as_markdown(title, sections))
   atomic.write_text(out / PAGE, pages.as_html(title, sections))
   parts = [part for section in sections for part in section.parts]
@@ -116,7 +122,7 @@ def write(
 def _write_records(study: Study) -> list[pathlib.Path]:
   """Writes the frames as CSV, and each run as a line of JSON."""
   written = [study.out / RECORDS]
-  lines = (json.dumps(runs.as_record(run)) + "\n" for run in study.found)
+  lines = (json.dumps(runs.as_record(run)) + "\n" for run in study.all_runs)
   atomic.write_text(written[0], "".join(lines))
   for name, frame in study.frames.items():
     if len(frame):
@@ -129,15 +135,15 @@ def _write_records(study: Study) -> list[pathlib.Path]:
 
 
 def _overview(study: Study) -> list[str]:
-  rows, found = study.rows, study.found
+  rows, all_runs = study.rows, study.all_runs
   finished = sum(len(row.runs) for row in rows)
   data = next(iter(rows[0].runs.values())).scores["data"]
   text = [
     f"Scores on the {study.split} split of the data set {data[:12]}, in "
-    f"percent. Runs finished and averaged: {finished} of {len(found)}, in "
+    f"percent. Runs finished and averaged: {finished} of {len(all_runs)}, in "
     f"{len(rows)} configuration{'s' if len(rows) > 1 else ''}."
   ]
-  left_out = [run for run in found if not run.is_finished]
+  left_out = [run for run in all_runs if not run.is_finished]
   if left_out:
     listed = "; ".join(f"{run.title} ({run.state})" for run in left_out)
     if len(left_out) > _MAX_SHOWN:
@@ -323,7 +329,7 @@ def _cost_section(study: Study) -> Section:
 
 
 def _origin_sections(study: Study) -> list[Section]:
-  """What the configurations and runs are."""
+  """Fields of the configurations, and states of the runs."""
   sections = []
   if len(study.rows) > 1:
     text = "The fields in which the configurations differ."

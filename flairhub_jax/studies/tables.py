@@ -1,4 +1,4 @@
-"""What a report computes, as frames; and its tables, as a reader sees them.
+"""The numbers of a report, as frames, and its tables, as a reader sees them.
 
 `compute` returns the frames that become CSV files. The tables are frames of
 strings, with the names of the rows as their index.
@@ -28,15 +28,15 @@ _SIGNED = ("{mean:+z.1f} [{low:+z.1f}, {high:+z.1f}]", "{mean:+z.1f}")
 
 
 def compute(
-  found: Sequence[runs.Run],
+  all_runs: Sequence[runs.Run],
   rows: Sequence[Configuration],
   frame: pd.DataFrame,
   cache: pathlib.Path,
 ) -> dict[str, pd.DataFrame]:
-  """Computes all that a report tells, by name of the CSV file.
+  """Computes the numbers of a report, by name of the CSV file.
 
   Args:
-    found: all runs.
+    all_runs: in any state.
     rows: the finished ones by configuration, the baseline first.
     frame: scores of `rows`, of `scores.read`.
     cache: file for the counts of networks.
@@ -67,7 +67,7 @@ def compute(
   ).sort_values(["task", "score", "subset"], kind="stable")
   names = {run.folder: row.name for row in rows for run in row.runs.values()}
   states = [
-    (run.title, names.get(run.folder), run.seed, run.state) for run in found
+    (run.title, names.get(run.folder), run.seed, run.state) for run in all_runs
   ]
   return {
     "scores": own,
@@ -130,37 +130,37 @@ def by_score(summary: pd.DataFrame, task: str) -> dict[str, pd.DataFrame]:
 
 def score_table(summary: pd.DataFrame, task: str) -> pd.DataFrame:
   """Mean, standard deviation and interval per configuration of a task."""
-  found = by_score(summary, task)
-  miou = found["miou"]
+  own = by_score(summary, task)
+  miou = own["miou"]
   table = pd.DataFrame({"runs": miou["runs"].astype(str)})
   for score, name in COMPARED.items():
-    table[f"{name} %"] = cells(found[score], _MEAN)
-    table[f"{name} std"] = cells(found[score], _STD)
-    table[f"{name} 95 %"] = cells(found[score], _RANGE)
+    table[f"{name} %"] = cells(own[score], _MEAN)
+    table[f"{name} std"] = cells(own[score], _STD)
+    table[f"{name} 95 %"] = cells(own[score], _RANGE)
   # Small sets lack some classes, which count as 0 in the mean of all.
-  present = found["miou_present"]
+  present = own["miou_present"]
   if (present["mean"] != miou["mean"]).any():
     table["mIoU % of classes that occur"] = cells(present, WITH_INTERVAL)
   if miou["experiment"].notna().any():
     table["experiment"] = miou["experiment"].fillna(DASH)
     for score, name in COMPARED.items():
-      values = _number("{:.1f}", found[score]["published"])
+      values = _number("{:.1f}", own[score]["published"])
       table[f"{name} % published"] = values
   return table
 
 
 def difference_table(summary: pd.DataFrame, task: str) -> pd.DataFrame:
   """Each configuration minus the first one, over their common seeds."""
-  found = by_score(summary, task)
-  table = pd.DataFrame({"common seeds": found["miou"]["runs"].astype(str)})
+  own = by_score(summary, task)
+  table = pd.DataFrame({"common seeds": own["miou"]["runs"].astype(str)})
   for score, name in COMPARED.items():
-    table[f"{name}, points"] = cells(found[score], _SIGNED)
-    table[f"{name} at 95 %"] = verdicts(found[score])
+    table[f"{name}, points"] = cells(own[score], _SIGNED)
+    table[f"{name} at 95 %"] = verdicts(own[score])
   return table
 
 
 def verdicts(summary: pd.DataFrame) -> np.ndarray:
-  """What the intervals of differences say."""
+  """Says whether the intervals of differences exclude 0."""
   low, high = summary["low"], summary["high"]
   return np.select(
     [low > 0, high < 0, low.notna()], ["higher", "lower", "undecided"], DASH
