@@ -14,7 +14,6 @@ from flairhub_jax.models import (
   convnext,
   convolution,
   early,
-  fusion,
   initialise,
   kernels,
   late,
@@ -92,32 +91,17 @@ DECODERS: Mapping[str, Callable[..., nn.Module]] = {
   "unet": unet.UNet,
 }
 
-_Strategy = Callable[..., fusion.Fusion]
-
-
-def _mid(fuse, mixture):
-  return (
-    functools.partial(mid.MidFusion, fuse=fuse),
-    functools.partial(late.SeriesFusion, mixture=mixture),
-  )
-
-
-def _late(mixture):
-  return (
-    functools.partial(late.LateFusion, mixture=mixture),
-    functools.partial(late.SeriesFusion, mixture=mixture),
-  )
-
-
-# Strategies of networks with images, and of those with series alone.
-FUSIONS: Mapping[str, tuple[_Strategy, _Strategy]] = {
-  "early": (early.EarlyFusion, early.EarlyFusion),
-  "mid_concat": _mid(mid.MidConcat, late.MeanLogits),
-  "mid_mean": _mid(mid.MidMean, late.MeanLogits),
-  "mid_gated": _mid(mid.MidGated, late.GatedLogits),
-  "mid_attention": _mid(mid.MidAttention, late.GatedLogits),
-  "late_mean": _late(late.MeanLogits),
-  "late_gated": _late(late.GatedLogits),
+# Strategy of networks with images, and its mixture; the same for series alone.
+_MEAN = (late.SeriesFusion, late.MeanLogits)
+_GATED = (late.SeriesFusion, late.GatedLogits)
+FUSIONS: Mapping[str, tuple[tuple[Any, Any], tuple[Any, Any]]] = {
+  "early": ((early.EarlyFusion, None), (early.EarlyFusion, None)),
+  "mid_concat": ((mid.MidFusion, mid.MidConcat), _MEAN),
+  "mid_mean": ((mid.MidFusion, mid.MidMean), _MEAN),
+  "mid_gated": ((mid.MidFusion, mid.MidGated), _GATED),
+  "mid_attention": ((mid.MidFusion, mid.MidAttention), _GATED),
+  "late_mean": ((late.LateFusion, late.MeanLogits), _MEAN),
+  "late_gated": ((late.LateFusion, late.GatedLogits), _GATED),
 }
 
 # Fields of `config.model.utae` that U-TAE takes as they are.
@@ -161,7 +145,16 @@ def build_segmenter(
     "config.fusion.kind", config.fusion.kind, FUSIONS
   )
   has_images = not all(spec.is_series for spec in inputs)
-  strategy = (with_images if has_images else series_alone)(
+  make_strategy, mixture = with_images if has_images else series_alone
+  series_encoder = _series_encoder(
+    config.model.utae,
+    levels=encoder().num_levels if make_strategy.fuses_features else None,
+    num_classes=sum(number for _, number in tasks),
+    remat=config.model.remat,
+  )
+  if count_padding is None:
+    count_padding = config.model.utae.count_padding
+  strategy = make_strategy(
     inputs=inputs,
     tasks=tasks,
     # One list serves a sweep over subsets of the modalities.
@@ -170,28 +163,19 @@ def build_segmenter(
     ),
     output_size=output_size,
     image_encoder=encoder,
-    series_encoder=None,
+    series_encoder=functools.partial(
+      series_encoder, count_padding=count_padding, dtype=dtype
+    ),
     image_decoder=functools.partial(
       decoder, output_size=output_size, dtype=dtype
     ),
-    dtype=dtype,
-  )
-  if count_padding is None:
-    count_padding = config.model.utae.count_padding
-  series_encoder = functools.partial(
-    _series_encoder(
-      config.model.utae,
-      levels=encoder().num_levels if strategy.fuses_features else None,
-      num_classes=sum(number for _, number in tasks),
-      remat=config.model.remat,
-    ),
-    count_padding=count_padding,
+    mixture=mixture,
     dtype=dtype,
   )
   return Segmenter(
     inputs=inputs,
     tasks=tasks,
-    strategy=strategy.clone(series_encoder=series_encoder),
+    strategy=strategy,
     modality_dropout=_dropout(
       config.fusion.modality_dropout, [spec.modality for spec in inputs]
     ),
