@@ -136,6 +136,23 @@ def build_segmenter(
   kernels.check_environment()
   inputs = _inputs(config)
   tasks = _tasks(config.data.tasks)
+  return Segmenter(
+    inputs=inputs,
+    tasks=tasks,
+    strategy=_strategy(config, inputs, tasks, output_size, count_padding),
+    modality_dropout=_dropout(
+      config.fusion.modality_dropout, [spec.modality for spec in inputs]
+    ),
+    learns_task_weights=_lookup(
+      "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
+    ),
+    precision=_one("config.matmul_precision", config, PRECISIONS),
+    deterministic=config.deterministic,
+  )
+
+
+def _strategy(config, inputs, tasks, output_size, count_padding):
+  """Encoders, fusion and decoders."""
   dtype = _lookup("config.dtype", config.dtype, DTYPES)
   listed = config.model.auxiliary
   listed = _known("config.model.auxiliary", listed, modalities.MODALITIES)
@@ -146,15 +163,7 @@ def build_segmenter(
   )
   has_images = not all(spec.is_series for spec in inputs)
   make_strategy, mixture = with_images if has_images else series_alone
-  series_encoder = _series_encoder(
-    config.model.utae,
-    levels=encoder().num_levels if make_strategy.fuses_features else None,
-    num_classes=sum(number for _, number in tasks),
-    remat=config.model.remat,
-  )
-  if count_padding is None:
-    count_padding = config.model.utae.count_padding
-  strategy = make_strategy(
+  return make_strategy(
     inputs=inputs,
     tasks=tasks,
     # One list serves a sweep over subsets of the modalities.
@@ -163,27 +172,19 @@ def build_segmenter(
     ),
     output_size=output_size,
     image_encoder=encoder,
-    series_encoder=functools.partial(
-      series_encoder, count_padding=count_padding, dtype=dtype
+    series_encoder=_series_encoder(
+      config.model.utae,
+      levels=encoder().num_levels if make_strategy.fuses_features else None,
+      num_classes=sum(number for _, number in tasks),
+      count_padding=count_padding,
+      remat=config.model.remat,
+      dtype=dtype,
     ),
     image_decoder=functools.partial(
       decoder, output_size=output_size, dtype=dtype
     ),
     mixture=mixture,
     dtype=dtype,
-  )
-  return Segmenter(
-    inputs=inputs,
-    tasks=tasks,
-    strategy=strategy,
-    modality_dropout=_dropout(
-      config.fusion.modality_dropout, [spec.modality for spec in inputs]
-    ),
-    learns_task_weights=_lookup(
-      "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
-    ),
-    precision=_one("config.matmul_precision", config, PRECISIONS),
-    deterministic=config.deterministic,
   )
 
 
@@ -278,7 +279,7 @@ def variables_shape(segmenter: Segmenter, batch: Any) -> dict[str, Any]:
   }
 
 
-def _series_encoder(settings, *, levels, num_classes, remat):
+def _series_encoder(settings, *, levels, num_classes, count_padding, **options):
   """U-TAE with the reference's rules for widths."""
   encoder_widths = tuple(settings.encoder_widths)
   decoder_widths = tuple(settings.decoder_widths)
@@ -295,6 +296,8 @@ def _series_encoder(settings, *, levels, num_classes, remat):
   head_widths = tuple(settings.head_widths)
   if head_widths[-1] != num_classes:
     head_widths += (num_classes,)
+  if count_padding is None:
+    count_padding = settings.count_padding
   where = "config.model.utae"
   _one(f"{where}.padding_mode", settings, tuple(convolution.PADDING_MODES))
   _one(f"{where}.aggregation", settings, utae.AGGREGATIONS)
@@ -305,7 +308,8 @@ def _series_encoder(settings, *, levels, num_classes, remat):
     decoder_widths=decoder_widths,
     head_widths=head_widths,
     **{name: settings[name] for name in _UTAE_FIELDS},
-    remat=remat,
+    count_padding=count_padding,
+    **options,
   )
 
 
