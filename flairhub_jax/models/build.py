@@ -14,7 +14,6 @@ from flairhub_jax.models import (
   convnext,
   convolution,
   early,
-  fusion,
   initialise,
   kernels,
   late,
@@ -92,32 +91,17 @@ DECODERS: Mapping[str, Callable[..., nn.Module]] = {
   "unet": unet.UNet,
 }
 
-_Strategy = Callable[..., fusion.Fusion]
-
-
-def _mid(fuse, mixture):
-  return (
-    functools.partial(mid.MidFusion, fuse=fuse),
-    functools.partial(late.SeriesFusion, mixture=mixture),
-  )
-
-
-def _late(mixture):
-  return (
-    functools.partial(late.LateFusion, mixture=mixture),
-    functools.partial(late.SeriesFusion, mixture=mixture),
-  )
-
-
-# Strategies of networks with images, and of those with series alone.
-FUSIONS: Mapping[str, tuple[_Strategy, _Strategy]] = {
-  "early": (early.EarlyFusion, early.EarlyFusion),
-  "mid_concat": _mid(mid.MidConcat, late.MeanLogits),
-  "mid_mean": _mid(mid.MidMean, late.MeanLogits),
-  "mid_gated": _mid(mid.MidGated, late.GatedLogits),
-  "mid_attention": _mid(mid.MidAttention, late.GatedLogits),
-  "late_mean": _late(late.MeanLogits),
-  "late_gated": _late(late.GatedLogits),
+# Strategy of networks with images, and its mixture; the same for series alone.
+_MEAN = (late.SeriesFusion, late.MeanLogits)
+_GATED = (late.SeriesFusion, late.GatedLogits)
+FUSIONS: Mapping[str, tuple[tuple[Any, Any], tuple[Any, Any]]] = {
+  "early": ((early.EarlyFusion, None), (early.EarlyFusion, None)),
+  "mid_concat": ((mid.MidFusion, mid.MidConcat), _MEAN),
+  "mid_mean": ((mid.MidFusion, mid.MidMean), _MEAN),
+  "mid_gated": ((mid.MidFusion, mid.MidGated), _GATED),
+  "mid_attention": ((mid.MidFusion, mid.MidAttention), _GATED),
+  "late_mean": ((late.LateFusion, late.MeanLogits), _MEAN),
+  "late_gated": ((late.LateFusion, late.GatedLogits), _GATED),
 }
 
 # Fields of `config.model.utae` that U-TAE takes as they are.
@@ -152,6 +136,23 @@ def build_segmenter(
   kernels.check_environment()
   inputs = _inputs(config)
   tasks = _tasks(config.data.tasks)
+  return Segmenter(
+    inputs=inputs,
+    tasks=tasks,
+    strategy=_strategy(config, inputs, tasks, output_size, count_padding),
+    modality_dropout=_dropout(
+      config.fusion.modality_dropout, [spec.modality for spec in inputs]
+    ),
+    learns_task_weights=_lookup(
+      "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
+    ),
+    precision=_one("config.matmul_precision", config, PRECISIONS),
+    deterministic=config.deterministic,
+  )
+
+
+def _strategy(config, inputs, tasks, output_size, count_padding):
+  """Encoders, fusion and decoders."""
   dtype = _lookup("config.dtype", config.dtype, DTYPES)
   listed = config.model.auxiliary
   listed = _known("config.model.auxiliary", listed, modalities.MODALITIES)
@@ -161,7 +162,8 @@ def build_segmenter(
     "config.fusion.kind", config.fusion.kind, FUSIONS
   )
   has_images = not all(spec.is_series for spec in inputs)
-  strategy = (with_images if has_images else series_alone)(
+  make_strategy, mixture = with_images if has_images else series_alone
+  return make_strategy(
     inputs=inputs,
     tasks=tasks,
     # One list serves a sweep over subsets of the modalities.
@@ -170,36 +172,19 @@ def build_segmenter(
     ),
     output_size=output_size,
     image_encoder=encoder,
-    series_encoder=None,
+    series_encoder=_series_encoder(
+      config.model.utae,
+      levels=encoder().num_levels if make_strategy.fuses_features else None,
+      num_classes=sum(number for _, number in tasks),
+      count_padding=count_padding,
+      remat=config.model.remat,
+      dtype=dtype,
+    ),
     image_decoder=functools.partial(
       decoder, output_size=output_size, dtype=dtype
     ),
+    mixture=mixture,
     dtype=dtype,
-  )
-  if count_padding is None:
-    count_padding = config.model.utae.count_padding
-  series_encoder = functools.partial(
-    _series_encoder(
-      config.model.utae,
-      levels=encoder().num_levels if strategy.fuses_features else None,
-      num_classes=sum(number for _, number in tasks),
-      remat=config.model.remat,
-    ),
-    count_padding=count_padding,
-    dtype=dtype,
-  )
-  return Segmenter(
-    inputs=inputs,
-    tasks=tasks,
-    strategy=strategy.clone(series_encoder=series_encoder),
-    modality_dropout=_dropout(
-      config.fusion.modality_dropout, [spec.modality for spec in inputs]
-    ),
-    learns_task_weights=_lookup(
-      "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
-    ),
-    precision=_one("config.matmul_precision", config, PRECISIONS),
-    deterministic=config.deterministic,
   )
 
 
@@ -294,7 +279,7 @@ def variables_shape(segmenter: Segmenter, batch: Any) -> dict[str, Any]:
   }
 
 
-def _series_encoder(settings, *, levels, num_classes, remat):
+def _series_encoder(settings, *, levels, num_classes, count_padding, **options):
   """U-TAE with the reference's rules for widths."""
   encoder_widths = tuple(settings.encoder_widths)
   decoder_widths = tuple(settings.decoder_widths)
@@ -311,6 +296,8 @@ def _series_encoder(settings, *, levels, num_classes, remat):
   head_widths = tuple(settings.head_widths)
   if head_widths[-1] != num_classes:
     head_widths += (num_classes,)
+  if count_padding is None:
+    count_padding = settings.count_padding
   where = "config.model.utae"
   _one(f"{where}.padding_mode", settings, tuple(convolution.PADDING_MODES))
   _one(f"{where}.aggregation", settings, utae.AGGREGATIONS)
@@ -321,7 +308,8 @@ def _series_encoder(settings, *, levels, num_classes, remat):
     decoder_widths=decoder_widths,
     head_widths=head_widths,
     **{name: settings[name] for name in _UTAE_FIELDS},
-    remat=remat,
+    count_padding=count_padding,
+    **options,
   )
 
 

@@ -15,17 +15,14 @@ _DAYS_OF_YEAR = 365.25
 _SERIES_SCALE = 4
 
 
-class EarlyFusion(fusion.Fusion, kw_only=True):
+class EarlyFusion(fusion.Fusion):
   """Stacks the bands of all modalities; one encoder, one decoder per task."""
 
   def setup(self):
     """Makes the stack, its encoder, and a decoder per task."""
     self.stack = Stack()
     self.encoder = {"early": self.image_encoder()}
-    self.decoder = {
-      task: self.image_decoder(num_classes=classes)
-      for task, classes in self.tasks
-    }
+    self.decoder = self.decoders_of_tasks()
 
   def encode(self, modality, arrays, train):
     """Returns the arrays: encoding starts after fusion."""
@@ -40,9 +37,7 @@ class EarlyFusion(fusion.Fusion, kw_only=True):
     inputs = {m: arrays[0] for m, arrays in encoded.items()}
     x = self.stack(inputs, dates, valid_dates, present, train)
     features = layers.without_image(self.encoder["early"](x, train))
-    self.sow(fusion.FEATURES, "fused", features)
-    logits = {t: self.decoder[t](features, train) for t, _ in self.tasks}
-    return {"logits": logits, "aux": {}}
+    return {"logits": self.decode(features, train), "aux": {}}
 
 
 class Stack(nn.Module):

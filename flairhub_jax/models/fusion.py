@@ -20,7 +20,7 @@ MODALITY_WEIGHTS = "modality_weights"
 FEATURES = "intermediates"
 
 
-class Fusion(nn.Module, kw_only=True):
+class Fusion(nn.Module):
   """A strategy of fusion: encoders, decoders, and where modalities meet.
 
   A subclass adds its decoders to `setup` and defines
@@ -38,6 +38,7 @@ class Fusion(nn.Module, kw_only=True):
       logits, `(x, days, valid, train) -> (logits, features)`.
     image_decoder: makes a decoder from `num_classes`,
       `(features, train) -> logits`.
+    mixture: class of the module that joins modalities; None: it has none.
     dtype: type of the products.
   """
 
@@ -48,6 +49,7 @@ class Fusion(nn.Module, kw_only=True):
   image_encoder: Callable[..., nn.Module]
   series_encoder: Callable[..., nn.Module]
   image_decoder: Callable[..., nn.Module]
+  mixture: Any = None
   dtype: Any = jnp.float32
 
   # Whether the features of an image and of a series meet level by level.
@@ -58,7 +60,7 @@ class Fusion(nn.Module, kw_only=True):
   @property
   def has_modality_weights(self) -> bool:
     """Whether it gives `MODALITY_WEIGHTS`."""
-    return False
+    return getattr(self.mixture, "has_weights", False)
 
   def setup(self):
     """Makes one encoder per modality."""
@@ -82,6 +84,18 @@ class Fusion(nn.Module, kw_only=True):
       train: whether batch statistics and dropout are those of training.
     """
     return self.encoder[modality](*arrays, train)
+
+  def decoders_of_tasks(self) -> dict[str, nn.Module]:
+    """Makes a decoder per task, for `decode`."""
+    return {
+      task: self.image_decoder(num_classes=classes)
+      for task, classes in self.tasks
+    }
+
+  def decode(self, features: list[Any], train: bool) -> dict[str, Any]:
+    """Runs the decoder of each task on the same features: logits by task."""
+    self.sow(FEATURES, "fused", features)
+    return {task: self.decoder[task](features, train) for task, _ in self.tasks}
 
   def decoders_of(self, modalities: tuple[str, ...]) -> dict[str, nn.Module]:
     """Makes a decoder per modality and task, named `<modality>__<task>`."""

@@ -1,7 +1,6 @@
 """Late fusion: the logits of several modalities are mixed."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,21 +13,13 @@ _GATE_WIDTH = 8
 Logits = Mapping[str, Float[Array, "b h w k"]]
 
 
-class LateFusion(fusion.Fusion, kw_only=True):
+class LateFusion(fusion.Fusion):
   """Decodes each modality by itself; a mixture of logits per task.
 
-  Attributes:
-    mixture: class that mixes, `(logits by modality, present) -> logits`.
+  `mixture` takes `(logits by modality, present)` to logits.
   """
 
-  mixture: Any
-
   has_features = False
-
-  @property
-  def has_modality_weights(self) -> bool:
-    """Whether it gives `fusion.MODALITY_WEIGHTS`."""
-    return self.mixture.has_weights
 
   def setup(self):
     """Adds decoders per modality and task, and a mixture per task."""
@@ -50,21 +41,12 @@ class LateFusion(fusion.Fusion, kw_only=True):
     }
 
 
-class SeriesFusion(fusion.Fusion, kw_only=True):
+class SeriesFusion(fusion.Fusion):
   """Mixes the logits of series, without images; then a head per task.
 
-  A single task has no head: its logits are the mixture.
-
-  Attributes:
-    mixture: class that mixes, `(logits by modality, present) -> logits`.
+  A single task has no head: its logits are the mixture. `mixture` is that of
+  `LateFusion`.
   """
-
-  mixture: Any
-
-  @property
-  def has_modality_weights(self) -> bool:
-    """Whether it gives `fusion.MODALITY_WEIGHTS`."""
-    return self.mixture.has_weights
 
   def setup(self):
     """Adds the mixture, heads, and auxiliary decoders."""

@@ -21,30 +21,19 @@ _HEADS = 4
 _KEY_WIDTH = 16
 
 
-class MidFusion(fusion.Fusion, kw_only=True):
+class MidFusion(fusion.Fusion):
   """Fuses the features of images and series; one decoder per task.
 
-  Attributes:
-    fuse: class of the fusion of features, `(features, present) -> features`.
+  `mixture` takes `(features by modality, present)` to features.
   """
 
-  fuse: Any
-
   fuses_features = True
-
-  @property
-  def has_modality_weights(self) -> bool:
-    """Whether it gives `fusion.MODALITY_WEIGHTS`."""
-    return self.fuse.has_weights
 
   def setup(self):
     """Adds the fusion, and decoders per task and per auxiliary modality."""
     super().setup()
-    self.fusion = self.fuse(dtype=self.dtype)
-    self.decoder = {
-      task: self.image_decoder(num_classes=classes)
-      for task, classes in self.tasks
-    }
+    self.fusion = self.mixture(dtype=self.dtype)
+    self.decoder = self.decoders_of_tasks()
     self.auxiliary = self.decoders_of(self.auxiliary_modalities)
 
   def reads_logits(self, spec) -> bool:
@@ -65,11 +54,6 @@ class MidFusion(fusion.Fusion, kw_only=True):
         self.auxiliary, self.auxiliary_modalities, encoded, train
       ),
     }
-
-  def decode(self, features, train):
-    """Runs the decoder of each task on the same features."""
-    self.sow(fusion.FEATURES, "fused", features)
-    return {task: self.decoder[task](features, train) for task, _ in self.tasks}
 
 
 def levels_of(features: Features) -> Iterator[tuple[int, tuple[Any, ...]]]:

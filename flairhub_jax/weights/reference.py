@@ -104,10 +104,8 @@ def fit_reference(
     variables_shape: of `build.variables_shape`.
     reference_only_shape: of `reference_only.shape_of`.
     where: name of the file in error messages.
-    resize_bias_tables: whether tables of relative positions of another window
-      are resized bicubically, as the reference does, for other image sizes.
-    allow: keys that it matches anywhere may be missing, left over or of another
-      shape.
+    resize_bias_tables: whether to resize tables of relative positions.
+    allow: matches keys that may be missing, left over or of another shape.
     start: draws both trees, for keys that are missing so; only called then.
 
   Raises:

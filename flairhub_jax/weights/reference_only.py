@@ -44,7 +44,9 @@ def describe(segmenter: Any, batch: Any) -> dict[str, Any]:
       if len(segmenter.tasks) == 1:
         ((task, classes),) = segmenter.tasks
         trees.append(_linear(f"decoder_{task}", "", classes, classes))
-    elif isinstance(strategy, mid.MidFusion) and strategy.fuse is mid.MidConcat:
+    elif (
+      isinstance(strategy, mid.MidFusion) and strategy.mixture is mid.MidConcat
+    ):
       trees += _fusion_levels(segmenter, batch, params.get("fusion", {}))
   merged: dict[str, Any] = {}
   for tree in trees:
