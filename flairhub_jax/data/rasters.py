@@ -1,7 +1,9 @@
 """From rasters as they were read to the values of a record, with checks.
 
 Functions of the arrays of one patch. `path` names the raster in error messages;
-`missing` is where a file declares values as without data, None: nowhere.
+`values` are as stored, for a series the bands of each date after those of the
+one before; `missing` is where a file declares values as without data, None:
+nowhere; `shape` is that of all patches. What does not fit is an InputError.
 """
 
 import numpy as np
@@ -25,17 +27,7 @@ def image_values(
   modality: Modality,
   shape: Shape,
 ) -> Num[np.ndarray, "h w n"]:
-  """Returns the values of an image.
-
-  Args:
-    path: the raster.
-    values: as stored.
-    modality: what it is to be.
-    shape: of this modality in all patches.
-
-  Raises:
-    InputError: another type or shape.
-  """
+  """Returns the values of an image of this type and shape."""
   _check_dtype(path, values, modality.dtype)
   if values.shape[2] != len(modality.bands):
     raise InputError(
@@ -54,18 +46,9 @@ def series_values(
   patch_id: str,
   num_dates: int,
 ) -> Num[np.ndarray, "t h w c"]:
-  """Returns the values of a series by date.
+  """Returns the values by date of a series, each date of this shape.
 
-  Args:
-    path: the raster.
-    values: as stored, the bands of each date after those of the one before.
-    modality: what it is to be.
-    shape: of one date in all patches.
-    patch_id: of the patch.
-    num_dates: how many dates the metadata has for it.
-
-  Raises:
-    InputError: another type, shape or number of dates.
+  The metadata has `num_dates` dates for the patch.
   """
   _check_dtype(path, values, modality.dtype)
   series = split_dates(path, values, modality.bands)
@@ -106,14 +89,7 @@ def snow_cloud_values(
 ) -> UInt8[np.ndarray, "t h w 2"]:
   """Returns probabilities of snow and of cloud, 0-100; missing ones are 100.
 
-  Args:
-    path: the raster.
-    values: as stored.
-    missing: see above.
-    shape: (t, h, w) of the series that it belongs to.
-
-  Raises:
-    InputError: another type, shape or number of dates, or larger values.
+  `shape` is (t, h, w) of the series that it belongs to.
   """
   _check_dtype(path, values, "uint8", "uint16")
   if missing is not None:
@@ -139,18 +115,7 @@ def label_values(
   task: LabelTask,
   shape: Shape,
 ) -> UInt8[np.ndarray, "h w n"]:
-  """Returns the labels of a task; those without data are `NO_LABEL`.
-
-  Args:
-    path: the raster.
-    values: as stored.
-    missing: see above.
-    task: what it is to be.
-    shape: of this task in all patches.
-
-  Raises:
-    InputError: another type or shape, or a value that is no class.
-  """
+  """Returns the labels of a task; those without data are `NO_LABEL`."""
   _check_dtype(path, values, "uint8")
   _check_shape(path, values.shape, shape)
   if values.shape[2] <= task.band:
@@ -172,11 +137,7 @@ def label_values(
 def split_dates(
   path: str, values: Shaped[np.ndarray, "h w n"], bands: tuple[str, ...]
 ) -> Shaped[np.ndarray, "t h w c"]:
-  """Takes a series apart, of which each date has these bands.
-
-  Raises:
-    InputError: the number of bands is no multiple of theirs.
-  """
+  """Takes a series apart, of which each date has these bands."""
   height, width, total = values.shape
   if total % len(bands):
     raise InputError(

@@ -156,6 +156,16 @@ class Document(_Section):
   labels_configs: dict[str, Labels] = {}
   hyperparams: Hyperparameters = Hyperparameters()
 
+  @pydantic.model_validator(mode="before")
+  @classmethod
+  def _keep_active_tasks(cls, document: dict[str, Any]) -> dict[str, Any]:
+    """Drops sections of tasks that are not trained, whatever they hold."""
+    labels, configs = document.get("labels"), document.get("labels_configs")
+    if isinstance(labels, list) and isinstance(configs, dict):
+      configs = {task: configs[task] for task in configs if task in labels}
+      document = {**document, "labels_configs": configs}
+    return document
+
 
 def same_fields(section: type[pydantic.BaseModel]) -> dict[str, str]:
   """Names of a section's fields -> paths of ours that mean the same."""

@@ -120,3 +120,9 @@ def test_a_number_that_yaml_takes_for_a_word():
   document = {"hyperparams": {"learning_rate": "5e-5"}}
   read = reference_document.parse(document, where="file")
   assert read.hyperparams.learning_rate == 5e-5
+
+
+def test_tasks_that_are_not_trained_may_hold_anything():
+  document = {"labels": ["a"], "labels_configs": {"a": {}, "b": [1]}}
+  read = reference_document.parse(document, where="file")
+  assert list(read.labels_configs) == ["a"]
