@@ -1,9 +1,9 @@
 """Every field of a configuration: its default, unit and meaning, once.
 
-Other files of this folder start from `get_config()` and change what they are
-about. On the command line any field is overridden by its path:
-`--config.optim.learning_rate=1e-4`. Unknown names, other types and values out
-of their range (`flairhub_jax/fields.py`) fail; a missing field has its default.
+Other files of this folder start from `get_config()` and change some fields. On
+the command line any field is overridden by its path:
+`--config.optim.learning_rate=1e-4`. Unknown names, wrong types and values out
+of range (`flairhub_jax/fields.py`) are errors; a missing field has its default.
 """
 
 import ml_collections
@@ -11,10 +11,10 @@ from ml_collections import config_dict
 
 from flairhub_jax import labels, modalities
 
-# Fields that change nothing of what is learned: where data are read from and
-# how fast, which devices a step runs on, what it keeps in memory, what is told
-# and kept. A section stands for all its fields. `train` and `sweep` continue a
-# run with other values of them, and `report` averages over them.
+# Fields without effect on the learned parameters: data location and readers,
+# devices, memory, logging, number of checkpoints. A section stands for all its
+# fields. `train` and `sweep` continue a run when only these differ, and
+# `report` treats such runs as one configuration.
 WITHOUT_EFFECT = (
   "mesh",
   "data.path",
@@ -40,67 +40,65 @@ def get_config() -> ml_collections.ConfigDict:
   """Returns LC-A: aerial images to land cover, as the reference trains it."""
   config = ml_collections.ConfigDict()
 
-  # All randomness (parameters, order of patches, augmentation, dropout).
+  # Seed of parameters, patch order, augmentation and dropout.
   config.seed = 2025
 
-  # Type of the products, "float32" or "bfloat16"; parameters, norms, softmax
-  # and losses stay in float32.
+  # Compute dtype of matrix products and convolutions, "float32" or "bfloat16";
+  # parameters, norms, softmax and losses stay in float32.
   config.dtype = "float32"
-  # How exact products of float32 are: "default" is what the device is fast at
-  # (a CPU: float32; an NVIDIA GPU: TF32, 3 digits; a TPU: bfloat16, 2 to 3
-  # digits), "high" (GPU: TF32; TPU: three bfloat16 products, 5 digits) or
-  # "highest" (float32 everywhere: the reference's logits to 1e-5 of their
-  # deviation). Training bears TF32 as it bears other draws of dropout; runs of
-  # `import-weights` have "highest". `evaluate` and `predict` take the run's.
+  # Precision of float32 products (`jax.default_matmul_precision`): "default" is
+  # the fast one of the device (CPU: float32; NVIDIA GPU: TF32, 3 digits; TPU:
+  # bfloat16, 2 to 3 digits), "high" (GPU: TF32; TPU: three bfloat16 products,
+  # 5 digits) or "highest" (float32 everywhere: logits within 1e-5 of their
+  # standard deviation from the reference's). TF32 is enough for training;
+  # `import-weights` sets "highest". `evaluate` and `predict` use the run's.
   config.matmul_precision = "default"
-  # Whether a GPU computes the same numbers each time, so that a run that was
-  # interrupted continues bit for bit. Slower there: no atomic sums, no choice
-  # of kernels by timing. CPUs and TPUs always do.
+  # Deterministic GPU kernels (no atomic sums, no autotuning), so that an
+  # interrupted run continues bit for bit; slower. CPUs and TPUs always are.
   config.deterministic = False
-  # Devices, over all processes: each takes its share of a batch; along `fsdp`
-  # they also share large parameters and what the optimiser keeps of them. -1:
-  # what the other axis leaves.
+  # Devices of all processes: `data` splits the batch; `fsdp` splits the batch,
+  # large parameters and their optimiser state. -1: all remaining devices.
   config.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1))
 
-  # ---- what is read -------------------------------------------------------
+  # ---- data ----------------------------------------------------------------
   config.data = data = ml_collections.ConfigDict()
   data.path = ""  # folder that `flairhub convert` wrote
-  data.fingerprint = config_dict.placeholder(str)  # of those data; filled in
+  data.fingerprint = config_dict.placeholder(str)  # of the data; set by train
   data.modalities = ("AERIAL_RGBI",)  # published ids, any non-empty subset
   data.tasks = ("AERIAL_LABEL-COSIA",)  # published ids of the label rasters
-  data.batch_size = 5  # patches per step, over all devices together
-  data.num_workers = 0  # reading processes; 0 reads in threads of this one
-  # Flips and turns of the whole patch; quarter turns of square patches only.
+  data.batch_size = 5  # patches per step, over all devices
+  data.num_workers = 0  # reader processes; 0: threads of the main process
+  # Random flips and rotations by 90 degrees (of square patches) per patch.
   data.augment = False
-  # Padded lengths of time series, in dates: a batch takes the smallest that
-  # holds the longest of all its series, and pads none beyond the longest of
-  # that series in its split; longer series are thinned evenly to the last. Each
-  # length is a program of its own.
+  # Padded lengths of time series, in dates. A batch uses the smallest length
+  # that fits all its series, but pads a series no further than the longest one
+  # of the split; longer series are subsampled evenly to the last length. Each
+  # length compiles one program.
   data.date_buckets = (32, 64, 128, 256)
-  # Month-day from which dates are counted, in the year of each; the year of a
-  # year-month-day does not count.
+  # Month-day from which dates are counted, in the year of each acquisition; the
+  # year of a year-month-day is ignored.
   data.reference_date = "05-15"
-  # A Sentinel-2 date is kept if at most `max_cover` (share of its pixels)
-  # exceed a cloud or snow probability (0-100).
+  # A Sentinel-2 date is used if at most the fraction `max_cover` of its pixels
+  # exceeds a cloud or snow probability (0-100).
   data.cloud_filter = ml_collections.ConfigDict()
   data.cloud_filter.enabled = True
   data.cloud_filter.max_cloud = 1.0
   data.cloud_filter.max_snow = 1.0
   data.cloud_filter.max_cover = 0.05
-  # Where no date passes: "least_covered" keeps the clearest one, "snow_free"
-  # drops the cloud test as the reference does.
+  # If no date passes: "least_covered" uses the clearest one, "snow_free" drops
+  # the cloud test as the reference does.
   data.cloud_filter.fallback = "least_covered"
-  # How `temporal_average` below treats what the dates leave open: "observed"
-  # averages over all years and pads periods without a date; "reference" does
-  # as the reference (repeats the last period, stale days, one year only).
+  # Periods of `temporal_average` below: "observed" averages over all years and
+  # masks periods without a date; "reference" does as the reference (repeats the
+  # last period, stale days, one year only).
   data.averaging = "observed"
-  # "custom": (value - mean) / std of each band; "scaling": whole numbers over
-  # the largest of their type; "without": values go in as they are.
+  # "custom": (value - mean) / std per band; "scaling": integers divided by the
+  # maximum of their type; "without": values unchanged.
   data.normalisation = "custom"
 
-  # ---- per modality: which bands, and their statistics ----------------------
-  # `mean` and `std` are by band name, so choosing bands cannot mix them up;
-  # empty means the values go in as they are.
+  # ---- per modality: bands and their statistics ----------------------------
+  # `mean` and `std` are by band name, so that a choice of bands cannot mix them
+  # up; empty: values unchanged.
   config.inputs = ml_collections.ConfigDict()
   for row in modalities.MODALITIES.values():
     config.inputs[row.id] = ml_collections.ConfigDict(
@@ -108,13 +106,13 @@ def get_config() -> ml_collections.ConfigDict:
         bands=row.default_bands,
         mean=dict(row.mean),
         std=dict(row.std),
-        # Side of a patch; a training run takes that of its data.
+        # Height and width of a patch; `train` sets it from the data.
         pixels=row.pixels,
       )
     )
     if row.is_series:
-      # Dates of the longest padded series; a training run takes those of its
-      # data. FLOPs are counted with them.
+      # Length of the longest padded series, for FLOP counts; `train` sets it
+      # from the data.
       config.inputs[row.id].num_dates = row.num_dates or 1
       # "none", "monthly" or "semi-monthly": 12 or 24 dates instead of all.
       config.inputs[row.id].temporal_average = "none"
@@ -123,17 +121,17 @@ def get_config() -> ml_collections.ConfigDict:
   config.model = model = ml_collections.ConfigDict()
   # One encoder per image modality; names as in timm, and `swin_nano` for CPUs.
   model.encoder = "swin_base_patch4_window12_384"
-  # Of the last block, rising linearly from 0; None: as the reference trains
-  # the encoder (Swin 0.1, others 0).
+  # Stochastic depth of the last block, rising linearly from 0; None: that of
+  # the reference's encoder (Swin 0.1, others 0).
   model.drop_path_rate = config_dict.placeholder(float)
-  # File of `flairhub import-encoder` from which image encoders start.
+  # Initial weights of image encoders: a file of `flairhub import-encoder`.
   model.encoder_weights = ""
-  # What a step keeps of encoders for its backward pass, which computes the rest
-  # again, for less memory and more time: "none": all; "stage", "block": only
-  # what goes into each of them. XLA for CPUs undoes it.
+  # Rematerialisation of encoders, less memory for more time: "none", "stage" or
+  # "block": the backward pass recomputes a stage or block from its input.
+  # Without effect on CPUs, where XLA undoes it.
   model.remat = "none"
   model.decoder = "upernet"  # `upernet_nano` has a quarter of its channels
-  model.auxiliary = ()  # modalities that get a decoder and a loss of their own
+  model.auxiliary = ()  # modalities with an auxiliary decoder and loss
   # One U-TAE per time series.
   model.utae = utae = ml_collections.ConfigDict()
   utae.encoder_widths = (64, 64, 64, 128)
@@ -150,47 +148,48 @@ def get_config() -> ml_collections.ConfigDict:
   utae.key_width = 4  # d_k
   utae.attention_dropout = 0.1
   utae.mlp_dropout = 0.2
-  # Whether padded dates count as zeros in the norm before the attention, as
-  # the reference trains it. `evaluate` and `predict` never count them: the
+  # Whether the norm before the attention includes padded dates as zeros, as in
+  # the reference's training. `evaluate` and `predict` never include them: the
   # reference predicts patch by patch, without padding.
   utae.count_padding = False
 
   config.fusion = ml_collections.ConfigDict()
-  # Where modalities meet: "early" in one image; "mid_concat" (the reference),
-  # "mid_mean", "mid_gated", "mid_attention" in the encoders' maps; "late_mean",
-  # "late_gated" in the logits of decoders of their own.
+  # What is fused: "early": inputs, as one image; "mid_concat" (the reference),
+  # "mid_mean", "mid_gated", "mid_attention": features of the encoders;
+  # "late_mean", "late_gated": logits of one decoder per modality.
   config.fusion.kind = "mid_concat"
-  # Probability that training leaves a modality out of a sample; never all.
+  # Probability of dropping a modality of a training sample; never all of them.
   config.fusion.modality_dropout = ml_collections.ConfigDict(
     dict.fromkeys(modalities.MODALITIES, 0.0)
   )
 
-  # ---- per task: what counts ------------------------------------------------
-  config.labels = ml_collections.ConfigDict()
+  # ---- per task: weights of the loss -----------------------------------------
+  config.tasks = ml_collections.ConfigDict()
   for task in labels.TASKS.values():
-    config.labels[task.id] = ml_collections.ConfigDict(
+    config.tasks[task.id] = ml_collections.ConfigDict(
       dict(
         weight=1.0,  # of this task's loss in the sum
-        # One weight per class; 0 leaves a class out of loss and metrics.
+        # One weight per class; 0 ignores a class in the loss and the metrics.
         class_weights=tuple(float(w) for w in task.scored),
-        # The weights times (median / own training frequency) to this power.
+        # Class weights are multiplied by (median frequency / frequency of the
+        # class) to this power, over the training split.
         frequency_power=0.0,
       )
     )
   # "fixed": the weights above; "uncertainty": times exp(-s), plus s / 2, with
   # a learned s per task (Kendall, Gal and Cipolla 2018).
   config.task_weighting = "fixed"
-  # Of each auxiliary decoder's loss; a task's are averaged.
+  # Weight of each auxiliary loss; those of a task are averaged.
   config.auxiliary_weight = ml_collections.ConfigDict(
     dict.fromkeys(modalities.MODALITIES, 1.5)
   )
-  # Weights in the sum that is minimised; those of 0 are not computed.
+  # Weights of the summed losses; losses of weight 0 are not computed.
   config.loss = loss = ml_collections.ConfigDict()
   loss.cross_entropy = 1.0
   loss.focal = 0.0
   loss.dice = 0.0
   loss.lovasz = 0.0
-  loss.label_smoothing = 0.0  # share of a label spread over all classes
+  loss.label_smoothing = 0.0  # fraction of a label spread over all classes
   loss.focal_gamma = 2.0
 
   # ---- optimisation ---------------------------------------------------------
@@ -201,60 +200,60 @@ def get_config() -> ml_collections.ConfigDict:
   optim.beta1 = 0.9
   optim.beta2 = 0.999
   optim.momentum = 0.0  # of sgd
-  optim.clip_norm = 0.0  # of the gradient of all parameters; 0: never clipped
-  # Factors of the rate: of each encoder (0 freezes it), and of each stage of
-  # an image encoder against the stage above it.
+  optim.clip_norm = 0.0  # global gradient norm; 0: no clipping
+  # Factors of the learning rate: per encoder (0 freezes it), and of each stage
+  # of an image encoder relative to the stage above it.
   optim.encoder_rates = ml_collections.ConfigDict(
     dict.fromkeys(modalities.MODALITIES, 1.0)
   )
   optim.layer_decay = 1.0
   # "one_cycle", "cosine", "constant", "reduce_on_plateau" (constant until
-  # validations stop improving), "cycle_then_plateau" (its rise, then that).
+  # validation stops improving), "cycle_then_plateau" (the rise of one cycle,
+  # then reduced on plateaus).
   optim.schedule = "one_cycle"
   # One cycle: cosine from peak / div_factor to the peak over the first
-  # `warmup_fraction` of the steps, then to the start / final_div_factor.
+  # `warmup_fraction` of the steps, then down to peak / div_factor /
+  # final_div_factor.
   optim.warmup_fraction = 0.2
   optim.div_factor = 1e3
   optim.final_div_factor = 1e4
   optim.plateau = ml_collections.ConfigDict()
-  optim.plateau.patience = 10  # validations without a better score
+  optim.plateau.patience = 10  # validations without improvement
   optim.plateau.factor = 0.5
-  optim.plateau.cooldown = 4  # validations that do not count after that
+  optim.plateau.cooldown = 4  # validations ignored after a reduction
   optim.plateau.min_rate = 1e-7
 
   # ---- the run --------------------------------------------------------------
   config.train = train = ml_collections.ConfigDict()
-  train.init_from = ""  # run directory from whose best weights this starts
+  train.init_from = ""  # run directory whose best weights are the initial ones
   train.num_epochs = 150
-  # Instead of epochs; None: num_epochs times the steps of one pass.
+  # Number of steps instead of epochs; None: num_epochs epochs.
   train.num_steps = config_dict.placeholder(int)
-  # Parts that each device cuts its share of a batch into, to need less memory:
-  # the gradient is that of the whole batch, but batch statistics and dropout
-  # are drawn part by part.
+  # Gradient accumulation: parts of a batch per update, for less memory. The
+  # gradient is that of the whole batch; batch norms and dropout see one part.
   train.accumulation = 1
-  # What a batch norm takes its mean and variance over while training: "global",
-  # the batch of all devices; "device", each device's share by itself, as the
-  # reference does with several GPUs.
+  # Batch norms in training: "global" statistics of the batch of all devices, or
+  # of each "device" alone, as the reference does with several GPUs.
   train.batch_statistics = "global"
   train.log_every = 10  # steps
   train.save_every = 500  # steps; every validation saves too
-  # Checkpoints; should the latest be broken, a run goes on from the one before.
+  # Number of checkpoints. If the latest is broken, a run continues from the one
+  # before.
   train.keep_latest = 2
   train.keep_best = 1
-  # Steps between validations; None: the steps of validate_epochs passes.
+  # Steps between validations; None: validate_epochs epochs.
   train.validate_every = config_dict.placeholder(int)
   train.validate_epochs = 1
-  # Decay of an exponential moving average of the parameters, which then is what
-  # is validated and used; 0: none.
+  # Decay of an exponential moving average of the parameters, used for
+  # validation, evaluation and prediction; 0: no average.
   train.ema_decay = 0.0
-  # Validations without a better score after which training ends; 0: never.
+  # Early stopping after this many validations without improvement; 0: never.
   train.patience = 0
   train.validation_maps = 3  # patches drawn at each validation
-  # Folder of compiled programs, for starts without compilation; "": none but
-  # what JAX_COMPILATION_CACHE_DIR says.
+  # Folder of the persistent compilation cache; "": JAX_COMPILATION_CACHE_DIR.
   train.compilation_cache = ""
-  # What "best" means: `<task>/<score>` of the validation, higher is better:
-  # "miou" is the published one, "weighted_iou" what the reference selects by,
-  # "iou/<class>" that of one class. None: the first task's mIoU.
+  # Validation score that selects the best checkpoint, `<task>/<score>`, higher
+  # is better: "miou" (published), "weighted_iou" (the reference's criterion),
+  # "iou/<class>" of one class. None: mIoU of the first task.
   train.best_metric = config_dict.placeholder(str)
   return config

@@ -33,7 +33,7 @@ def get_runs() -> list[tuple[str, ml_collections.ConfigDict]]:
       weight_of = dict(zip((COVER, CROPS), weights, strict=True))
       config.data.tasks = tuple(task for task in weight_of if weight_of[task])
       for task in config.data.tasks:
-        config.labels[task].weight = weight_of[task]
+        config.tasks[task].weight = weight_of[task]
       if name == "both_learned":
         config.task_weighting = "uncertainty"
       runs.append((f"{name}/seed-{seed}", config))

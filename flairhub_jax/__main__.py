@@ -15,15 +15,19 @@ from typing import Any
 from flairhub_jax import __version__, faults, terminal
 from flairhub_jax.errors import InputError, RunError, StoppedEarly
 
-# What schedulers take for a job to be queued again (EX_TEMPFAIL).
+# Schedulers requeue a job with this exit code (EX_TEMPFAIL).
 STOPPED_EARLY = 75
 # Makes glibc (2.35 and later) ask Linux for huge pages.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
-# Library that only some commands need -> the extra that brings it.
-_EXTRAS = {"scipy": "report", "submitit": "slurm"}
+# Library of some commands only -> the extra that installs it.
+_EXTRAS = {
+  "jinja2": "report",
+  "pandas": "report",
+  "scipy": "report",
+}
 
-# A command is imported only when it is called: most need no network.
+# Only the module of the called command is imported: most need no network.
 COMMANDS = {
   "simulate": "write a simulated data set in the published layout",
   "convert": "check every file of a data set and write sharded records; all"
@@ -40,9 +44,9 @@ COMMANDS = {
   " over seeds",
   "bench": "time training steps or forward passes: compile time, step time,"
   " patches/s, FLOPs, memory",
-  "import-weights": "turn a checkpoint of the reference into a run directory",
+  "import-weights": "convert a checkpoint of the reference to a run directory",
   "export-weights": "write a run as a checkpoint and YAML of the reference",
-  "import-encoder": "turn an ImageNet checkpoint of timm into initial weights"
+  "import-encoder": "convert an ImageNet checkpoint of timm to initial weights"
   " of an image encoder",
 }
 
@@ -68,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs a command.
 
   Returns:
-    Exit code: 0 done, 1 a run diverged or the disk failed, 2 invalid input,
-    75 saved and stopped by SIGTERM or SIGUSR1, 130 interrupted. Errors of the
-    package itself end in a traceback and code 1.
+    Exit code: 0 done, 1 a run diverged or the machine failed, 2 wrong input, 75
+    saved and stopped by SIGTERM or SIGUSR1, 130 interrupted. Defects of the
+    software end with a traceback and code 1.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   parser = argparse.ArgumentParser(
@@ -118,20 +122,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Of several processes all stop at one step: none has to tell the others.
     print(f"flairhub {args.command}: {stop}", file=sys.stderr)
     return STOPPED_EARLY
-  except (InputError, RunError, OSError, KeyboardInterrupt) as error:
-    code, line = 1, str(error)  # The disk is full, a file is gone.
-    if isinstance(error, InputError):
-      code = 2
-    elif isinstance(error, KeyboardInterrupt):
-      code, line = 130, "interrupted"
+  except (Exception, KeyboardInterrupt) as error:
+    code, line, is_defect = _outcome(error)
     own = f"flairhub {args.command}: {line}"
+    if is_defect:
+      own = traceback.format_exc()
     faults.end(code, error, line=line, own=own)
+    if is_defect:
+      raise
     print(own, file=sys.stderr)
     return code
-  except Exception as error:
-    line = f"{type(error).__name__}: {error}"
-    faults.end(1, error, line=line, own=traceback.format_exc())
-    raise
+
+
+def _outcome(error: BaseException) -> tuple[int, str, bool]:
+  """Exit code and line of a failure, and whether the software is at fault."""
+  if isinstance(error, KeyboardInterrupt):
+    return 130, "interrupted", False
+  if isinstance(error, InputError):
+    return 2, str(error), False
+  if isinstance(error, RunError | OSError):
+    return 1, str(error), False  # The disk is full, a file is gone.
+  # XLA's class of errors would have to be imported.
+  if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    reason = next(iter(str(error).splitlines()), "")
+    return 1, f"out of memory: {reason}".removesuffix(": "), False
+  return 1, f"{type(error).__name__}: {error}", True
 
 
 def _import_command(
@@ -172,6 +187,7 @@ def start() -> int:
     tunables = f"{tunables}:{_HUGE_PAGES}" if tunables else _HUGE_PAGES
     os.environ["GLIBC_TUNABLES"] = tunables
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+  faults.end_with_parent()
   return main()
 
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: write aside, fsync, rename."""
+"""Atomic files: write to a temporary file, fsync, rename."""
 
 import contextlib
 import os
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def write_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-  """Yields a path beside `path`; what is written there becomes `path`.
+  """Yields a temporary path beside `path`, which is renamed to `path`.
 
-  The file is flushed to disk and renamed only when the block ends without an
-  exception; otherwise it is removed and `path` keeps what it had. The name
-  aside keeps the suffix, because some writers choose the format by it.
+  The file is flushed to disk and renamed when the block ends without an
+  exception; otherwise it is removed and `path` is unchanged. The temporary name
+  has the same suffix, because some writers choose the format by it.
   """
   path = pathlib.Path(path)
   aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -26,6 +26,6 @@ def write_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes `text` (UTF-8) to `path`, whole or not at all."""
+  """Writes `text` (UTF-8) to `path` atomically."""
   with write_aside(path) as aside:
     aside.write_text(text, encoding="utf-8")

@@ -40,7 +40,7 @@ class Checkpoints:
     self._hook = sys.unraisablehook
     if not read_only:
       sys.unraisablehook = self._unraisable
-    self._warnings = processes.first_alone(
+    self._warnings = processes.main_process_first(
       lambda: _drop_broken_scores(self._folder, read_only)
     )
     latest = _policies.LatestN(keep_latest)
@@ -169,7 +169,7 @@ class Checkpoints:
         raise next(iter(faults.values()))
       return mesh.place_state(state, shardings), self._warnings
     if faults:
-      processes.first_alone(lambda: self._set_aside(faults))
+      processes.main_process_first(lambda: self._set_aside(faults))
       self._manager.reload()
     return state, self._warnings + [
       f"{error}; set aside, going on from step {step}"

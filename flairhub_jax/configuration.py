@@ -91,7 +91,7 @@ def apply_overrides(
   Args:
     config: changed in place.
     overrides: any number.
-    where: the file it came from, for complaints.
+    where: the file it came from, for error messages.
 
   Raises:
     InputError: an unknown or mistyped field.
@@ -112,9 +112,9 @@ def apply_overrides(
     ) from error
   if surplus:
     raise InputError("command line", "flags only", " ".join(surplus))
+  with config.unlocked():
+    config.update_from_flattened_dict(dict.fromkeys(none))
   given = config.copy_and_resolve_references().to_dict()
-  for path in none:
-    _set(given, path, None)
   return complete(given, where=where)
 
 
@@ -145,13 +145,6 @@ def _split_none(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
   return list(none), words
 
 
-def _set(values: dict[str, Any], path: str, value: Any) -> None:
-  *sections, name = path.split(".")
-  for section in sections:
-    values = values[section]
-  values[name] = value
-
-
 def complete(
   given: Mapping[str, Any], *, where: str | os.PathLike = ""
 ) -> ml_collections.ConfigDict:
@@ -162,7 +155,7 @@ def complete(
 
   Args:
     given: nested dictionaries.
-    where: the file, which begins each complaint, if any.
+    where: the file, which begins each error line, if any.
 
   Raises:
     InputErrors: unknown fields, and values out of their range; all of them.
@@ -179,15 +172,12 @@ def complete(
       if name in given.get("inputs", {}).get(modality, {}):
         row[name] = ml_collections.ConfigDict()
   for path, value in fields.flatten(given).items():
-    *sections, name = path.split(".")
-    node = config
-    for section in sections:
-      node = node[section]
     if isinstance(value, list):
       value = tuple(value)
     if fields.rule_of(path).is_path:
       value = os.path.expanduser(str(value))
-    node[name] = value
+    section, _, name = path.rpartition(".")
+    (config[section] if section else config)[name] = value
   return config.lock()
 
 
@@ -239,7 +229,7 @@ def _call(file: str, function: str, arguments: Sequence[str]) -> Any:
   except InputError:
     raise
   except Exception as error:
-    # The code is the user's: whatever it raises is a fault of the file.
+    # The code is the user's: any exception is a fault of the file.
     lines = [
       frame.lineno
       for frame in traceback.extract_tb(error.__traceback__)
@@ -264,7 +254,7 @@ def _one_line(error: Exception) -> str:
   lines = [line.strip().strip("'\"") for line in text.splitlines()]
   lines = [line for line in lines if line and not line.startswith("Traceback")]
   if isinstance(error, flags.IllegalFlagValueError) and len(lines) > 2:
-    return f"{lines[0]} {lines[-1]}"  # the frames between are ours, not theirs
+    return f"{lines[0]} {lines[-1]}"  # without our frames between them
   return " ".join(lines).replace("\\n", " ").replace("\\'", "'")
 
 
@@ -287,7 +277,7 @@ def from_json(text: str, *, where: str = "") -> ml_collections.ConfigDict:
 
 
 def load_json(path: str | os.PathLike) -> ml_collections.ConfigDict:
-  """Reads a configuration that a run left; see `complete`.
+  """Reads the configuration of a run; see `complete`.
 
   Raises:
     InputError: the file is missing or holds no configuration.

@@ -1,29 +1,29 @@
-"""Ends that are no fault of ours: one clear line and an exit code."""
+"""Errors that are not defects of the software: one line and an exit code."""
 
 import itertools
 from collections.abc import Sequence
 
-# Faults that are printed, of a file that has many, and names within a line.
+# Lines printed for several faults, and names within a line.
 MOST_LINES = 10
 _MOST_NAMES = 5
 
 
 class InputError(ValueError):
-  """Says where the fault lies, what was expected and what was found.
+  """Wrong input: where, what was expected and what was found.
 
-  The command line prints `str(error)` alone, without a traceback, and exits
-  with code 2. Faults of our own raise other exceptions.
+  The command line prints `str(error)` without a traceback and exits with code
+  2. Defects of the software raise other exceptions.
   """
 
   def __init__(self, where: object, expected: object = None, found: object = 0):
     """Builds the line `<where>: expected <expected>, found <found>`.
 
     Args:
-      where: file, and where it applies the field, row or band in it. Alone it
-        is the whole line: pickles, and libraries that raise an exception
-        again with another text, make one so.
-      expected: what would have been right.
-      found: what stood there instead.
+      where: file, and the field, row or band in it. Alone it is the whole
+        line, for pickles and for libraries that raise an exception again with
+        another text.
+      expected: the right value.
+      found: the value found.
     """
     line = str(where)
     if expected is not None:
@@ -35,7 +35,7 @@ class InputErrors(InputError):
   """Several faults found in one pass, a line each."""
 
   def __init__(self, problems: Sequence[str] | str):
-    """Keeps all `problems`; `str(self)` has ten at most, and a count."""
+    """Stores all `problems`; `str(self)` has at most ten, and a count."""
     if isinstance(problems, str):
       problems = problems.splitlines()
     self.problems = tuple(printable(line) for line in problems)
@@ -50,10 +50,10 @@ class InputErrors(InputError):
 
 
 class RunError(Exception):
-  """A run cannot go on, through no fault of its configuration or of ours.
+  """A run cannot go on, although configuration and software are right.
 
-  The loss is NaN, or a checkpoint cannot be written: one clear
-  line and exit code 1. What was saved before is whole.
+  The loss is NaN, or a checkpoint cannot be written: one line and exit code 1.
+  Earlier checkpoints are intact.
   """
 
 
@@ -69,13 +69,13 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
 
 
 def in_turn(*kinds: Sequence[str]) -> list[str]:
-  """Faults of several kinds in turn, so that the first ten show each kind."""
+  """Interleaves faults of several kinds, so that the first ten show each."""
   rows = itertools.zip_longest(*kinds)
   return [line for row in rows for line in row if line is not None]
 
 
 def printable(line: str) -> str:
-  """`line` with line ends and other control characters as escapes."""
+  """`line` with line breaks and other control characters escaped."""
   if line.isprintable():
     return line
   return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

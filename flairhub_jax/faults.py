@@ -1,4 +1,4 @@
-"""What ends one process of a job ends them all: soon, in one line, alike.
+"""A fault of one process ends all processes of a job, with one line and code.
 
 A process that fails writes its line and exit code into the store that JAX keeps
 for the job; a thread in every process reads it there and ends the process, even
@@ -26,10 +26,14 @@ from typing import Any
 # JAX gives up a process that has been silent for so many seconds.
 HEARTBEAT_TIMEOUT = 40
 _POLL = 1.0
-# What all processes are told lies under this name in the store.
+# Name of the fault in the store.
 _KEY = "flairhub/fault"
-# The first process keeps the store: it waits for those that have not read yet.
+# The first process holds the store: it waits for those that have not read yet.
 _PATIENCE = 15.0
+# Variable with the number of the process whose end stops this one.
+PARENT = "FLAIRHUB_PARENT"
+# Seconds that a process has to end a step or a validation, and to save.
+GRACE = 300.0
 
 # Lines of C++ begin with a level, a date, a time, a thread and a file.
 _RECORD = re.compile(r"^(?=[IWEF]\d{4} \d\d:\d\d:)", re.MULTILINE)
@@ -69,27 +73,27 @@ class _Watch:
     while True:
       self._stderr.forward()
       try:
-        told = self._store.key_value_try_get(_KEY)
-      except Exception as error:  # of a class that JAX does not export
+        message = self._store.key_value_try_get(_KEY)
+      except RuntimeError as error:  # JaxRuntimeError is one
         if "NOT_FOUND" not in str(error):
           return  # The job is over, or this process is about to be aborted.
         time.sleep(_POLL)
         continue
       with self._is_ending:
-        self._leave(**json.loads(told))
+        self._leave(**json.loads(message))
 
   def end(self, code: int, line: str, error: BaseException, own: str) -> None:
-    """Tells the others, and ends this process; does not return."""
+    """Reports to the others and ends this process; does not return."""
     if _may_be_of_another(error):
-      # Who failed first says so; or is found to be dead.
+      # The process that failed first reports it, or misses its heartbeats.
       time.sleep(HEARTBEAT_TIMEOUT + 5)
     with self._is_ending:
       where = f"process {self._index} on {socket.gethostname()}"
-      told = {"code": code, "line": f"{where}: {line}"}
+      message = {"code": code, "line": f"{where}: {line}"}
       try:
-        self._store.key_value_set(_KEY, json.dumps(told))
-      except Exception:  # ALREADY_EXISTS: another one was first
-        with contextlib.suppress(Exception):
+        self._store.key_value_set(_KEY, json.dumps(message))
+      except RuntimeError:  # ALREADY_EXISTS: another one was first
+        with contextlib.suppress(RuntimeError):
           code = json.loads(self._store.key_value_try_get(_KEY))["code"]
       print(own, file=sys.stderr)
       self._leave(code, None)
@@ -99,7 +103,7 @@ class _Watch:
     if line:
       print(f"\nflairhub: {line}", file=sys.stderr)  # below the bar
     self._stderr.forward()
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(RuntimeError):
       self._store.key_value_set(f"{_KEY}/read/{self._index}", "")
     until = time.monotonic() + _PATIENCE
     while self._index == 0 and time.monotonic() < until:
@@ -167,7 +171,7 @@ class _CapturedStderr:
 
 
 def prepare() -> None:
-  """Takes over aborts and the error stream of C++; call before joining."""
+  """Takes over aborts and stderr of C++, before JAX is made distributed."""
   global _watch
   _watch = _Watch()
 
@@ -189,7 +193,7 @@ def end(code: int, error: BaseException, line: str, own: str) -> None:
   Args:
     code: exit code.
     error: what happened; one that comes from waiting for other processes is
-      only told if none of them tells why.
+      reported only if none of them reports a reason.
     line: what the others print, after the name of this process.
     own: what this process prints.
   """
@@ -207,9 +211,33 @@ def _may_be_of_another(error: BaseException | None) -> bool:
 
 def _exit(code: int) -> None:
   """Ends at once: the main thread may never come back."""
-  with contextlib.suppress(Exception):
+  with contextlib.suppress(OSError, ValueError):  # of a file that is gone
     sys.stdout.flush()
     sys.stderr.flush()
   for child in multiprocessing.active_children():
     child.kill()
   os._exit(code)
+
+
+# ---- a process that ends with the one that started it ----------------------
+
+
+def end_with_parent() -> None:
+  """Stops this process as SIGTERM does when the one that started it is gone.
+
+  Does nothing unless that one has put its number into `PARENT`.
+  """
+  parent = os.environ.pop(PARENT, None)
+  if parent is not None:
+    threading.Thread(
+      target=_wait_for_parent, args=(int(parent),), daemon=True
+    ).start()
+
+
+def _wait_for_parent(parent: int) -> None:
+  while os.getppid() == parent:
+    time.sleep(0.2)
+  print("the sweep has ended, and this run with it", file=sys.stderr)
+  os.kill(os.getpid(), signal.SIGTERM)
+  time.sleep(GRACE)
+  _exit(1)

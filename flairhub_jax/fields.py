@@ -1,8 +1,7 @@
-"""The values that each field of a configuration may take, once.
+"""Type and range of every field of a configuration.
 
-`configs/base.py` says what a field means and what its default is. Here is its
-type and range, by its path; names of parts (encoders, schedules, bands) are
-looked up where they are built.
+`configs/base.py` has the meaning and default of a field. Names of parts
+(encoders, schedules, bands) are checked where they are built.
 """
 
 import dataclasses
@@ -16,8 +15,8 @@ from flairhub_jax import labels, modalities
 
 _MOST = 10**9  # of what is counted: steps, epochs, validations
 _LARGEST = 1e30  # of numbers that become float32
-_SHOWN = 100  # characters of a value in a complaint
-# How far a seed may go: grain takes 32 bits, and augmentation the next one.
+_SHOWN = 100  # characters of a value in an error
+# Grain takes seeds of 32 bits, and augmentation uses the next one.
 _LAST_SEED = 2**32 - 2
 _NO_LEAP_YEAR = 2001
 _DAY = re.compile(r"(?:\d{4}-)?(\d\d)-(\d\d)", re.ASCII)
@@ -25,13 +24,13 @@ _DAY = re.compile(r"(?:\d{4}-)?(\d\d)-(\d\d)", re.ASCII)
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """What one field may hold.
+  """The values that a field may have.
 
   Attributes:
-    expected: in words, for complaints.
-    accepts: whether a value may stand there.
-    is_path: whether it names a file or folder, in which `~` is expanded.
-    may_be_none: whether it may be left open.
+    expected: description for errors.
+    accepts: whether a value is allowed.
+    is_path: whether it is a file or folder, in which `~` is expanded.
+    may_be_none: whether None is allowed.
   """
 
   expected: str
@@ -75,7 +74,7 @@ def _number(
   return Rule(words, accepts)
 
 
-def _share(least: float = 0) -> Rule:
+def _fraction(least: float = 0) -> Rule:
   return Rule(
     f"a number from {least:g} to 1",
     lambda value: _number(least).accepts(value) and value <= 1,
@@ -94,7 +93,7 @@ def _several(one: Rule, what: str, least: int = 0, most: int = 64) -> Rule:
 
 
 def _class_weights(count: int) -> Rule:
-  """One weight per class: indices beyond the end would be clamped silently."""
+  """One weight per class: JAX would clamp indices beyond the end silently."""
   weights = _several(_ANY_WEIGHT, "", count, count)
   return Rule(
     f"{count} numbers, one per class, none negative and one positive",
@@ -111,10 +110,9 @@ def _or_none(rule: Rule) -> Rule:
 
 
 def month_and_day(text: Any) -> tuple[int, int] | None:
-  """Month and day of `MM-DD` or `YYYY-MM-DD`; None: no day of every year.
+  """Month and day of `MM-DD` or `YYYY-MM-DD`; None: not a day of every year.
 
-  The year does not count, since days are counted within the year of each
-  acquisition.
+  The year is ignored: days are counted within the year of each acquisition.
   """
   match = _DAY.fullmatch(text) if isinstance(text, str) else None
   if match is None:
@@ -167,7 +165,7 @@ RULES: Mapping[str, Rule] = {
   "data.cloud_filter.enabled": _BOOL,
   "data.cloud_filter.max_cloud": _PERCENT,
   "data.cloud_filter.max_snow": _PERCENT,
-  "data.cloud_filter.max_cover": _share(),
+  "data.cloud_filter.max_cover": _fraction(),
   "data.cloud_filter.fallback": _NAME,
   "data.averaging": _NAME,
   "data.normalisation": _NAME,
@@ -212,13 +210,13 @@ RULES: Mapping[str, Rule] = {
   **{
     f"fusion.modality_dropout.{m}": _number(0, 1) for m in modalities.MODALITIES
   },
-  **{f"labels.{t}.weight": _number(0) for t in labels.TASKS},
+  **{f"tasks.{t}.weight": _number(0) for t in labels.TASKS},
   **{
-    f"labels.{t}.class_weights": _class_weights(row.num_classes)
+    f"tasks.{t}.class_weights": _class_weights(row.num_classes)
     for t, row in labels.TASKS.items()
   },
   **{
-    f"labels.{t}.frequency_power": Rule(
+    f"tasks.{t}.frequency_power": Rule(
       "a number from -10 to 10",
       lambda value: _number(-10).accepts(value) and value <= 10,
     )
@@ -245,7 +243,7 @@ RULES: Mapping[str, Rule] = {
     lambda value: _number(0, above=True).accepts(value) and value <= 1,
   ),
   "optim.schedule": _NAME,
-  "optim.warmup_fraction": _share(),
+  "optim.warmup_fraction": _fraction(),
   "optim.div_factor": _number(0, above=True),
   "optim.final_div_factor": _number(0, above=True),
   "optim.plateau.patience": _whole(0),
@@ -290,7 +288,7 @@ def faults(values: Mapping[str, Any]) -> list[str]:
     values: a configuration as nested dictionaries.
 
   Returns:
-    A line `config.section.field: expected …, found …` for each that cannot be.
+    A line `config.section.field: expected …, found …` for each wrong value.
   """
   lines = []
   for path, value in flatten(values).items():
@@ -308,7 +306,7 @@ def faults(values: Mapping[str, Any]) -> list[str]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Values by path, `section.field`; sections without a field are left out."""
+  """Values by path, `section.field`; empty sections are left out."""
   flat = {}
   for name, value in values.items():
     path = f"{prefix}{name}"

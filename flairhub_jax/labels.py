@@ -1,4 +1,4 @@
-"""The two label tasks: class names, official colours, what is scored.
+"""The two label tasks: class names, official colours, scored classes.
 
 Values, names and colours are those IGN publishes with the data set and its
 QGIS styles.
@@ -27,9 +27,9 @@ class LabelTask:
   Attributes:
     id: published name, used in CSV headers, folders, configs and batches.
     short_name: for headings and legends.
-    classes: value -> class, in order of value.
-    band: which band of the file holds these classes, counted from 0.
-    num_bands: bands of the published file.
+    classes: the class of each value, in order of value.
+    band: index of the band with these classes, from 0.
+    num_bands: number of bands of the published file.
   """
 
   id: str
@@ -40,12 +40,12 @@ class LabelTask:
 
   @property
   def num_classes(self) -> int:
-    """How many values a label may take, unscored ones included."""
+    """Number of classes, unscored ones included."""
     return len(self.classes)
 
   @property
   def scored(self) -> np.ndarray:
-    """Bool [k]: classes that count in loss and metrics."""
+    """Bool [k]: classes of the loss and the metrics."""
     return np.array([c.is_scored for c in self.classes])
 
   @property

@@ -5,258 +5,132 @@ network file systems, so that it holds among hosts; a lock ends with its
 process, even with one that is killed.
 
 Some mounts have no locks. A lease serves there: a file whose holder renews its
-time of change. Whoever wants it watches it by a clock of its own, as clocks of
-hosts differ: one that has not been renewed for a minute is free.
+time of change. Others watch it by a clock of their own, as clocks of hosts
+differ: it is free after a minute without renewal, and at once if its holder
+was a process of this host that is gone.
 """
 
-import atexit
 import contextlib
 import errno
-import fcntl
 import os
 import pathlib
-import signal
 import socket
 import sys
-import threading
 import time
-import uuid
 from collections.abc import Iterator
+
+import filelock
 
 from flairhub_jax.errors import InputError
 
-# Seconds. A watching process tries the lock for an instant; who wants it tries
-# again.
-_RETRY = 0.05
-# A lease is renewed so often, and free when it has not been for so long. NFS
+# Seconds between two renewals of a lease, and without any until it is free. NFS
 # may show a change three seconds late.
-_BEAT, _DEAD = 10.0, 60.0
-
+_RENEWAL, _EXPIRY = 10.0, 60.0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-# Locks that this process keeps until it ends.
-_kept: set[str] = set()
+
+# filelock releases them when the interpreter ends.
+_held_for_life: dict[pathlib.Path, filelock.BaseFileLock] = {}
 
 
 @contextlib.contextmanager
-def hold(path: str | os.PathLike, *, what: str) -> Iterator[str]:
-  """Holds the lock while the block runs; yields the mark of this holder.
+def hold(
+  path: str | os.PathLike, *, what: str, patience: float = 1.0
+) -> Iterator[None]:
+  """Holds the lock while the block runs.
 
   Args:
     path: file of the lock; made if it is not there, and left.
     what: what may be here only once, for the complaint.
+    patience: seconds to wait for another holder to end.
 
   Raises:
     InputError: another process holds it.
   """
-  held = _take(pathlib.Path(path), what, patience=1.0)
+  lock = _acquire(pathlib.Path(path), what, patience)
   try:
-    yield held.mark
+    yield
   finally:
-    held.release()
+    lock.release()
 
 
-def hold_to_the_end(
-  path: str | os.PathLike, *, what: str, patience: float = 1.0
-) -> None:
-  """Holds the lock until this process is gone, with all it may still write.
+def acquire_for_life(path: str | os.PathLike, *, what: str) -> None:
+  """Holds the lock until this process ends.
 
   Where this process holds it already, nothing happens.
 
   Args:
     path: as of `hold`.
     what: as of `hold`.
-    patience: seconds to wait for another holder to end.
 
   Raises:
     InputError: as `hold`.
   """
   path = pathlib.Path(path).absolute()
-  if str(path) in _kept:
-    return
-  held = _take(path, what, patience)
-  _kept.add(str(path))
-  if isinstance(held, _Lease):
-    atexit.register(held.release)
+  if path not in _held_for_life:
+    _held_for_life[path] = _acquire(path, what, patience=1.0)
 
 
-def is_held(path: str | os.PathLike, mark: str) -> bool:
-  """Tells whether the holder with this mark still has the lock."""
-  path = pathlib.Path(path)
-  if _look(_lease_of(path))[1] == mark:
-    return True
-  try:
-    with open(path, "r+", encoding="utf-8") as file:
-      return not _try(file) and file.read() == mark
-  except OSError:
-    return False
-
-
-def end_with(path: str | os.PathLike, mark: str) -> None:
-  """Ends this process soon after the holder with this mark is gone.
-
-  To be called from the main thread, which is interrupted then.
-  """
-  # What a shell started in the background ignores interrupts.
-  signal.signal(signal.SIGINT, signal.default_int_handler)
-  threading.Thread(target=_watch, args=(path, mark), daemon=True).start()
-
-
-def _watch(path: str | os.PathLike, mark: str) -> None:
-  lease, heard = None, time.monotonic()
-  while is_held(path, mark):
-    if lease != (lease := _look(_lease_of(pathlib.Path(path)))):
-      heard = time.monotonic()
-    if lease != _NOTHING and time.monotonic() - heard > _DEAD:
-      break
-    time.sleep(1.0)
-  print("the sweep has ended, and this run with it", file=sys.stderr)
-  os.kill(os.getpid(), signal.SIGINT)
-  time.sleep(20)  # the main thread closes its files, unless it is compiling
-  os._exit(1)
-
-
-def _take(path: pathlib.Path, what: str, patience: float):
+def _acquire(
+  path: pathlib.Path, what: str, patience: float
+) -> filelock.BaseFileLock:
   """Returns what is held, a lock of the system or a lease."""
   path.parent.mkdir(parents=True, exist_ok=True)
   since = time.strftime("%Y-%m-%d %H:%M:%S")
-  who = f"process {os.getpid()} on {socket.gethostname()} since {since}"
-  mark = f"{who} {uuid.uuid4().hex}"
-  until = time.monotonic() + patience
-  while True:
+  try:
     try:
-      held = _SystemLock.take(path, mark)
+      lock = filelock.FileLock(path, fallback_to_soft=False)
+      lock.acquire(timeout=patience)
     except OSError as error:
       if error.errno not in _NO_LOCKS:
         raise
-      held = _Lease.take(_lease_of(path), mark)
-    if held is not None:
-      return held
-    if time.monotonic() > until:
-      text = _look(_lease_of(path))[1] or _look(path)[1]
-      who = " ".join(text.split()[:-1]) or "another process"
-      raise InputError(path.parent, f"no other {what} at work here", who)
-    time.sleep(_RETRY)
+      lock = _acquire_lease(path.with_suffix(".lease"), patience)
+  except filelock.Timeout as error:
+    holder = path.read_text(encoding="utf-8") or "another process"
+    raise InputError(
+      path.parent, f"no other {what} at work here", holder
+    ) from error
+  path.write_text(
+    f"process {os.getpid()} on {socket.gethostname()} since {since}",
+    encoding="utf-8",
+  )
+  return lock
 
 
-class _SystemLock:
-  """A lock of the system on a file that stays."""
+def _acquire_lease(
+  path: pathlib.Path, patience: float
+) -> filelock.BaseFileLock:
+  """Waits until the lease is free, or is seen to be renewed."""
+  lease = filelock.SoftFileLease(
+    path,
+    lease_duration=_EXPIRY,
+    heartbeat_interval=_RENEWAL,
+    on_compromise=_end,
+  )
+  renewed, until = _time_of_change(path), time.monotonic() + patience
+  if renewed:
+    print(f"{path}: waiting whether it is renewed", file=sys.stderr)
 
-  def __init__(self, file, mark: str):
-    self.mark, self._file = mark, file
-    # A number of its own, which only the system closes if nobody releases it.
-    self._number = os.dup(file.fileno())
+  def is_held() -> bool:
+    is_renewed = _time_of_change(path) not in (renewed, None)
+    return is_renewed and time.monotonic() > until
 
-  @classmethod
-  def take(cls, path: pathlib.Path, mark: str):
-    """Returns None where another process holds it."""
-    with contextlib.ExitStack() as closing:
-      file = closing.enter_context(open(path, "a+", encoding="utf-8"))
-      if not _try(file):
-        return None
-      file.truncate(0)
-      file.write(mark)
-      file.flush()
-      os.fsync(file.fileno())
-      closing.pop_all()
-    return cls(file, mark)
-
-  def release(self) -> None:
-    os.close(self._number)
-    self._file.close()
+  lease.acquire(
+    timeout=patience + _EXPIRY + _RENEWAL,
+    poll_interval=_RENEWAL / 10,
+    cancel_check=is_held,
+  )
+  return lease
 
 
-def _try(file) -> bool:
+def _time_of_change(path: pathlib.Path) -> int | None:
+  """In ns; None where there is no file."""
   try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    return False
-  return True
-
-
-# ---- leases ----------------------------------------------------------------
-
-# Time of change and text of a lease that is not there.
-_NOTHING = (0, "")
-
-
-class _Lease:
-  """A file that its holder renews, where the system has no locks."""
-
-  def __init__(self, path: pathlib.Path, mark: str):
-    self._path, self.mark = path, mark
-    self._released = threading.Event()
-    threading.Thread(target=self._renew, daemon=True).start()
-
-  @classmethod
-  def take(cls, path: pathlib.Path, mark: str):
-    """Returns None where another process holds it."""
-    while not _create(path, mark):
-      before, start = _look(path), time.monotonic()
-      if before != _NOTHING:
-        print(f"{path}: waiting whether it is renewed", file=sys.stderr)
-      while before == _look(path) != _NOTHING:
-        if time.monotonic() - start > _DEAD:
-          _remove(path, before)
-          break
-        time.sleep(_BEAT / 10)
-      else:
-        if _look(path) != _NOTHING:
-          return None
-    return cls(path, mark)
-
-  def _renew(self):
-    while not self._released.wait(_BEAT):
-      try:
-        if self._path.read_text(encoding="utf-8") == self.mark:
-          os.utime(self._path)
-          continue
-      except FileNotFoundError:
-        pass
-      except OSError:
-        continue  # The server may come back in time.
-      if not self._released.is_set():
-        # This process was suspended for long, or its host was cut off.
-        print(f"{self._path}: another process took over", file=sys.stderr)
-        os._exit(1)
-
-  def release(self) -> None:
-    self._released.set()
-    seen = _look(self._path)
-    if seen[1] == self.mark:
-      _remove(self._path, seen)
-
-
-def _lease_of(path: pathlib.Path) -> pathlib.Path:
-  return path.with_suffix(".lease")
-
-
-def _create(path: pathlib.Path, text: str) -> bool:
-  """Makes the file, unless it is there; on NFS and Lustre too one wins."""
-  try:
-    with open(path, "x", encoding="utf-8") as file:
-      file.write(text)
-  except FileExistsError:
-    return False
-  return True
-
-
-def _look(path: pathlib.Path) -> tuple[int, str]:
-  """Time of change in ns and text; opened anew, as NFS asks the server then."""
-  try:
-    with open(path, encoding="utf-8") as file:
-      return os.fstat(file.fileno()).st_mtime_ns, file.read()
-  except OSError:
-    return _NOTHING
-
-
-def _remove(path: pathlib.Path, seen: tuple[int, str]) -> None:
-  """Removes a lease that is as it was seen; of several who try, one does."""
-  aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-  try:
-    os.rename(path, aside)
+    return path.stat().st_mtime_ns
   except FileNotFoundError:
-    return
-  if _look(aside)[1] == seen[1]:
-    aside.unlink()
-  else:  # Another one was faster, and has a lease of its own already.
-    os.rename(aside, path)
+    return None
+
+
+def _end(loss: filelock.LeaseCompromise) -> None:
+  """Ends this process, which was suspended or cut off for too long."""
+  print(f"{loss.lock_file}: another process took over", file=sys.stderr)
+  os._exit(1)

@@ -1,8 +1,8 @@
-"""Devices: a mesh of `data` and `fsdp`, and what lies where on it.
+"""The device mesh (`data` x `fsdp`) and the shardings of state and batch.
 
-A batch is split over both axes. Parameters and what the optimiser keeps are
-split over `fsdp` where they are large; a step gathers them while it needs them
-(fully sharded data parallelism, Zhao et al. 2023, arXiv:2304.11277).
+A batch is split over both axes. Large parameters and their optimiser state are
+split over `fsdp`; a step gathers parameters when it needs them (fully sharded
+data parallelism, Zhao et al. 2023, arXiv:2304.11277).
 """
 
 import ctypes
@@ -18,20 +18,20 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from flairhub_jax.errors import InputError
 
 _AXES = ("data", "fsdp")
-# Numbers; smaller arrays are not worth a transfer of their own.
+# Elements; smaller arrays are replicated.
 _LEAST_SPLIT = 2**14
 
 
 def build_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-  """Returns a mesh of all devices present, over all processes.
+  """Returns a mesh of all devices of all processes.
 
   Args:
-    data: devices along the axis that only batches are split over; -1: as many
-      as the other axis leaves.
-    fsdp: devices that share the parameters; -1 likewise.
+    data: devices along the axis that splits batches only; -1: all devices that
+      the other axis leaves.
+    fsdp: devices that split the parameters; -1 likewise.
 
   Raises:
-    InputError: the axes do not make up the number of devices.
+    InputError: the product of the axes is not the number of devices.
   """
   count, sizes = jax.device_count(), [data, fsdp]
   if sizes.count(-1) == 1:
@@ -41,7 +41,7 @@ def build_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   if min(sizes) < 1 or math.prod(sizes) != count:
     raise InputError(
       "config.mesh",
-      f"data x fsdp = {count}, the number of devices (-1, once: what is left)",
+      f"data x fsdp = {count}, the number of devices (-1, once: the rest)",
       f"{data} x {fsdp}",
     )
   return jax.make_mesh(
@@ -50,17 +50,17 @@ def build_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
 
 
 def describe(mesh: Mesh) -> str:
-  """Says which devices there are, in words for a log."""
+  """Describes the devices, for the log."""
   axes = " x ".join(f"{size} {axis}" for axis, size in mesh.shape.items())
   kind = jax.devices()[0].device_kind
   return f"{axes} devices ({kind}), {jax.process_count()} process(es)"
 
 
 def compiler_options(deterministic: bool) -> dict[str, bool]:
-  """Options of `jax.jit` by which a program computes the same each time.
+  """Options of `jax.jit` for bitwise reproducible programs.
 
-  Other devices than GPUs need none. The flag forbids atomic sums and the choice
-  of kernels by timing, which would differ between processes.
+  Only GPUs need any. The flag disables atomic sums and autotuning, which would
+  choose different kernels in different processes.
   """
   if deterministic and jax.default_backend() == "gpu":
     return {"xla_gpu_deterministic_ops": True}
@@ -70,15 +70,15 @@ def compiler_options(deterministic: bool) -> dict[str, bool]:
 def describe_numbers(
   mesh: Mesh, *, dtype: str, precision: str, deterministic: bool
 ) -> str:
-  """Says how exactly devices compute, in words for a log."""
+  """Describes dtype, precision and reproducibility, for the log."""
   platform = mesh.devices.flat[0].platform
   if platform != "gpu":
-    again = f"the same each time ({platform})"
+    reproducible = f"bitwise reproducible ({platform})"
   elif deterministic:
-    again = "the same each time (config.deterministic)"
+    reproducible = "bitwise reproducible (config.deterministic)"
   else:
-    again = "not the same each time (config.deterministic=False)"
-  return f"products in {dtype} at {precision} precision; numbers are {again}"
+    reproducible = "not bitwise reproducible (config.deterministic=False)"
+  return f"products in {dtype} at {precision} precision; {reproducible}"
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -87,16 +87,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
-  """Every device holds its share of the leading axis."""
+  """Every device holds a shard of the leading axis."""
   return NamedSharding(mesh, PartitionSpec(_AXES))
 
 
 def split_state(state: Any, mesh: Mesh) -> Any:
-  """Where each array of a training state lies.
+  """The sharding of each array of a training state.
 
-  Large ones are split over `fsdp` along their longest axis that divides
-  evenly. The rule looks at nothing but shapes, so that a parameter, its
-  average and its moments lie alike.
+  Large arrays are split over `fsdp` along their longest axis that divides
+  evenly. The rule depends on shapes alone, so that a parameter, its average and
+  its moments have the same sharding.
 
   Args:
     state: arrays or their shapes.
@@ -115,10 +115,10 @@ def split_state(state: Any, mesh: Mesh) -> Any:
 
 
 def place_state(state: Any, shardings: Any) -> Any:
-  """Puts a state that every process holds whole where `shardings` say.
+  """Places a state, of which every process has a full copy, on the devices.
 
-  Each process copies what its devices hold from its own. `jax.device_put` would
-  send everything to all processes, to see whether they hold the same.
+  Each process copies the shards of its devices from its own copy.
+  `jax.device_put` would send all values to all processes to compare them.
   """
 
   def place(leaf, sharding):
@@ -127,7 +127,7 @@ def place_state(state: Any, shardings: Any) -> Any:
       return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
     whole = np.asarray(leaf)
     return jax.make_array_from_callback(
-      # A copy: a step writes into the arrays of its state.
+      # A copy: a step donates its state.
       whole.shape,
       sharding,
       lambda index: np.array(whole[index]),
@@ -137,14 +137,14 @@ def place_state(state: Any, shardings: Any) -> Any:
 
 
 def local_batch_size(global_batch_size: int, num_parts: int = 1) -> int:
-  """Returns how many patches of a batch this process reads.
+  """Returns the number of patches of a batch that this process reads.
 
   Args:
     global_batch_size: patches over all devices.
-    num_parts: into how many parts each device cuts its share.
+    num_parts: parts into which each device splits its shard.
 
   Raises:
-    InputError: the devices cannot share the batch evenly.
+    InputError: the batch does not divide evenly over devices and parts.
   """
   divisor = jax.device_count() * num_parts
   if global_batch_size < 1 or global_batch_size % divisor:
@@ -158,9 +158,9 @@ def local_batch_size(global_batch_size: int, num_parts: int = 1) -> int:
 
 
 def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> Any:
-  """Puts a process's share of a batch on its devices.
+  """Places this process's part of a batch on its devices.
 
-  The number of a patch stays on the host: only reports need it.
+  Patch indices stay on the host: only reports need them.
   """
   sharding = split_batch(mesh)
   return jax.tree.map(
@@ -170,11 +170,11 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> Any:
 
 
 def place_shapes(tree: Any, shardings: Any) -> Any:
-  """Shapes of arrays as they will lie on the devices.
+  """Shapes of arrays with their shardings.
 
   Args:
     tree: arrays or their shapes.
-    shardings: one for all, or a tree of one for each.
+    shardings: one for all, or a tree of shardings.
   """
   if isinstance(shardings, NamedSharding):
     shardings = jax.tree.map(lambda _: shardings, tree)
@@ -190,10 +190,10 @@ def place_shapes(tree: Any, shardings: Any) -> Any:
 def batch_shapes(
   example: Mapping[str, Any], global_batch_size: int, mesh: Mesh
 ) -> Any:
-  """Shapes of a whole batch on the devices.
+  """Shapes of a global batch on the devices.
 
   Args:
-    example: a batch of any size on the host, its series as long as wanted.
+    example: a batch of any size on the host, with series of the wanted length.
     global_batch_size: patches over all devices.
     mesh: of `build_mesh`.
   """
@@ -204,7 +204,7 @@ def batch_shapes(
   return place_shapes(shapes, split_batch(mesh))
 
 
-def keep_memory() -> None:
+def tune_cpu_process() -> None:
   """Makes a process keep memory where giving it back costs time.
 
   Python looks for cycles among objects 70 times less often: tracing a network

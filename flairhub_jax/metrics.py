@@ -13,22 +13,22 @@ from flairhub_jax import labels
 def confusion_matrix(
   truth: Integer[Array, "b h w"],
   predictions: Integer[Array, "b h w"],
-  counted: Bool[Array, "b"],
+  sample_mask: Bool[Array, "b"],
   num_classes: int,
 ) -> Int[Array, "k k"]:
   """Counts pixels by true class (rows) and predicted class (columns).
 
-  Labels outside 0..k-1 and samples with `counted` False are left out. The
-  counts are int32: one batch fits, a whole data set is summed on the host.
+  Labels outside 0..k-1 and samples with `sample_mask` False are ignored. Counts
+  are int32, enough for one batch; those of a data set are summed on the host.
   """
-  is_counted = counted[:, None, None] & (truth < num_classes) & (truth >= 0)
+  pixel_mask = sample_mask[:, None, None] & (truth < num_classes) & (truth >= 0)
   index = truth.astype(jnp.int32) * num_classes + predictions
-  index = jnp.where(is_counted, index, num_classes**2)
+  index = jnp.where(pixel_mask, index, num_classes**2)
   counts = jnp.bincount(index.reshape(-1), length=num_classes**2 + 1)
   return counts[:-1].reshape(num_classes, num_classes).astype(jnp.int32)
 
 
-# What `Scores.summary` holds.
+# Keys of `Scores.summary`.
 AVERAGES = (
   "miou",
   "miou_present",
@@ -42,10 +42,10 @@ AVERAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """What a confusion matrix says, in percent.
+  """Scores of a confusion matrix, in percent.
 
   Per-class values cover the scored classes, in order of value; a class that
-  neither occurs nor is predicted has 0 (as the reference counts it).
+  neither occurs nor is predicted has 0, as in the reference.
 
   Attributes:
     classes: int [s], values of the scored classes.
@@ -55,9 +55,9 @@ class Scores:
     recall: [s].
     support: int [s], true pixels.
     miou: plain mean of `iou`.
-    overall_accuracy: share of pixels that are right.
-    weighted_iou: IoU over all classes, unscored ones too, weighted by support;
-      the reference selects its checkpoint by it.
+    overall_accuracy: fraction of correct pixels.
+    weighted_iou: mean IoU of all classes, including unscored ones, weighted by
+      support; the reference's criterion for its checkpoint.
   """
 
   classes: np.ndarray
@@ -90,13 +90,13 @@ def score_names(
 ) -> list[str]:
   """Names of a task's scores: its averages, then the IoU of some classes.
 
-  As validations log them and `config.train.best_metric` takes one of them.
+  They are those of validation logs and of `config.train.best_metric`.
   """
   own = [f"iou/{labels.TASKS[task].classes[value].name}" for value in classes]
   return [f"{task}/{name}" for name in (*AVERAGES, *own)]
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
   """100 * part / whole, 0 where the whole is 0."""
   return 100 * np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
@@ -104,9 +104,9 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def score(confusion: np.ndarray, scored: np.ndarray) -> Scores:
   """Computes the reference's scores of a confusion matrix.
 
-  Rows and columns of unscored classes are deleted first, so a pixel predicted
-  as one of them vanishes instead of counting as an error; the published
-  numbers are made this way (facts, section 2.7).
+  Rows and columns of unscored classes are deleted first, so that a pixel
+  predicted as one of them is ignored instead of being an error: the rule of the
+  published scores.
 
   Args:
     confusion: int [k k], rows true, columns predicted.
@@ -114,17 +114,17 @@ def score(confusion: np.ndarray, scored: np.ndarray) -> Scores:
   """
   scored = np.asarray(scored, bool)
   reduced = confusion[np.ix_(scored, scored)].astype(np.float64)
-  hits, truth, found = np.diag(reduced), reduced.sum(1), reduced.sum(0)
-  precision, recall = _share(hits, found), _share(hits, truth)
-  iou = _share(hits, truth + found - hits)
+  hits, truth, predicted = np.diag(reduced), reduced.sum(1), reduced.sum(0)
+  precision, recall = _percent(hits, predicted), _percent(hits, truth)
+  iou = _percent(hits, truth + predicted - hits)
   full = confusion.astype(np.float64)
   all_hits, support = np.diag(full), full.sum(1)
-  all_iou = _share(all_hits, support + full.sum(0) - all_hits)
+  all_iou = _percent(all_hits, support + full.sum(0) - all_hits)
   total = max(reduced.sum(), 1.0)
   return Scores(
     classes=np.flatnonzero(scored),
     iou=iou,
-    f_score=_share(2 * hits, truth + found),
+    f_score=_percent(2 * hits, truth + predicted),
     precision=precision,
     recall=recall,
     support=truth.astype(np.int64),
@@ -135,7 +135,7 @@ def score(confusion: np.ndarray, scored: np.ndarray) -> Scores:
 
 
 def majority_confusion(confusion: np.ndarray, scored: np.ndarray) -> np.ndarray:
-  """Returns the confusion matrix of always predicting the commonest class."""
+  """Returns the confusion matrix of predicting the most frequent class."""
   support = confusion.sum(1)
   majority = int(np.argmax(np.where(scored, support, -1)))
   result = np.zeros_like(confusion)

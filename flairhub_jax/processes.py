@@ -1,4 +1,4 @@
-"""Several processes that work together, on one host or on many."""
+"""Several processes of one training run, on one host or on many."""
 
 import argparse
 import importlib.util
@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 # At the end processes wait for each other, while the first one may be writing.
 _LAST_WAIT = 3600
-# What `first_alone` tells of an exception has so many bytes at most.
-_TOLD = 2000
+# Bytes by which `main_process_first` hands an exception on, at most.
+_MESSAGE_SIZE = 2000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def join(args: argparse.Namespace) -> None:
+def initialize_distributed(args: argparse.Namespace) -> None:
   """Joins the other processes of this job, if there are any.
 
   Must run before anything asks for a device; a second call does nothing. From
@@ -158,7 +158,7 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
-def first_alone(action: Callable[[], T]) -> T:
+def main_process_first(action: Callable[[], T]) -> T:
   """Calls `action` in the first process, then in the others.
 
   They find on disk what the first has written. Where it fails, they fail with
@@ -170,22 +170,22 @@ def first_alone(action: Callable[[], T]) -> T:
   """
   if jax.process_count() == 1:
     return action()
-  result, raised, told = None, None, b""
+  result, raised, message = None, None, b""
   if is_first():
     try:
       result = action()
     # Whatever it is, the others wait for this process.
     except Exception as error:
-      raised, told = error, _encode(error)
-  data = np.zeros(_TOLD, np.uint8)
-  data[: len(told)] = np.frombuffer(told, np.uint8)
-  told = bytes(multihost_utils.broadcast_one_to_all(data)).rstrip(b"\0")
+      raised, message = error, _encode(error)
+  data = np.zeros(_MESSAGE_SIZE, np.uint8)
+  data[: len(message)] = np.frombuffer(message, np.uint8)
+  message = bytes(multihost_utils.broadcast_one_to_all(data)).rstrip(b"\0")
   if raised is not None:
     raise raised
   if is_first():
     return result
-  if told:
-    raise _decode(told)
+  if message:
+    raise _decode(message)
   return action()
 
 
@@ -197,13 +197,13 @@ def _encode(error: Exception) -> bytes:
     kind = "stopped"
   elif not isinstance(error, (RunError, OSError)):
     text = f"{type(error).__name__}: {text}"
-  while len(told := json.dumps([kind, text]).encode()) > _TOLD:
+  while len(message := json.dumps([kind, text]).encode()) > _MESSAGE_SIZE:
     text = text[: len(text) // 2]
-  return told
+  return message
 
 
-def _decode(told: bytes) -> Exception:
-  kind, text = json.loads(told)
+def _decode(message: bytes) -> Exception:
+  kind, text = json.loads(message)
   if kind == "input":
     return InputErrors([text])
   return StoppedEarly(text) if kind == "stopped" else RunError(text)

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, and whose it is."""
+"""The directory of a run: its files and the configuration it belongs to."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,21 +14,22 @@ from flairhub_jax import atomic, configuration, lock, processes
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError, listed
 
-# Results on the data that a run was trained on lie under this name.
+# Name of the results on the training data of a run.
 OWN_DATA = "own"
 
 
 class RunDirectory:
-  """Names the files of a run.
+  """Paths of the files of a run.
 
   `config.json` (resolved configuration), `checkpoints/`, `metrics.jsonl`,
-  `tensorboard/`, `log.txt`, `profile/`, `results/<data>/<split>/`; and
-  `origin.json` where the weights were trained elsewhere and imported.
-  `run.lock` names the process that writes here.
+  `tensorboard/`, `log.txt`, `profile/`, `results/<data>/<split>/`. A run of
+  imported weights also has `origin.json`; it, and runs that start from it, have
+  `reference_only.safetensors`, the weights that the network does not use
+  (`weights/reference_only.py`). `run.lock` names the process that writes here.
   """
 
   def __init__(self, path: str | os.PathLike):
-    """Names only; nothing is made or read."""
+    """Creates and reads nothing."""
     self.path = pathlib.Path(path).absolute()
     self.config = self.path / "config.json"
     self.checkpoints = self.path / "checkpoints"
@@ -36,6 +38,7 @@ class RunDirectory:
     self.log = self.path / "log.txt"
     self.profile = self.path / "profile"
     self.origin = self.path / "origin.json"
+    self.reference_only = self.path / "reference_only.safetensors"
     self.lock = self.path / "run.lock"
 
   def results(self, split: str, data: str = OWN_DATA) -> pathlib.Path:
@@ -43,21 +46,20 @@ class RunDirectory:
     return self.path / "results" / data / split
 
   def find_results(self, split: str, config: Any) -> pathlib.Path | None:
-    """Folder of the results on a split by which this run is compared.
+    """Folder of the results on a split by which runs are compared.
 
-    They are those on its own data. A run without (imported weights) has those
-    on the one data set it was evaluated on. Runs evaluated before results lay
-    by data have them in `results/<split>/`.
+    These are the results on the training data, or, for imported weights, on the
+    only data set that was evaluated. Earlier versions wrote `results/<split>/`.
 
     Args:
-      split: the split.
+      split: name of the split.
       config: of the run.
 
     Returns:
-      The folder; None: there are no such results.
+      The folder; None if there are no such results.
 
     Raises:
-      InputError: a run without data of its own has results on several.
+      InputError: a run of imported weights has results on several data sets.
     """
     own = self.results(split)
     if (own / "scores.json").is_file():
@@ -82,12 +84,12 @@ class RunDirectory:
     return sorted({path.parts[-3] for path in found} - {OWN_DATA})
 
   def checkpoint_digest(self, step: int) -> str:
-    """Tells a saved checkpoint from another of the same step, at no cost.
+    """Identifies a checkpoint among others of the same step, at no cost.
 
-    The manifest names the files of the arrays, and those have random names.
+    The manifest lists the files of the arrays, which have random names.
 
     Returns:
-      The first half of a sha256; "" where there is no such checkpoint.
+      The first half of a SHA-256; "" if there is no such checkpoint.
     """
     manifest = self.checkpoints / str(step) / "state" / "manifest.ocdbt"
     if not manifest.is_file():
@@ -96,7 +98,7 @@ class RunDirectory:
 
 
 def _data_of(scores: pathlib.Path) -> str | None:
-  """Fingerprint of the data in a file of scores; None: it has none."""
+  """Fingerprint of the data in a file of scores, or None."""
   try:
     return json.loads(scores.read_text(encoding="utf-8"))["data"]
   except (ValueError, KeyError, TypeError):
@@ -104,7 +106,7 @@ def _data_of(scores: pathlib.Path) -> str | None:
 
 
 def data_name(folder: str | pathlib.Path, fingerprint: str, config: Any) -> str:
-  """Names a data set among the results of a run.
+  """Name of a data set in the `results/` of a run.
 
   Args:
     folder: of the converted data.
@@ -112,7 +114,7 @@ def data_name(folder: str | pathlib.Path, fingerprint: str, config: Any) -> str:
     config: of the run.
 
   Returns:
-    `OWN_DATA` for those it was trained on, else `<folder>-<8 digits>`.
+    `OWN_DATA` for the training data, else `<folder>-<8 digits>`.
   """
   if fingerprint == config.data.fingerprint:
     return OWN_DATA
@@ -121,17 +123,17 @@ def data_name(folder: str | pathlib.Path, fingerprint: str, config: Any) -> str:
 
 
 def is_of_checkpoint(run: RunDirectory, results: Mapping[str, Any]) -> bool:
-  """Whether results are of the checkpoint that has their step now.
+  """Whether results are those of the present checkpoint of their step.
 
-  A checkpoint that is gone tells nothing, nor do results that name none, as
-  those of earlier versions.
+  True also if the checkpoint was deleted, or the results (of earlier versions)
+  name none.
   """
   now = run.checkpoint_digest(results["step"])
   return not now or results.get("checkpoint", "") in ("", now)
 
 
 def config_digest(config: Any) -> str:
-  """Sha256 of a configuration without the fields that change no result."""
+  """SHA-256 of a configuration without the fields that change no result."""
   content = {
     name: value
     for name, value in configuration.flatten(config).items()
@@ -142,7 +144,7 @@ def config_digest(config: Any) -> str:
 
 
 def conflicts(old: Any, new: Any) -> list[str]:
-  """Lists the differences by which `new` cannot continue a run of `old`."""
+  """Lists the differences that keep `new` from continuing a run of `old`."""
   return [
     line
     for line in configuration.differences(old, new)
@@ -151,26 +153,30 @@ def conflicts(old: Any, new: Any) -> list[str]:
 
 
 def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
-  """Makes the folder of a new run, or accepts the one this config began.
+  """Creates the directory of a new run, or accepts one of this config.
 
-  It is then this job's, until the first of its processes is gone.
+  The first process of the job then holds its lock until it ends.
 
   Raises:
-    InputError: the folder belongs to another configuration, holds imported
-      weights, or something else than a run; or another process trains there.
+    InputError: the directory belongs to another configuration, holds imported
+      weights or other files, or another process trains there.
   """
   run = RunDirectory(path)
   _check_folder(run, config)
   if processes.is_first():
-    lock.hold_to_the_end(run.lock, what="training")
+    lock.acquire_for_life(run.lock, what="training")
     # Another process may have begun, and ended, in between.
     if not _check_folder(run, config):
       atomic.write_text(run.config, configuration.to_json(config))
+    start = RunDirectory(config.train.init_from).reference_only
+    if config.train.init_from and start.is_file():
+      with atomic.write_aside(run.reference_only) as aside:
+        shutil.copyfile(start, aside)
   return run
 
 
 def _check_folder(run: RunDirectory, config: Any) -> bool:
-  """Returns whether it holds a run, which `config` began."""
+  """Returns whether it holds a run of `config`."""
   if run.origin.exists():
     raise InputError(
       run.path,
@@ -184,7 +190,7 @@ def _check_folder(run: RunDirectory, config: Any) -> bool:
     if old != new:
       raise InputError(
         run.path,
-        f"the data set that this run began on (fingerprint {old})",
+        f"the data set of this run (fingerprint {old})",
         f"another one in {config.data.path} (fingerprint {new})",
       )
     lines = conflicts(began, config)
@@ -193,7 +199,7 @@ def _check_folder(run: RunDirectory, config: Any) -> bool:
         run.path, "a run of this configuration", listed(lines, "; ")
       )
     return True
-  # The lock of a process that was killed before it wrote more may be there.
+  # A process that was killed early leaves only its lock.
   if run.path.exists() and any(
     file.stem != run.lock.stem for file in run.path.iterdir()
   ):
@@ -206,10 +212,10 @@ def _check_folder(run: RunDirectory, config: Any) -> bool:
 def open_run(
   path: str | os.PathLike,
 ) -> tuple[RunDirectory, Any]:
-  """Opens the folder of a run with its configuration.
+  """Opens a run directory and loads its configuration.
 
   Raises:
-    InputError: it is no run directory.
+    InputError: it is not a run directory.
   """
   run = RunDirectory(path)
   if not run.config.is_file():
@@ -218,14 +224,14 @@ def open_run(
 
 
 def last_step(config: Any, validations: Iterable[Mapping[str, Any]]) -> int:
-  """Returns the step at which a run ends.
+  """Returns the last step of a run.
 
-  That is `train.num_steps`, or the validation before it with which the score
-  has not improved for `train.patience` of them.
+  That is `train.num_steps`, or the step of early stopping: the validation at
+  which the score has not improved for `train.patience` validations.
 
   Args:
     config: resolved configuration.
-    validations: records of those so far, in order.
+    validations: records of all validations so far, in order.
   """
   best, stale = -math.inf, 0
   for record in validations if config.train.patience else ():
@@ -240,7 +246,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   """Reads a JSON object.
 
   Raises:
-    InputError: the file cannot be read, or holds something else.
+    InputError: the file cannot be read, or is not a JSON object.
   """
   try:
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -252,7 +258,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_records(path: pathlib.Path) -> list[Any]:
-  """Reads JSON lines; an unfinished last line (a killed writer) is dropped."""
+  """Reads JSON lines; an incomplete last line of a killed writer is ignored."""
   if not path.exists():
     return []
   records = []

@@ -1,8 +1,8 @@
-"""What a command shows while it works: progress bars and log lines, on stderr.
+"""Progress bars and log lines of a command, on stderr.
 
-In a terminal a bar moves. Elsewhere (a job's log file, a pipe) progress is a
-plain line every 30 seconds. With `-q` neither bars nor log lines are shown;
-results go to stdout and errors to stderr all the same.
+Without a terminal (in a job's log file, in a pipe) progress is a plain line
+every 30 seconds. `-q` hides bars and log lines; results still go to stdout and
+errors to stderr.
 """
 
 import logging
@@ -12,14 +12,14 @@ from typing import Any
 
 import tqdm
 
-# Seconds between two lines of progress where there is no terminal.
+# Seconds between two lines of progress without a terminal.
 _INTERVAL = 30.0
 
 _is_quiet = False
 
 
 def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
-  """Chooses how much this process shows; for the command line.
+  """Sets the verbosity of this process; for the command line.
 
   Args:
     quiet: neither progress bars nor log lines.
@@ -40,10 +40,10 @@ def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
 
 
 def silence_libraries() -> None:
-  """Stops libraries from logging what errors say in one line.
+  """Silences library logs that repeat the one line of an error.
 
-  For processes that are ours alone. Each task of a save that fails logs to
-  `absl` and `asyncio`, and GDAL each file it cannot read.
+  Only for our own processes. A failed save logs to `absl` and `asyncio` once
+  per task, and GDAL logs each file that it cannot read.
   """
   for name in ("absl", "asyncio", "rasterio"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -59,14 +59,14 @@ def progress_bar(
   leave: bool = True,
   disable: bool = False,
 ) -> tqdm.tqdm:
-  """Returns a bar with rate and time left; to be closed by its user.
+  """Returns a bar with rate and time left; the caller closes it.
 
   Args:
-    iterable: what is gone through; None: the user updates the bar.
-    total: units of the whole work; None: the length of `iterable`.
-    desc: what is done.
+    iterable: to iterate over; None: the caller updates the bar.
+    total: number of units; None: the length of `iterable`.
+    desc: description of the work.
     unit: name of one unit.
-    initial: units that were done before.
+    initial: units done before.
     leave: whether the full bar stays in the terminal.
     disable: shows nothing, as in all processes but the first.
   """
@@ -94,13 +94,13 @@ def progress_bar(
 
 
 def print_line(line: str) -> None:
-  """Shows a line of a log above the bars."""
+  """Prints a log line above the bars."""
   if not _is_quiet:
     tqdm.tqdm.write(line, file=sys.stderr)
 
 
 class _Lines:
-  """A file on which each state of a bar becomes a line of its own."""
+  """A file that prints each state of a bar as a line."""
 
   def write(self, text: str) -> None:
     text = text.strip("\r\n ")

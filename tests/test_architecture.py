@@ -14,6 +14,7 @@ LEVELS = {
   "errors": 0,
   "atomic": 0,
   "terminal": 0,
+  "text_table": 0,
   "faults": 0,
   "lock": 1,
   "processes": 1,
@@ -35,7 +36,7 @@ LEVELS = {
   "training": 4,
   "inference": 4,
   "studies": 4,
-  "weights": 4,
+  "weights": 3,
   # What joins them.
   "commands": 5,
   "__main__": 6,
@@ -46,23 +47,28 @@ LEVELS = {
 # weights are both safetensors.
 ROOMS = {
   "grain": ("data/pipeline.py", "data/read_ahead.py"),
-  "array_record": "data/records.py",
+  "array_record": "data/shard_files.py",
   "orbax": "checkpoint.py",
   "flax.linen": "models",
   "matplotlib": "figures",
   "pyogrio": "data",
   "rasterio": "data",
-  "submitit": "studies/jobs.py",
+  "filelock": "lock.py",
+  "submitit": "studies/slurm.py",
   "tqdm": "terminal.py",
   "tensorboardX": "training/tracking.py",
   "ml_collections": "configuration.py",
-  "scipy": "studies/statistics.py",
+  "jinja2": "studies/pages.py",
+  # Figures take its frames and need it for annotations only.
+  "pandas": ("studies", "figures/comparison.py", "figures/subsets.py"),
+  "scipy": "studies/scores.py",
   "safetensors": (
-    "data/records.py",
+    "data/shard_files.py",
     "data/series_lengths.py",
     "weights/files.py",
   ),
   "yaml": "weights/reference_yaml.py",
+  "pydantic": "weights/reference_document.py",
 }
 
 

@@ -1,7 +1,13 @@
 import pytest
 
 from flairhub_jax import configuration, run_directory
-from flairhub_jax.configs import base, benchmark, quickstart, smoke_test
+from flairhub_jax.configs import (
+  base,
+  benchmark,
+  finetune,
+  quickstart,
+  smoke_test,
+)
 from flairhub_jax.errors import InputError
 
 BASE = "configs/base.py"
@@ -19,14 +25,14 @@ def test_overrides_reach_their_field_published_ids_included():
       "--config.optim.learning_rate=1e-3",
       "--config.data.modalities=('DEM_ELEV','SPOT_RGBI')",
       "--config.inputs.AERIAL-RLT_PAN.mean.PAN=3.5",
-      "--config.labels.ALL_LABEL-LPIS.weight=0.5",
+      "--config.tasks.ALL_LABEL-LPIS.weight=0.5",
       "--config.train.num_steps=7",
     ],
   )
   assert config.optim.learning_rate == 1e-3
   assert config.data.modalities == ("DEM_ELEV", "SPOT_RGBI")
   assert config.inputs["AERIAL-RLT_PAN"].mean.PAN == 3.5
-  assert config.labels["ALL_LABEL-LPIS"].weight == 0.5
+  assert config.tasks["ALL_LABEL-LPIS"].weight == 0.5
   assert config.train.num_steps == 7
 
 
@@ -55,6 +61,7 @@ def test_a_wrong_field_is_one_line_that_names_it(path, override, message):
     quickstart.get_config(),
     smoke_test.get_config("treesatai"),
     benchmark.get_config("LPIS-J"),
+    finetune.get_config("LPIS-J"),
   ],
 )
 def test_json_and_back_changes_nothing(config):

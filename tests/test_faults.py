@@ -24,9 +24,9 @@ def first():
     raise KeyError("bread")
 
 def run(args):
-  processes.join(args)
-  processes.join(args)
-  processes.first_alone(first)
+  processes.initialize_distributed(args)
+  processes.initialize_distributed(args)
+  processes.main_process_first(first)
   for number in range(1000):
     processes.any_of(False)
     if number == 5:

@@ -6,10 +6,16 @@ import pickle
 import pytest
 
 from flairhub_jax import configuration, fields
-from flairhub_jax.configs import base, benchmark, quickstart, smoke_test
+from flairhub_jax.configs import (
+  base,
+  benchmark,
+  finetune,
+  quickstart,
+  smoke_test,
+)
 from flairhub_jax.errors import MOST_LINES, InputError, InputErrors
 
-LAND_COVER = "labels.AERIAL_LABEL-COSIA.class_weights"
+LAND_COVER = "tasks.AERIAL_LABEL-COSIA.class_weights"
 
 
 def values():
@@ -37,6 +43,7 @@ def test_every_field_has_a_rule_and_every_rule_a_field():
     quickstart.get_config(),
     smoke_test.get_config("treesatai"),
     benchmark.get_config("LPIS-J"),
+    finetune.get_config("LPIS-J"),
   ],
 )
 def test_the_configurations_of_the_project_are_in_range(config):

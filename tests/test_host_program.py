@@ -11,7 +11,8 @@ PROGRAM = """
 import logging, pkgutil, importlib, runpy
 import array_record.python.array_record_module, flax.linen, grain, jax
 import ml_collections.config_flags, optax, orbax.checkpoint, PIL.Image, pyogrio
-import rasterio.errors, safetensors.numpy, scipy.special, submitit, tensorboardX
+import jinja2, pandas, rasterio.errors, safetensors.numpy, scipy.stats, submitit
+import tabulate, tensorboardX
 from matplotlib import figure, ticker, transforms, patches
 
 from tests import host_program

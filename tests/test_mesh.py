@@ -97,7 +97,7 @@ def test_what_is_told_of_numbers(monkeypatch):
   how = dict(dtype="float32", precision="highest", deterministic=False)
   told = mesh.describe_numbers(devices, **how)
   assert "float32 at highest precision" in told
-  assert "the same each time (cpu)" in told
+  assert "bitwise reproducible (cpu)" in told
   assert mesh.compiler_options(True) == {}
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   assert mesh.compiler_options(False) == {}

@@ -27,7 +27,7 @@ DEVELOPMENT = {
   "ruff",
 }
 # Extra -> the files that may need what it brings.
-NEED_EXTRAS = {"report": "studies", "slurm": "studies"}
+NEED_EXTRAS = {"report": ("studies", "figures"), "slurm": ("studies",)}
 
 
 def distributions(lines):
@@ -64,6 +64,9 @@ def test_every_package_is_installed():
   assert sorted(SETUPTOOLS["packages"]) == sorted(package_folders())
   assert (ROOT / "flairhub_jax" / "py.typed").is_file()
   assert "py.typed" in SETUPTOOLS["package-data"]["flairhub_jax"]
+  templates = SETUPTOOLS["package-data"]["flairhub_jax.studies"]
+  folder = ROOT / "flairhub_jax/studies"
+  assert [p.name for t in templates for p in folder.glob(t)] == ["report.html"]
 
 
 def test_sources_import_declared_dependencies_only():
@@ -75,8 +78,8 @@ def test_sources_import_declared_dependencies_only():
     declared = base.union(
       *(
         distributions(PROJECT["project"]["optional-dependencies"][extra])
-        for extra, user in NEED_EXTRAS.items()
-        if room == user
+        for extra, users in NEED_EXTRAS.items()
+        if room in users
       )
     )
     for path in folder.glob("*.py"):
@@ -123,7 +126,12 @@ def test_the_version_stands_in_one_place():
 
 @pytest.mark.parametrize(
   ("command", "library", "extra"),
-  [("sweep", "submitit", "slurm"), ("report", "scipy", "report")],
+  [
+    ("sweep --config=a --workdir=b --executor=slurm", "submitit", "slurm"),
+    ("report", "jinja2", "report"),
+    ("report", "pandas", "report"),
+    ("report", "scipy", "report"),
+  ],
 )
 def test_a_command_names_the_extra_that_it_lacks(
   command, library, extra, monkeypatch, capsys
@@ -138,7 +146,7 @@ def test_a_command_names_the_extra_that_it_lacks(
     monkeypatch.delitem(sys.modules, name)
   monkeypatch.setitem(sys.modules, library, None)
   with pytest.raises(SystemExit) as stop:
-    __main__.main([command])
+    sys.exit(__main__.main(command.split()))
   assert stop.value.code == 1
   [line] = capsys.readouterr().err.splitlines()
   assert library in line and f"flairhub_jax[{extra}]" in line

@@ -23,6 +23,7 @@ from flairhub_jax.weights import (
   files,
   reference,
   reference_export,
+  reference_only,
   reference_yaml,
 )
 from tests.models import parity
@@ -92,7 +93,8 @@ def measure_outputs(case: parity.Case, **changes: str) -> dict:
     "blocks": blocks[worst],
     "worst_block": worst,
     "reference_noise": float(max(noise)),
-    "parameters": model.num_parameters,
+    "parameters": model.num_parameters
+    + reference_only.count(reference_only.of_config(model.config)),
   }
 
 
@@ -123,9 +125,11 @@ def measure_gradients(case: parity.Case) -> dict:
   (loss, batch_stats), gradients = step(variables["params"])
   expected = case.settings["losses_before_each_step_and_after_last"][0]
   tensors = reference.to_reference({"params": gradients})
-  norms = np.nan_to_num(case.numbers["grad_norms"])
+  # Without a gradient: parameters that only the reference has.
+  used = ~np.isnan(case.numbers["grad_norms"])
+  norms = case.numbers["grad_norms"][used]
   total = np.sqrt(np.square(norms).sum())
-  keys = case.numbers["grad_norm_keys"].tolist()
+  keys = case.numbers["grad_norm_keys"][used].tolist()
   found = [np.linalg.norm(tensors[key].astype(np.float64)) for key in keys]
   error = np.abs(np.array(found) - norms)
   large = norms > 1e-4 * total
@@ -133,7 +137,7 @@ def measure_gradients(case: parity.Case) -> dict:
   moved = [
     np.abs(running[key[3:]].ravel() - kept.ravel()).max()
     for key, kept in case.numbers.items()
-    if key.startswith("bn/") and not key.endswith("num_batches_tracked")
+    if key[3:] in running and not key.endswith("num_batches_tracked")
   ]
   return {
     "case": case.name,

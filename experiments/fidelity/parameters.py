@@ -10,10 +10,9 @@ import json
 import pathlib
 import sys
 
-import jax
-
 from flairhub_jax.configs import benchmark
-from flairhub_jax.models import build
+from flairhub_jax.models import summary
+from flairhub_jax.weights import reference_only
 
 # README of the reference, column PARA, in millions.
 PUBLISHED = {
@@ -47,20 +46,16 @@ PUBLISHED = {
 def count(experiment: str) -> dict:
   """Parameters of one experiment."""
   config = benchmark.get_config(experiment)
-  side = build.output_side(config)
-  segmenter = build.build_segmenter(config, output_size=(side, side))
-  shape = build.variables_shape(segmenter, build.input_shapes(config))
-  sizes = {
-    name: sum(leaf.size for leaf in jax.tree.leaves(tree))
-    for name, tree in shape["params"].items()
-  }
-  total = sum(sizes.values())
+  found = summary.summarise(config, num_dates=1)
+  unused = reference_only.of_config(config)
+  without_fusion = found.num_parameters_without_fusion
   return {
     "experiment": experiment,
     "modalities": list(config.data.modalities),
     "published_millions": PUBLISHED[experiment],
-    "without_fusion": total - sizes["fusion"],
-    "in_file": total,
+    "without_fusion": without_fusion
+    + reference_only.count(unused, with_fusion=False),
+    "in_file": found.num_parameters + reference_only.count(unused),
   }
 
 

@@ -24,6 +24,7 @@ from flairhub_jax.weights import (
   files,
   reference,
   reference_export,
+  reference_only,
   reference_yaml,
 )
 from tests.models import numbers
@@ -103,7 +104,11 @@ def measure(name: str, python: str) -> dict:
     folder = pathlib.Path(folder)
     documents, _ = reference_export.documents(config)
     reference_yaml.write_documents(folder / "configs", documents)
+    unused = numbers.variables_of(
+      reference_only.shape_of(reference_only.describe(segmenter, batch))
+    )
     tensors = reference.to_reference(variables, prefix="model.")
+    tensors |= reference.to_reference(unused, prefix="model.")
     files.write_tensors(folder / "weights.safetensors", tensors, {})
     np.savez(folder / "inputs.npz", **reference_inputs(config, batch))
     script = pathlib.Path(__file__).with_name("run_reference.py")
@@ -127,7 +132,7 @@ def measure(name: str, python: str) -> dict:
     x = np.moveaxis(np.asarray(found[task]), -1, 1)
     record["error"] = float(np.abs(x - kept).max() / kept.std())
     record["equal_classes"] = float((x.argmax(1) == kept.argmax(1)).mean())
-  leaves = jax.tree.leaves(variables["params"])
+  leaves = jax.tree.leaves((variables["params"], unused.get("params", {})))
   record["parameters"] = sum(leaf.size for leaf in leaves)
   return record
 

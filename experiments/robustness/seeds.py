@@ -130,9 +130,9 @@ def _read_raw(folder: pathlib.Path) -> None:
 def _read_records(folder: pathlib.Path) -> None:
   dataset = records.load_dataset(folder)
   config = _config()
-  reading = pipeline.build_reading(config)
+  options = pipeline.build_read_options(config)
   for split in dataset.splits:
-    reader = pipeline.PatchReader(dataset, split, reading)
+    reader = pipeline.PatchReader(dataset, split, options)
     table = pipeline.PatchTable(dataset, split)
     for index in range(len(reader)):
       reader[index], table[index]
@@ -141,7 +141,7 @@ def _read_records(folder: pathlib.Path) -> None:
 def _read_config(folder: pathlib.Path) -> None:
   config = configuration.load_json(folder / "config.json")
   build.build_segmenter(config, output_size=(64, 64))
-  pipeline.build_reading(config)
+  pipeline.build_read_options(config)
 
 
 def _read_yaml(folder: pathlib.Path) -> None:

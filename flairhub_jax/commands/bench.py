@@ -1,4 +1,4 @@
-"""Measure the speed of a network: steps of training, or forward passes."""
+"""Measure the speed of a network: training steps or forward passes."""
 
 import argparse
 import contextlib
@@ -27,7 +27,7 @@ from flairhub_jax.models import build, initialise, operations
 from flairhub_jax.training import step
 from flairhub_jax.training.resolve import resolve
 
-# Dense bfloat16 operations per second, from the makers' data sheets.
+# Peak dense bfloat16 FLOP/s, from the manufacturers' data sheets.
 _PEAK_BFLOAT16 = {
   "NVIDIA H200": 989e12,
   "NVIDIA H100 80GB HBM3": 989e12,
@@ -46,30 +46,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--config",
     required=True,
     metavar="FILE.py[:ARG]",
-    help="configuration; with --config.data.path its data are loaded, else"
-    " batches are random",
+    help="configuration; batches are random, or with --config.data.path those"
+    " of the data",
   )
   parser.add_argument(
-    "--steps", type=int, default=10, help="measured, after two that are not"
+    "--steps",
+    type=int,
+    default=10,
+    help="measured steps, after two warm-up steps; default: 10",
   )
   parser.add_argument(
     "--dates",
     type=int,
     help="dates of a random time series; default: as in config.inputs",
   )
-  parser.add_argument("--json", metavar="FILE", help="where numbers go as well")
   parser.add_argument(
-    "--profile", metavar="DIR", help="where a trace of the last three goes"
+    "--json", metavar="FILE", help="also write the numbers to a file"
+  )
+  parser.add_argument(
+    "--profile", metavar="DIR", help="write a trace of the last three steps"
   )
 
 
 def run(args: argparse.Namespace) -> int:
-  """Prints compile time, step time, throughput, operations and memory."""
+  """Prints compile time, step time, throughput, FLOPs and memory."""
   if args.steps < 3:
     raise InputError("--steps", "at least 3", args.steps)
   if args.dates is not None and args.dates < 1:
     raise InputError("--dates", "at least 1", args.dates)
-  mesh.keep_memory()
+  mesh.tune_cpu_process()
   config = configuration.load_config_file(args.config, args.overrides)
   devices = mesh.build_mesh(**config.mesh)
   with contextlib.ExitStack() as closing:
@@ -82,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         config.train.num_steps = config.train.num_steps or 100_000
       mesh.local_batch_size(config.data.batch_size, config.train.accumulation)
       batches = _random(config, args.dates)
-    found = measure(
+    numbers = measure(
       config, devices, batches, args.what, args.steps, args.profile
     )
   products = mesh.describe_numbers(
@@ -91,17 +96,17 @@ def run(args: argparse.Namespace) -> int:
     precision=config.matmul_precision,
     deterministic=config.deterministic,
   )
-  found = {
+  numbers = {
     "config": [args.config, *args.overrides],
-    # A file of that name may change.
+    # The content of the file may change.
     "config_sha256": run_directory.config_digest(config),
     "data_fingerprint": config.data.fingerprint,
     "products": products,
-    **found,
+    **numbers,
   }
-  print(format_report(found))
+  print(format_report(numbers))
   if args.json:
-    atomic.write_text(pathlib.Path(args.json), json.dumps(found) + "\n")
+    atomic.write_text(pathlib.Path(args.json), json.dumps(numbers) + "\n")
   return 0
 
 
@@ -113,26 +118,26 @@ def measure(
   num_steps: int,
   profile: str | None = None,
 ) -> dict[str, Any]:
-  """Times steps one by one, each waited for.
+  """Times steps one by one, waiting for each.
 
   Args:
     config: resolved configuration.
     devices: of `mesh.build_mesh`.
-    batches: on the host, without end, all of one shape.
+    batches: on the host, infinite, all of one shape.
     what: "train" or "forward".
-    num_steps: how many are measured; two more come before.
-    profile: folder for a trace of the last three; None: no trace.
+    num_steps: measured steps, after two warm-up steps.
+    profile: folder for a trace of the last three steps; None: no trace.
 
   Returns:
-    Numbers by name; seconds, bytes and operations.
+    Numbers by name; in seconds, bytes and FLOPs.
   """
   batch = mesh.place_batch(next(batches), devices)
   start = time.monotonic()
   advance, program, flops = _compile(config, devices, batch, what)
   compile_seconds = time.monotonic() - start
   waits, seconds = [], []
-  numbers = range(num_steps + 2)
-  for number in terminal.progress_bar(numbers, desc=what, unit="step"):
+  steps = range(num_steps + 2)
+  for number in terminal.progress_bar(steps, desc=what, unit="step"):
     if profile and number == num_steps - 1:
       jax.profiler.start_trace(profile)
     start = time.monotonic()
@@ -161,7 +166,7 @@ def measure(
     "patches_per_second": config.data.batch_size / median,
     "flops": flops,
     "flops_per_second": flops / median,
-    "share_of_bfloat16_peak": peak and flops / median / count / peak,
+    "mfu": peak and flops / median / count / peak,
     "bytes_per_device": step.needed_bytes(program),
     "peak_bytes_in_use": memory.get("peak_bytes_in_use"),
   }
@@ -170,7 +175,7 @@ def measure(
 def _compile(
   config: Any, devices: jax.sharding.Mesh, batch: Any, what: str
 ) -> tuple[Callable[[Any], None], jax.stages.Compiled, float]:
-  """What does a step and waits for it, its program, its operations."""
+  """Returns a function that runs a step and waits, its program, its FLOPs."""
   side = next(iter(batch["labels"].values())).shape[1:3]
   model = build.build_segmenter(config, output_size=side)
   variables = initialise.init_variables(
@@ -193,8 +198,8 @@ def _compile(
 
   def advance(batch):
     nonlocal state
-    state, told = train_step(state, batch)
-    jax.block_until_ready(told)
+    state, metrics = train_step(state, batch)
+    jax.block_until_ready(metrics)
 
   return advance, train_step.program(batch), flops
 
@@ -202,12 +207,12 @@ def _compile(
 def _loaded(
   config: Any, dataset: records.Dataset, closing: contextlib.ExitStack
 ) -> Generator[dict[str, Any], None, None]:
-  """Training batches as `train` reads them, all as long as the longest."""
-  reading = pipeline.build_reading(config)
-  longest = (max(reading.date_buckets),)
-  reading = dataclasses.replace(reading, date_buckets=longest)
+  """Training batches as `train` reads them, all padded to the longest."""
+  options = pipeline.build_read_options(config)
+  longest = (max(options.date_buckets),)
+  options = dataclasses.replace(options, date_buckets=longest)
   batches = pipeline.train_batches(
-    pipeline.PatchReader(dataset, "train", reading),
+    pipeline.PatchReader(dataset, "train", options),
     batch_size=config.data.batch_size,
     seed=config.seed,
     augment=config.data.augment,
@@ -218,7 +223,7 @@ def _loaded(
 
 
 def _random(config: Any, num_dates: int | None) -> Iterator[dict[str, Any]]:
-  """One batch of noise, again and again."""
+  """Repeats one batch of noise."""
   rng = np.random.default_rng(config.seed)
   count, side = config.data.batch_size, build.output_side(config)
   shapes = build.input_shapes(config, num_dates=num_dates)
@@ -243,14 +248,14 @@ def _random(config: Any, num_dates: int | None) -> Iterator[dict[str, Any]]:
       ).astype(np.uint8)
       for task in config.data.tasks
     },
-    "counted": np.ones(count, bool),
+    "sample_mask": np.ones(count, bool),
   }
   while True:
     yield batch
 
 
 def format_report(found: Mapping[str, Any]) -> str:
-  """Returns the numbers, a line each."""
+  """Returns the numbers, one per line."""
   seconds = np.sort(found["seconds"])
   rate = found["flops_per_second"] / 1e12
   lines = [
@@ -263,11 +268,10 @@ def format_report(found: Mapping[str, Any]) -> str:
     f" {seconds[0]:.4f} to {seconds[-1]:.4f}",
     f"waiting for data   {found['median_data_seconds']:.4f} s a step",
     f"throughput         {found['patches_per_second']:.2f} patches/s",
-    f"operations         {found['flops'] / 1e9:.1f} GFLOP a step,"
+    f"FLOPs              {found['flops'] / 1e9:.1f} GFLOP per step,"
     f" {rate:.3f} TFLOP/s",
     f"memory             {found['bytes_per_device'] / 1e9:.2f} GB per device",
   ]
-  if found["share_of_bfloat16_peak"]:
-    share = 100 * found["share_of_bfloat16_peak"]
-    lines.append(f"of bfloat16 peak   {share:.1f} %")
+  if found["mfu"]:
+    lines.append(f"MFU                {found['mfu']:.1%} of bfloat16 peak")
   return "\n".join(lines)

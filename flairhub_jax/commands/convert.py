@@ -1,9 +1,11 @@
-"""Turn GeoTIFFs into records."""
+"""Convert GeoTIFFs to records."""
 
 import argparse
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
+from flairhub_jax import text_table
 from flairhub_jax.configs import base
 from flairhub_jax.data import convert, pipeline, records
 from flairhub_jax.errors import InputError
@@ -31,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     type=_path,
     required=True,
     metavar="FOLDER",
-    help="the data set to write; an interrupted one is continued",
+    help="output folder; an interrupted conversion is continued",
   )
   parser.add_argument(
     "--workers",
     type=int,
     default=os.cpu_count(),
     metavar="N",
-    help="processes (default: %(default)s); 0 works in this one",
+    help="worker processes (default: %(default)s); 0: in the main process",
   )
 
 
@@ -48,7 +50,7 @@ def _path(text: str) -> pathlib.Path:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Converts and prints what the data set holds."""
+  """Converts the splits and prints a summary."""
   splits = {
     split: getattr(args, split)
     for split in records.SPLITS
@@ -71,39 +73,46 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summarize(dataset: records.Dataset) -> str:
-  """Returns tables of splits, modalities and class shares."""
-  lines = [f"{dataset.folder}", "", f"{'split':8}{'patches':>9}"]
-  lines += [
-    f"{name:8}{info.num_patches:9,}" for name, info in dataset.splits.items()
-  ]
-  lines += ["", f"{'modality':20}{'size':>14}  {'type':9}{'dates':>9}  absent"]
+  """Returns tables of splits, modalities and class fractions."""
+  splits = [(name, f"{i.num_patches:,}") for name, i in dataset.splits.items()]
+  modalities = []
   for name, info in dataset.modalities.items():
-    size = " x ".join(map(str, info.shape[-3:]))
     is_series = info.max_dates is not None
-    dates = f"{info.min_dates}-{info.max_dates}" if is_series else "-"
     absent = sum(
       split.absent.get(name, split.num_patches)
       for split in dataset.splits.values()
     )
-    lines.append(f"{name:20}{size:>14}  {info.dtype:9}{dates:>9}  {absent:,}")
+    size = " x ".join(map(str, info.shape[-3:]))
+    dates = f"{info.min_dates}-{info.max_dates}" if is_series else "-"
+    modalities.append((name, info.dtype, size, dates, f"{absent:,}"))
+  headers = ["modality", "type", "size", "dates", "absent"]
+  tables = [
+    text_table.format_table(["split", "patches"], splits),
+    text_table.format_table(headers, modalities, text=2),
+  ]
   for task in dataset.tasks:
-    lines += ["", *_class_table(dataset, task)]
-  return "\n".join(lines)
+    counts = {
+      name: info.class_counts[task]
+      for name, info in dataset.splits.items()
+      if task in info.class_counts
+    }
+    tables.append(format_classes(task, counts))
+  return "\n\n".join([f"{dataset.folder}", *tables])
 
 
-def _class_table(dataset: records.Dataset, task: str) -> list[str]:
-  """Returns the share of each class in each split that has the labels."""
-  counts = {
-    name: info.class_counts[task]
-    for name, info in dataset.splits.items()
-    if task in info.class_counts
-  }
-  heading = "".join(f"{name:>9}" for name in counts)
-  lines = [f"{task:26}{heading}"]
-  for value, row in enumerate(TASKS[task].classes):
-    if any(each[value] for each in counts.values()):
-      shares = "".join(
-        f"{each[value] / sum(each):9.2%}" for each in counts.values()
-      )
-      lines.append(f"{value:3} {row.name:22}{shares}")
-  return lines
+def format_classes(task: str, counts: Mapping[str, Sequence[int]]) -> str:
+  """Returns a table of the fraction of each class that occurs.
+
+  Args:
+    task: id of the label task.
+    counts: by split, pixels of each class.
+  """
+  rows = [
+    (
+      f"{value} {row.name}",
+      *(f"{c[value] / sum(c):.2%}" for c in counts.values()),
+    )
+    for value, row in enumerate(TASKS[task].classes)
+    if any(c[value] for c in counts.values())
+  ]
+  return text_table.format_table([task, *counts], rows)

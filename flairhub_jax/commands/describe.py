@@ -1,11 +1,13 @@
-"""Tell what a network consists of: parameters, operations, memory."""
+"""Describe a network: parameters, FLOPs and memory of its parts."""
 
 import argparse
+from typing import Any
 
-from flairhub_jax import configuration
+from flairhub_jax import configuration, text_table
 from flairhub_jax.data import records
 from flairhub_jax.models import summary
 from flairhub_jax.training.resolve import resolve
+from flairhub_jax.weights import reference_only
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--config",
     required=True,
     metavar="FILE.py[:ARG]",
-    help="configuration; with --config.data.path sizes and lengths of series"
-    " are those of the data",
+    help="configuration; --config.data.path gives patch sizes and lengths of"
+    " series",
   )
 
 
@@ -24,14 +26,20 @@ def run(args: argparse.Namespace) -> int:
   config = configuration.load_config_file(args.config, args.overrides)
   if config.data.path:
     config = resolve(config, records.load_dataset(config.data.path))
-  print(format_table(summary.summarise(config)))
+  unused = reference_only.of_config(config)
+  print(format_table(summary.summarise(config), unused))
   return 0
 
 
-def format_table(found: summary.Summary) -> str:
-  """Returns the parts, a line each, and the totals below them."""
-  rows = [("", "architecture", "role", "parameters", "GFLOP")]
-  rows += [
+def format_table(found: summary.Summary, unused: Any) -> str:
+  """Formats the parts, a line each, and the totals below them.
+
+  Args:
+    found: the parts.
+    unused: of `reference_only.describe`.
+  """
+  headers = ["", "architecture", "role", "parameters", "GFLOP"]
+  rows = [
     (
       part.name,
       part.architecture,
@@ -41,29 +49,20 @@ def format_table(found: summary.Summary) -> str:
     )
     for part in found.parts
   ]
-  total = found.num_parameters
-  rows.append(("total", "", "", f"{total:,}", f"{found.flops / 1e9:.1f}"))
-  widths = [max(len(row[i]) for row in rows) for i in range(5)]
-  lines = [
-    "  ".join(
-      cell.ljust(width) if i < 3 else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in rows
-  ]
-  rule = "-" * max(map(len, lines))
-  lines[1:1] = [rule]
-  lines[-1:-1] = [rule]
-  state, kept = found.state_bytes / 2**30, found.activation_bytes / 2**30
+  total = f"{found.num_parameters:,}", f"{found.flops / 1e9:.1f}"
+  rows += [text_table.RULE, ("total", "", "", *total)]
+  state, activations = found.state_bytes / 2**30, found.activation_bytes / 2**30
   dates = "".join(
     f", {number} dates of {name}" for name, number in found.num_dates.items()
   )
   published = found.num_parameters_without_fusion
-  lines += [
+  published += reference_only.count(unused, with_fusion=False)
+  lines = [
+    text_table.format_table(headers, rows, text=3),
     "",
-    f"As the reference counts, without fusion: {published / 1e6:.3f} M.",
+    f"In the reference's files, without fusion: {published / 1e6:.3f} M.",
     f"GFLOP: forward pass over one patch{dates}, without auxiliary decoders.",
     f"Training in float32: {state:.2f} GiB for parameters, gradients and"
-    f" AdamW's moments; about {kept:.2f} GiB of activations per patch.",
+    f" AdamW's moments; about {activations:.2f} GiB of activations per patch.",
   ]
   return "\n".join(lines)

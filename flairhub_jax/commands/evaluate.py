@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--subsets",
     choices=("all",),
-    help="score every non-empty subset of the modalities, the others masked",
+    help="score every non-empty subset of the modalities, others masked out",
   )
   parser.add_argument(
     "--out",
@@ -35,58 +35,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Evaluates the best checkpoint of a run."""
-  processes.join(args)
-  mesh.keep_memory()
+  processes.initialize_distributed(args)
+  mesh.tune_cpu_process()
   network = trained.load(args.run, args.data, args.split)
   folder = pathlib.Path(args.out).expanduser() if args.out else network.results
-  processes.first_alone(lambda: _prepare(args, folder, network.origin))
-  # What a killed evaluation left counts only for one of the same kind.
-  memory = partial.PartialSums(
+  processes.main_process_first(lambda: _prepare(args, folder, network.origin))
+  # Partial sums with and without subsets differ.
+  progress = partial.PartialSums(
     folder / "partial.json", {**network.origin, "subsets": args.subsets}
   )
-  found = evaluation.evaluate(
+  results = evaluation.evaluate(
     network.runner,
     network.model,
     network.variables,
     shown=report.chosen_patches(len(network.runner)),
     with_subsets=bool(args.subsets),
-    memory=memory,
+    progress=progress,
   )
-  # The others wait, and learn of a fault.
-  processes.first_alone(
-    lambda: processes.is_first() and _write(args, folder, network, found)
+  # The other processes wait, and end with it if it fails.
+  processes.main_process_first(
+    lambda: processes.is_first() and _write(args, folder, network, results)
   )
-  memory.remove()
+  progress.remove()
   return 0
 
 
 def _prepare(args, folder, made_by):
-  """Makes sure, before any work, that results can be written."""
+  """Checks before the evaluation that results can be written."""
   if args.out:
     origin.claim(folder, made_by, what="results")
   else:
     origin.make_writable(folder, otherwise=", or another one with --out")
 
 
-def _write(args, folder, network, found):
+def _write(args, folder, network, results):
   """Writes all results, the scores last, and prints them."""
   scored = {
     task: patches.scored_classes(network.config, task)
     for task in network.config.data.tasks
   }
-  written, table = (
-    [folder / "maps.png"],
-    pipeline.PatchTable(network.dataset, args.split),
-  )
-  report.draw_maps(written[0], network.dataset, args.split, found.maps)
-  if found.usage is not None:
-    titles = {index: table[index]["patch_id"] for index in found.maps}
-    written += usage.write(folder, found.usage, titles, network.origin)
+  written = [folder / "maps.png"]
+  table = pipeline.PatchTable(network.dataset, args.split)
+  report.draw_maps(written[0], network.dataset, args.split, results.maps)
+  if results.usage is not None:
+    titles = {index: table[index]["patch_id"] for index in results.maps}
+    written += usage.write(folder, results.usage, titles, network.origin)
   rows = []
-  if found.by_subset is not None:
-    rows = report.write_subsets(folder, found.by_subset, scored, network.origin)
+  if results.by_subset is not None:
+    rows = report.write_subsets(
+      folder, results.by_subset, scored, network.origin
+    )
     written.append(folder / "subsets.json")
-  scores = report.write_results(folder, found.confusion, scored, network.origin)
+  scores = report.write_results(
+    folder, results.confusion, scored, network.origin
+  )
   written += [folder / f"confusion_{task}.png" for task in scores]
   written.append(folder / "scores.json")
   heading = f"{args.split}, {len(network.runner)} patches"

@@ -6,11 +6,11 @@ import pathlib
 from flairhub_jax import mesh, run_directory
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import trained
-from flairhub_jax.models import build
 from flairhub_jax.weights import (
   files,
   reference,
   reference_export,
+  reference_only,
   reference_yaml,
 )
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Exports the best checkpoint."""
-  mesh.keep_memory()
+  mesh.tune_cpu_process()
   directory, config = run_directory.open_run(args.run)
   out, configs = pathlib.Path(args.out), pathlib.Path(args.configs)
   if out.suffix != ".safetensors":
@@ -48,10 +48,13 @@ def run(args: argparse.Namespace) -> int:
   for path in targets:
     if path.exists():
       raise InputError(path, "no such file yet", "one, which is not replaced")
-  side = build.output_side(config)
-  segmenter = build.build_segmenter(config, output_size=(side, side))
   variables, step = trained.restore(args.run)
-  # Learned weights of tasks belong to the loss, which the reference fixes.
+  unused = reference_only.load(
+    directory.reference_only,
+    reference_only.of_config(config),
+    seed=config.seed,
+  )
+  # Learned task weights belong to the loss; the reference's are fixed.
   network = {
     collection: {
       name: tree
@@ -61,13 +64,14 @@ def run(args: argparse.Namespace) -> int:
     for collection, trees in variables.items()
   }
   tensors = reference.to_reference(network, prefix=_PREFIX)
+  tensors |= reference.to_reference(unused, prefix=_PREFIX)
   tensors |= reference.class_weights(
-    {t: config.labels[t].class_weights for t in config.data.tasks},
-    segmenter.auxiliary_modalities,
+    {t: config.tasks[t].class_weights for t in config.data.tasks},
+    [m for m in config.model.auxiliary if m in config.data.modalities],
   )
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
-    # The weights come last: whoever sees them finds their YAML.
+    # The weights come last: where they are, their YAML is.
     reference_yaml.write_documents(configs, documents)
     files.write_tensors(
       out, tensors, {"run": directory.path.name, "step": str(step)}

@@ -1,4 +1,4 @@
-"""Read an ImageNet encoder of timm or torchvision."""
+"""Import an ImageNet encoder of timm or torchvision."""
 
 import argparse
 import pathlib
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="ImageNet classifier of timm (ResNet: or of torchvision)",
   )
   parser.add_argument(
-    "--encoder", required=True, metavar="NAME", help="timm's name of it"
+    "--encoder", required=True, metavar="NAME", help="its name in timm"
   )
   parser.add_argument(
     "--out",
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Imports, or writes nothing."""
+  """Imports an encoder; on an error nothing is written."""
   known = [n for n in build.ENCODERS if n not in reference_config.OURS_ALONE]
   if args.encoder not in known:
     raise InputError(
@@ -39,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     )
   out = pathlib.Path(args.out)
   if out.exists():
-    raise InputError(out, "no such file yet", "one, which is not replaced")
+    raise InputError(out, "no such file", "a file, which is not overwritten")
   tensors, _ = files.read_tensors(args.weights)
   encoder = build.ENCODERS[args.encoder]()
-  # On so large an image no window shrinks.
+  # Large enough that no window shrinks.
   side = 32 * getattr(encoder, "window", 2)
   shape = jax.eval_shape(
     lambda key, x: encoder.init(key, x, False),

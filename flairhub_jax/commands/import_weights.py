@@ -22,6 +22,7 @@ from flairhub_jax.weights import (
   files,
   reference,
   reference_config,
+  reference_only,
   reference_yaml,
 )
 
@@ -48,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--allow",
     metavar="REGEX",
-    help="keys in which it is found may be missing, left over or of another "
-    "shape (a new head, say); they are named in log.txt",
+    help="keys that it matches may be missing, left over or of another shape "
+    "(a new head, say); log.txt lists them",
   )
 
 
@@ -77,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
   fitted = _fit(args, config, tensors, allow)
   notes += fitted.notes
   num_parameters = sum(
-    leaf.size for leaf in jax.tree.leaves(fitted.variables["params"])
+    leaf.size
+    for variables in (fitted.variables, fitted.reference_only)
+    for leaf in jax.tree.leaves(variables.get("params", {}))
   )
   origin = {
     "weights": os.path.basename(args.weights),
@@ -87,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     "notes": notes,
   }
   with _whole_folder(out) as folder:
-    write_run(folder, config, fitted.variables, origin)
+    write_run(folder, config, fitted, origin)
   print(_summary(out, config, origin))
   return 0
 
@@ -115,15 +118,20 @@ def _fit(args, config, tensors, allow) -> reference.Fitted:
   batch = build.input_shapes(config)
   try:
     shape = build.variables_shape(segmenter, batch)
+    described = reference_only.describe(segmenter, batch)
   except InputError as error:
     raise InputError(f"{args.configs}: {error}") from error
   return reference.fit_reference(
     tensors,
     shape,
+    reference_only.shape_of(described),
     where=args.weights,
     resize_bias_tables=True,
     allow=allow,
-    start=lambda: initialise.init_variables(segmenter, batch, seed=config.seed),
+    start=lambda: (
+      initialise.init_variables(segmenter, batch, seed=config.seed),
+      initialise.draw(described, seed=config.seed),
+    ),
   )
 
 
@@ -150,14 +158,18 @@ def _whole_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_run(
-  folder: pathlib.Path, config: Any, variables: Any, origin: dict[str, Any]
+  folder: pathlib.Path,
+  config: Any,
+  fitted: reference.Fitted,
+  origin: dict[str, Any],
 ) -> None:
   """Writes the run directory of weights that were trained elsewhere."""
   run = run_directory.RunDirectory(folder)
   run.config.write_text(configuration.to_json(config), encoding="utf-8")
   checkpoints = checkpoint.Checkpoints(run.checkpoints)
-  checkpoints.save(variables, 0, None)
+  checkpoints.save(fitted.variables, 0, None)
   checkpoints.close()
+  reference_only.save(run.reference_only, fitted.reference_only)
   run.origin.write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
   lines = [f"imported {origin['weights']}, sha256 {origin['sha256']}"]
   text = "\n".join([*lines, *origin["notes"]]) + "\n"

@@ -18,11 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Predicts with the best checkpoint of a run; labels are not needed."""
-  processes.join(args)
-  mesh.keep_memory()
+  processes.initialize_distributed(args)
+  mesh.tune_cpu_process()
   network = trained.load(args.run, args.data, args.split, with_labels=False)
   out = pathlib.Path(args.out).expanduser()
-  processes.first_alone(lambda: origin.claim(out, network.origin, what="maps"))
+  processes.main_process_first(
+    lambda: origin.claim(out, network.origin, what="maps")
+  )
   num_patches = patches.write_maps(
     network.runner,
     network.variables,
@@ -33,16 +35,16 @@ def run(args: argparse.Namespace) -> int:
   )
   figure = out / "maps.png"
   if not figure.exists():
-    maps = network.runner.maps(
+    predictions = network.runner.predictions(
       network.variables, report.chosen_patches(num_patches)
     )
 
     def draw() -> None:
       if processes.is_first():
-        report.draw_maps(figure, network.dataset, args.split, maps)
+        report.draw_maps(figure, network.dataset, args.split, predictions)
 
-    # The others wait, and learn of a fault.
-    processes.first_alone(draw)
+    # The other processes wait, and end with it if it fails.
+    processes.main_process_first(draw)
   if processes.is_first():
     print(f"overview: {figure}")
     for task in network.config.data.tasks:

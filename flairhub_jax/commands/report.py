@@ -1,4 +1,4 @@
-"""Compare runs: tables, pictures and one page of a study."""
+"""Compare runs: tables, figures and one page of a study."""
 
 import argparse
 import pathlib

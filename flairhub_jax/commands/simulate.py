@@ -6,6 +6,8 @@ import pathlib
 
 import numpy as np
 
+from flairhub_jax import text_table
+from flairhub_jax.commands import convert
 from flairhub_jax.data import geotiff, simulate, split_csv
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--out",
     required=True,
     metavar="DIR",
-    help="folder to write; an interrupted simulation is continued",
+    help="output folder; an interrupted simulation is continued",
   )
   parser.add_argument(
     "--patches", type=int, default=250, help="over all splits; default: 250"
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--pixels",
     type=int,
     default=512,
-    help="side of an aerial patch; default: 512, the real size",
+    help="size of an aerial patch; default: 512, the published size",
   )
   parser.add_argument("--seed", type=int, default=0, help="default: 0")
   parser.add_argument(
@@ -38,12 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help=f"default: all of {', '.join(MODALITIES)}",
   )
   parser.add_argument(
-    "--workers", type=int, help="processes; default: as many as cores"
+    "--workers", type=int, help="processes; default: number of cores"
   )
 
 
 def run(args: argparse.Namespace) -> int:
-  """Simulates and prints what the data set holds."""
+  """Simulates a data set and prints its splits and class fractions."""
   modalities = args.modalities and [
     name for words in args.modalities for name in words.split(",") if name
   ]
@@ -60,23 +62,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summarize(out: str | os.PathLike) -> str:
-  """Returns splits, folders and class shares of a simulated data set."""
+  """Returns splits, folders and class fractions of a simulated data set."""
   splits = {
     name: split_csv.read_split(simulate.csv_path(out, name))
     for name in simulate.SPLITS
   }
-  lines = [
-    f"{name:6}{len(split):6} patches  {split.path}"
-    for name, split in splits.items()
+  rows = [
+    (name, str(split.path), f"{len(split):,}") for name, split in splits.items()
   ]
   folders = sum(entry.is_dir() for entry in pathlib.Path(out).iterdir())
-  lines += ["", f"{folders} folders in {out}", ""]
-  counts = {name: _count(split) for name, split in splits.items()}
-  task = TASKS[_LAND_COVER]
-  lines.append(f"{task.id:26}" + "".join(f"{name:>9}" for name in counts))
-  for value, row in enumerate(task.classes):
-    shares = "".join(f"{c[value] / c.sum():9.2%}" for c in counts.values())
-    lines.append(f"{value:3} {row.name:22}{shares}")
+  table = text_table.format_table(["split", "file", "patches"], rows, text=2)
+  lines = [table, "", f"{folders} folders in {out}", ""]
+  counts = {name: _count(split).tolist() for name, split in splits.items()}
+  lines.append(convert.format_classes(_LAND_COVER, counts))
   return "\n".join(lines)
 
 

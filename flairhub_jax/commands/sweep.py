@@ -7,25 +7,27 @@ from their checkpoints, and jobs that still wait are not submitted again.
 
 import argparse
 import contextlib
-import dataclasses
+import functools
 import json
 import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flairhub_jax import (
   atomic,
   configuration,
+  faults,
   lock,
   run_directory,
   terminal,
 )
 from flairhub_jax.commands import evaluate, train
 from flairhub_jax.data import pipeline, records
-from flairhub_jax.errors import InputError
+from flairhub_jax.errors import InputError, RunError
 from flairhub_jax.models import build
 from flairhub_jax.studies import jobs, sweep
 from flairhub_jax.studies import watch as watching
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--workdir", required=True, metavar="DIR")
   parser.add_argument("--split", default="test", help="to evaluate on")
-  parser.add_argument("--subsets", help="as of `evaluate`")
+  parser.add_argument("--subsets", choices=("all",), help="as of `evaluate`")
   parser.add_argument(
     "--dry-run", action="store_true", help="show the runs, do nothing"
   )
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
   Returns:
     Exit code: 0, or 1 if a run failed.
   """
+  slurm = _import_slurm() if args.executor == "slurm" else None
   runs = configuration.load_runs(args.config, args.overrides)
   sweep.check_runs(runs, args.config)
   _check_flags(args)
@@ -89,19 +92,21 @@ def run(args: argparse.Namespace) -> int:
     if args.executor == "slurm" and watch.unfinished():
       print()
       print(
-        jobs.sbatch_script(
-          directory.logs("slurm"), _slurm_options(args), len(watch.unfinished())
+        slurm.sbatch_script(
+          directory.logs("slurm"),
+          _slurm_options(slurm, args),
+          len(watch.unfinished()),
         )
       )
     return 0
-  with lock.hold(directory.lock, what="sweep") as mark, _interruptible():
+  with lock.hold(directory.lock, what="sweep"), _interruptible():
     sweep.write_plan(directory, runs)
     done = len(runs) - len(watch.unfinished())
     print(f"{len(runs)} runs, {done} finished before: {directory.path}")
     if args.executor == "slurm":
-      _run_on_slurm(directory, watch, args)
+      _run_on_slurm(slurm, directory, watch, args)
     else:
-      _run_here(directory, watch, args, mark)
+      _run_here(directory, watch, args)
   print()
   print(sweep.format_table(watch.states(), watch.progress, args.split))
   return 1 if watch.faults else 0
@@ -121,7 +126,6 @@ def _check_flags(args: argparse.Namespace) -> None:
   for word in args.sbatch:
     if "=" not in word:
       raise InputError("--sbatch", "OPTION=VALUE", repr(word))
-  _arguments(evaluate, _words_of_evaluation("", args))
 
 
 def _check_data(runs: sweep.Runs, split: str) -> None:
@@ -151,8 +155,8 @@ def _check_run(config: Any, dataset: records.Dataset) -> None:
     pipeline.PatchReader(dataset, split, reading)
 
 
-def _slurm_options(args: argparse.Namespace) -> jobs.SlurmOptions:
-  return jobs.SlurmOptions(
+def _slurm_options(slurm: types.ModuleType, args: argparse.Namespace) -> Any:
+  return slurm.Options(
     minutes=args.time,
     partition=args.partition,
     account=args.account,
@@ -163,76 +167,57 @@ def _slurm_options(args: argparse.Namespace) -> jobs.SlurmOptions:
   )
 
 
-# ---- what a process does ---------------------------------------------------
+# ---- one run ---------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainAndEvaluate(jobs.Resumable):
-  """One run, from wherever it is to its scores.
+def _train_and_evaluate(
+  directory: sweep.SweepDirectory,
+  name: str,
+  args: argparse.Namespace,
+  call: Callable[[Sequence[str]], str],
+) -> str:
+  """Takes one run from wherever it is to its scores.
 
-  Attributes:
-    run: its directory.
-    config: its planned configuration.
-    words: the command line of its evaluation.
-    split: of its evaluation.
-    sweep: lock of the sweep with whose process this one ends, and the mark of
-      that; None where SLURM looks after it.
-    gpus: numbers of the GPUs it sees; None: as it was started.
+  Args:
+    directory: of the sweep.
+    name: of the run.
+    args: flags of the sweep.
+    call: runs `flairhub` with the arguments it is given, and returns what went
+      wrong, "" if nothing did.
+
+  Returns:
+    What went wrong, "" if nothing did.
   """
-
-  run: str
-  config: str
-  words: Sequence[str]
-  split: str
-  sweep: tuple[str, str] | None = None
-  gpus: str | None = None
-
-  def __call__(self) -> str:
-    """Returns what was wrong with the user's input, "" if nothing."""
-    if self.gpus is not None:
-      os.environ[_CUDA] = self.gpus
-    terminal.silence_libraries()
-    if self.sweep:
-      lock.end_with(*self.sweep)
-    words = [f"--config={self.config}", f"--workdir={self.run}"]
-    try:
-      directory = run_directory.RunDirectory(self.run)
-      # A process of a sweep that was killed needs a moment to notice.
-      lock.hold_to_the_end(directory.lock, what="training", patience=60)
-      if not sweep.read_progress(directory, self.split).is_trained:
-        train.run(_arguments(train, words))
-      evaluate.run(_arguments(evaluate, self.words))
-    except InputError as error:
-      return str(error)
-    return ""
+  run = directory.run(name)
+  try:
+    if run.lock.exists():
+      # A process of a sweep that was killed may still have to save.
+      with lock.hold(run.lock, what="training", patience=faults.GRACE):
+        pass
+    is_trained = sweep.read_progress(run, args.split).is_trained
+  except InputError as error:
+    return str(error)
+  fault = ""
+  if not is_trained:
+    config = directory.config(name)
+    fault = call(["train", f"--config={config}", f"--workdir={run.path}"])
+  subsets = [f"--subsets={args.subsets}"] if args.subsets else []
+  return fault or call(
+    ["evaluate", f"--run={run.path}", f"--split={args.split}", *subsets]
+  )
 
 
-def _arguments(command: Any, words: Sequence[str]) -> argparse.Namespace:
-  """The flags of another command, as its own command line reads them."""
-  name = command.__name__.rpartition(".")[-1]
-  parser = argparse.ArgumentParser(f"flairhub sweep: {name}")
+def _call_here(argv: Sequence[str]) -> str:
+  """Runs a command in this process, whose signals submitit handles."""
+  command = {"train": train, "evaluate": evaluate}[argv[0]]
+  parser = argparse.ArgumentParser(f"flairhub {argv[0]}")
   command.add_arguments(parser)
-  return argparse.Namespace(overrides=[], **vars(parser.parse_args(words)))
-
-
-def _words_of_evaluation(run: str, args: argparse.Namespace) -> tuple[str, ...]:
-  words = (f"--run={run}", f"--split={args.split}")
-  return words + (
-    () if args.subsets is None else (f"--subsets={args.subsets}",)
-  )
-
-
-def _work(
-  directory: sweep.SweepDirectory, name: str, args: argparse.Namespace, **more
-) -> TrainAndEvaluate:
-  run = str(directory.run(name).path)
-  return TrainAndEvaluate(
-    run=run,
-    config=str(directory.config(name)),
-    words=_words_of_evaluation(run, args),
-    split=args.split,
-    **more,
-  )
+  terminal.silence_libraries()
+  try:
+    command.run(parser.parse_args(argv[1:], argparse.Namespace(overrides=[])))
+  except InputError as error:
+    return str(error)
+  return ""
 
 
 # ---- here, or on SLURM -----------------------------------------------------
@@ -242,28 +227,29 @@ def _run_here(
   directory: sweep.SweepDirectory,
   watch: watching.Watch,
   args: argparse.Namespace,
-  mark: str,
 ) -> None:
-  def work(name: str, place: int) -> TrainAndEvaluate:
-    return _work(
-      directory,
-      name,
-      args,
-      sweep=(str(directory.lock), mark),
-      gpus=share_of_gpus(os.environ.get(_CUDA), place, args.gpus),
+  # Seeds share their programs, and a run that goes on has its own.
+  environment = {
+    "JAX_COMPILATION_CACHE_DIR": str(directory.compiled),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    **os.environ,
+  }
+
+  def job(name: str, slot: jobs.Slot) -> str:
+    own = environment
+    if args.gpus:
+      gpus = share_of_gpus(os.environ.get(_CUDA), slot.number, args.gpus)
+      own = {**environment, _CUDA: gpus}
+    call = functools.partial(
+      slot.run, folder=directory.logs(name), environment=own
     )
+    return _train_and_evaluate(directory, name, args, call)
 
   try:
     jobs.run_local(
       watch.unfinished(),
-      work,
-      directory.logs,
+      job,
       at_a_time=args.jobs or 1,
-      # Seeds share their programs, and a run that goes on has its own.
-      environment={
-        "JAX_COMPILATION_CACHE_DIR": str(directory.compiled),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-      },
       started=watch.started,
       ended=watch.ended,
     )
@@ -272,39 +258,40 @@ def _run_here(
     raise
 
 
-def share_of_gpus(
-  visible: str | None, place: int, gpus: int | None
-) -> str | None:
-  """The GPUs of the run at a place, in the words of CUDA.
+def share_of_gpus(visible: str | None, slot: int, gpus: int) -> str:
+  """The GPUs of the run in a slot, in the words of CUDA.
 
   Args:
     visible: those that the sweep may use, separated by commas; None: all.
-    place: 0 to the runs at a time - 1.
-    gpus: of each run; None: every run sees all that are visible.
+    slot: 0 to the runs at a time - 1.
+    gpus: of each run.
 
   Raises:
     InputError: fewer are visible than the runs at a time need.
   """
-  if gpus is None:
-    # submitit hides all GPUs where none is asked for; this brings them back.
-    return visible if visible is not None else _all_gpus()
-  places = range(place * gpus, (place + 1) * gpus)
+  indices = range(slot * gpus, (slot + 1) * gpus)
   if visible is None:
-    return ",".join(map(str, places))
+    return ",".join(map(str, indices))
   numbers = visible.split(",")
-  if places.stop > len(numbers):
+  if indices.stop > len(numbers):
     raise InputError(
-      _CUDA, f"{places.stop} GPUs for the runs at a time", repr(visible)
+      _CUDA, f"{indices.stop} GPUs for the runs at a time", repr(visible)
     )
-  return ",".join(numbers[i] for i in places)
+  return ",".join(numbers[i] for i in indices)
 
 
-def _all_gpus() -> str | None:
-  count = len(list(pathlib.Path("/dev").glob("nvidia[0-9]*")))
-  return ",".join(map(str, range(count))) if count else None
+def _import_slurm() -> types.ModuleType:
+  try:
+    from flairhub_jax.studies import slurm
+  except ModuleNotFoundError as error:
+    raise RunError(
+      "--executor slurm needs submitit: pip install 'flairhub_jax[slurm]'"
+    ) from error
+  return slurm
 
 
 def _run_on_slurm(
+  slurm: types.ModuleType,
   directory: sweep.SweepDirectory,
   watch: watching.Watch,
   args: argparse.Namespace,
@@ -312,14 +299,17 @@ def _run_on_slurm(
   """Submits what is not in the queue already, and waits for all of it."""
   folder = directory.logs("slurm")
   job_of = _read_jobs(directory.slurm_jobs)
-  queued = jobs.queued_slurm(list(job_of.values())) if job_of else set()
+  queued = slurm.queued(list(job_of.values())) if job_of else set()
   mine = {n: job_of[n] for n in watch.unfinished() if job_of.get(n) in queued}
   fresh = [name for name in watch.unfinished() if name not in mine]
   for name, job_id in mine.items():
     print(f"{name} is job {job_id} already")
   if fresh:
-    works = [_work(directory, name, args) for name in fresh]
-    ids = jobs.submit_slurm(works, folder, _slurm_options(args))
+    array = [
+      functools.partial(_train_and_evaluate, directory, name, args, _call_here)
+      for name in fresh
+    ]
+    ids = slurm.submit(array, folder, _slurm_options(slurm, args))
     mine |= dict(zip(fresh, ids, strict=True))
     for name in fresh:
       print(f"{name} is job {mine[name]}")
@@ -328,9 +318,9 @@ def _run_on_slurm(
     )
   print(f"logs in {folder}; this command may end, the jobs stay", flush=True)
   while mine:
-    queued = jobs.queued_slurm(list(mine.values()))
+    queued = slurm.queued(list(mine.values()))
     for name in [name for name in mine if mine[name] not in queued]:
-      watch.ended(name, jobs.slurm_fault(folder, mine.pop(name)))
+      watch.ended(name, slurm.fault(folder, mine.pop(name)))
     time.sleep(_POLL if mine else 0)
 
 

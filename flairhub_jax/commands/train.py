@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--config",
     required=True,
     metavar="FILE.py[:ARG]",
-    help="configuration; any field is overridden by --config.section.field=…",
+    help="configuration; --config.section.field=… overrides any field",
   )
   parser.add_argument(
     "--workdir", required=True, metavar="RUN", help="run directory"
@@ -37,15 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--profile",
     action="store_true",
-    help="trace a few steps into RUN/profile, for TensorBoard or Perfetto",
+    help="write a trace of five steps to RUN/profile, for TensorBoard or"
+    " Perfetto",
   )
   processes.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Trains until the last step of the configuration."""
-  processes.join(args)
-  mesh.keep_memory()
+  processes.initialize_distributed(args)
+  mesh.tune_cpu_process()
   config = configuration.load_config_file(args.config, args.overrides)
   if not config.data.path:
     raise InputError("config.data.path", "a folder of `flairhub convert`", "''")
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _validation(config, dataset):
-  """What scores the network on the validation split, and what draws it."""
+  """Functions that score and draw the validation split."""
   network = build.build_segmenter(
     config, output_size=dataset.output_size, count_padding=False
   )
@@ -97,22 +98,22 @@ def _validation(config, dataset):
     return patches.score_tasks(runner.confusion(variables), config)
 
   def draw(variables, path):
-    maps = runner.maps(variables, shown)
+    predictions = runner.predictions(variables, shown)
     if processes.is_first():
       path.parent.mkdir(parents=True, exist_ok=True)
-      report.draw_maps(path, dataset, "valid", maps)
+      report.draw_maps(path, dataset, "valid", predictions)
 
   return evaluate, draw
 
 
 def _check_labels(config, dataset: records.Dataset) -> None:
-  """Refuses a training split in which no pixel counts."""
+  """Refuses a training split without a pixel of a weighted class."""
   for task in config.data.tasks:
     counts = dataset.splits["train"].class_counts.get(task)
-    weights = np.asarray(config.labels[task].class_weights)
+    weights = np.asarray(config.tasks[task].class_weights)
     if counts is not None and not (np.asarray(counts) * weights > 0).any():
       raise InputError(
-        f"config.labels.{task}.class_weights",
+        f"config.tasks.{task}.class_weights",
         "a positive weight of a class that occurs",
         tuple(weights.tolist()),
       )
@@ -121,23 +122,23 @@ def _check_labels(config, dataset: records.Dataset) -> None:
 def initial_variables(
   config: Any, dataset: records.Dataset, model: Any, workdir: str
 ) -> dict[str, Any] | None:
-  """The variables from which a run starts.
+  """The initial variables of a run.
 
   The network is traced here, so that sizes that do not fit are refused before
-  the run's folder is made.
+  the run directory is created.
 
   Args:
     config: resolved configuration.
     dataset: converted data.
     model: the network.
-    workdir: of the run; one that has a checkpoint continues from that.
+    workdir: of the run.
 
   Returns:
-    The network's variables; None: the run has a checkpoint.
+    The network's variables; None if the run has a checkpoint.
 
   Raises:
-    InputError: data without what the network reads, sizes that do not fit, or
-      weights that are not of this network.
+    InputError: data lack an input, sizes do not fit, or weights are of another
+      network.
   """
   run, encoder = config.train.init_from, config.model.encoder_weights
   if _has_checkpoint(workdir):
@@ -148,8 +149,8 @@ def initial_variables(
       "none where config.model.encoder_weights is given",
       repr(run),
     )
-  reading = pipeline.build_reading(config)
-  reader = pipeline.PatchReader(dataset, "train", reading)
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(dataset, "train", options)
   example = pipeline.example_batch(reader)
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]

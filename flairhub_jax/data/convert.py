@@ -1,8 +1,8 @@
 """From GeoTIFFs and split files to a data set of records.
 
-All files are checked; all that is wrong is reported at once, a line each. A
-conversion that was interrupted continues when it is started again. The result
-does not depend on the number of workers.
+All files are checked and all faults are reported at once, a line each. An
+interrupted conversion continues when it is started again. The result does not
+depend on the number of workers.
 """
 
 import collections
@@ -22,12 +22,14 @@ from flairhub_jax import atomic, terminal
 from flairhub_jax.data import (
   convert_shard,
   convert_sources,
-  convert_workers,
+  convert_summary,
   patch_files,
   records,
   series_lengths,
+  shard_files,
   split_csv,
   time_series,
+  workers,
 )
 from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.labels import TASKS
@@ -40,7 +42,6 @@ from flairhub_jax.modalities import (
 _PROGRESS = ".progress"
 # Sizes and times of the files that were converted, as digests by shard.
 _SOURCES_FILE = "sources.json"
-_MAX_NOTES = 10
 
 
 def convert(
@@ -52,7 +53,7 @@ def convert(
   num_workers: int,
   progress: bool = True,
 ) -> records.Dataset:
-  """Converts GeoTIFFs to records, or continues to.
+  """Converts GeoTIFFs to records; continues an interrupted conversion.
 
   Args:
     splits: `train`, `valid`, `test` -> CSV; any of them.
@@ -69,7 +70,7 @@ def convert(
     InputErrors: files are missing or wrong, a line each.
   """
   sources = [
-    convert_sources.Source(name, split_csv.read_split(splits[name]))
+    convert_sources.SplitSource(name, split_csv.read_split(splits[name]))
     for name in records.SPLITS
     if name in splits
   ]
@@ -94,14 +95,15 @@ def convert(
       )
       done = _save(out, sources, shapes, cloud_filter, summaries)
       if progress:
-        _print_notes(summaries)
+        convert_summary.print_notes(summaries.values())
     elif progress:
       print(f"{out}: already converted", file=sys.stderr)
   return done
 
 
 def _check_arguments(
-  splits: Mapping[str, pathlib.Path], sources: Sequence[convert_sources.Source]
+  splits: Mapping[str, pathlib.Path],
+  sources: Sequence[convert_sources.SplitSource],
 ) -> None:
   if not sources or len(sources) != len(splits):
     raise InputError(
@@ -122,7 +124,7 @@ def _check_arguments(
 
 @contextlib.contextmanager
 def _claim(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields the folder of a conversion's own notes, for this process alone."""
+  """Locks `out` for this process and yields the folder of its progress."""
   folder = out / _PROGRESS
   if out.exists() and not out.is_dir():
     raise InputError(out, "a folder", "a file")
@@ -145,7 +147,7 @@ def _claim(out: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _load_if_done(
-  out: pathlib.Path, sources: Sequence[convert_sources.Source]
+  out: pathlib.Path, sources: Sequence[convert_sources.SplitSource]
 ) -> records.Dataset | None:
   if not (out / records.DATASET_FILE).is_file():
     return None
@@ -179,13 +181,13 @@ def _load_if_done(
 
 def _job(
   out: pathlib.Path,
-  sources: Sequence[convert_sources.Source],
+  sources: Sequence[convert_sources.SplitSource],
   shapes: convert_sources.Shapes,
   cloud_filter: time_series.CloudFilter | None,
-  source: convert_sources.Source,
+  source: convert_sources.SplitSource,
   shard: int,
 ) -> convert_shard.ShardJob:
-  """Returns what is needed to write a shard of `source`."""
+  """Returns the job of writing a shard of `source`."""
   rows = source.rows(shard)
   streams = [name for name in source.columns() if name in shapes]
   has_train = any(each.name == "train" for each in sources)
@@ -219,21 +221,21 @@ def _job(
 
 
 def _summary_file(
-  out: pathlib.Path, source: convert_sources.Source, shard: int
+  out: pathlib.Path, source: convert_sources.SplitSource, shard: int
 ) -> pathlib.Path:
   return out / _PROGRESS / f"{source.name}-{shard:05d}.json"
 
 
 def _write_shards(
   out: pathlib.Path,
-  sources: Sequence[convert_sources.Source],
+  sources: Sequence[convert_sources.SplitSource],
   shapes: convert_sources.Shapes,
   cloud_filter: time_series.CloudFilter | None,
   *,
   num_workers: int,
   progress: bool,
 ) -> dict[tuple[str, int], dict[str, Any]]:
-  """Writes what is not yet written.
+  """Writes the shards that are missing.
 
   Returns:
     (split, shard) -> summary.
@@ -265,8 +267,8 @@ def _write_shards(
     unit="patch",
     disable=not progress,
   ) as bar:
-    for job, found in convert_workers.write_shards(
-      jobs, num_workers, bar.update
+    for job, found in workers.run_jobs(
+      convert_shard.write_shard, jobs, num_workers, bar.update
     ):
       if found:
         problems[job.split, job.index] = found
@@ -283,16 +285,16 @@ def _write_shards(
 
 def _save(
   out: pathlib.Path,
-  sources: Sequence[convert_sources.Source],
+  sources: Sequence[convert_sources.SplitSource],
   shapes: convert_sources.Shapes,
   cloud_filter: time_series.CloudFilter | None,
   summaries: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> records.Dataset:
   """Joins the summaries and writes the description of the data set."""
-  total = convert_shard.Summary(with_statistics=True)
+  total = convert_summary.Summary(with_statistics=True)
   splits = {}
   for source in sources:
-    own = convert_shard.Summary(with_statistics=False)
+    own = convert_summary.Summary(with_statistics=False)
     streams, counts = collections.defaultdict(list), []
     for shard in range(source.num_shards):
       summary = summaries[source.name, shard]
@@ -300,7 +302,7 @@ def _save(
       total.add_json(summary)
       counts.append(summary["counts_of_dates"])
       for stream, fields in summary["streams"].items():
-        streams[stream].append(records.Shard(**fields))
+        streams[stream].append(shard_files.Shard(**fields))
     splits[source.name] = records.SplitInfo(
       num_patches=len(source.split),
       source=source.split.path.name,
@@ -341,30 +343,11 @@ def _save(
   )
 
 
-def _print_notes(
-  summaries: Mapping[tuple[str, int], Mapping[str, Any]],
-) -> None:
-  """Prints what is odd about the files, most frequent first."""
-  total = convert_shard.Summary(with_statistics=False)
-  for summary in summaries.values():
-    for text, note in summary["notes"].items():
-      total.add_note(text, *note)
-  notes = sorted(total.notes.items(), key=lambda item: -item[1][0])
-  for text, (number, share, path) in notes[:_MAX_NOTES]:
-    of_values = "" if share is None else f"{share / number:.2%} of "
-    print(
-      f"warning: {text}: {of_values}{number} files, first {path}",
-      file=sys.stderr,
-    )
-  if len(notes) > _MAX_NOTES:
-    print(f"and {len(notes) - _MAX_NOTES} more", file=sys.stderr)
-
-
 def _describe(
   name: str,
   shape: patch_files.Shape,
-  total: convert_shard.Summary,
-  sources: Sequence[convert_sources.Source],
+  total: convert_summary.Summary,
+  sources: Sequence[convert_sources.SplitSource],
 ) -> records.ModalityInfo:
   is_series = MODALITIES[name].is_series
   fewest, most = total.num_dates[name] if is_series else (None, None)
@@ -380,7 +363,7 @@ def _describe(
 
 
 def _remove_shards(out: pathlib.Path, chosen: Callable[[str], bool]) -> None:
-  """Removes what an interrupted conversion left, by name below `out`."""
+  """Removes shards that an interrupted conversion left, by name below `out`."""
   for split in records.SPLITS:
     for path in (out / split).glob("*.array_record"):
       if chosen(f"{split}/{path.name}"):

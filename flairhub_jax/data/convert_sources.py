@@ -1,4 +1,4 @@
-"""What a conversion reads: split files, dates, and whether all files exist."""
+"""Sources of a conversion: split files, dates, and checks that files exist."""
 
 import concurrent.futures
 import hashlib
@@ -25,13 +25,13 @@ METADATA_FOLDER = "GLOBAL_ALL_MTD"
 
 _MAX_SHARDS = 256
 _PATCHES_PER_SHARD = 16
-# Asking a network disk for a file's size is mostly waiting.
+# The sizes of files on a network disk take latency, not work.
 _NUM_STAT_THREADS = 16
 
 Shapes = Mapping[str, patch_files.Shape]
 
 
-class Source:
+class SplitSource:
   """A split: its CSV, its dates and how it is cut into shards."""
 
   def __init__(self, name: str, split: split_csv.Split):
@@ -113,11 +113,11 @@ class Source:
     ]
 
   def describe_change(self, digests: Sequence[str], since_ns: int) -> str:
-    """Says which files are not those that were converted, or nothing.
+    """Describes which files changed since the conversion; empty: none.
 
     Args:
-      digests: what `digest_statuses` returned then.
-      since_ns: when that was, since 1970.
+      digests: of `digest_statuses` at the conversion.
+      since_ns: time of the conversion, in ns since 1970.
     """
     pairs = zip(digests, self.digest_statuses(), strict=True)
     shards = [i for i, (then, now) in enumerate(pairs) if then != now]
@@ -150,8 +150,8 @@ def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:
   )
 
 
-def find_shared_patches(sources: Sequence[Source]) -> list[str]:
-  """Tells of patches that are in two splits, by id or by file, a line each."""
+def find_shared_patches(sources: Sequence[SplitSource]) -> list[str]:
+  """Lists patches that are in two splits, by id or by file."""
   lines = []
   for first, second in itertools.combinations(sources, 2):
     ids = set(first.split.patch_ids)
@@ -172,7 +172,7 @@ def find_shared_patches(sources: Sequence[Source]) -> list[str]:
   return lines
 
 
-def _first_files(source: Source) -> Iterator[str | None]:
+def _first_files(source: SplitSource) -> Iterator[str | None]:
   """Yields one file of each patch, of the same modality wherever it has it."""
   columns = [name for name in source.columns() if name in MODALITIES]
   for row in range(len(source.split)):
@@ -181,8 +181,8 @@ def _first_files(source: Source) -> Iterator[str | None]:
     yield file and os.path.abspath(file)
 
 
-def check_files(sources: Sequence[Source]) -> None:
-  """Asks for every file before any is read."""
+def check_files(sources: Sequence[SplitSource]) -> None:
+  """Checks that every file exists before any is read."""
   problems = []
   with concurrent.futures.ThreadPoolExecutor(_NUM_STAT_THREADS) as executor:
     for source in sources:
@@ -197,9 +197,9 @@ def check_files(sources: Sequence[Source]) -> None:
 
 
 def _check_patches(
-  source: Source, shard: int
+  source: SplitSource, shard: int
 ) -> tuple[list[tuple[int, int]], list[str]]:
-  """Returns size and time of change of a shard's files, and what is missing."""
+  """Returns size and time of change of a shard's files, and missing files."""
   statuses, problems = [], []
   for row in source.rows(shard):
     patch = source.patch(row)
@@ -224,7 +224,7 @@ def _check_patches(
   return statuses, problems
 
 
-def find_shapes(sources: Sequence[Source]) -> Shapes:
+def find_shapes(sources: Sequence[SplitSource]) -> Shapes:
   """Returns modality or task -> (h, w, c) of its first readable file.
 
   Raises:
@@ -247,7 +247,7 @@ def find_shapes(sources: Sequence[Source]) -> Shapes:
 
 
 def _first_header(
-  sources: Sequence[Source], column: str
+  sources: Sequence[SplitSource], column: str
 ) -> geotiff.RasterHeader | None:
   for source in sources:
     if column not in source.split.cells:

@@ -2,7 +2,7 @@
 
 The three files have 241,000 rows each, of about 1 kB of JSON. The patches of a
 region share their dates, so only a few thousand texts differ; the parsed
-result is kept as a small `.npz` beside other results of the caller.
+result is cached as a small `.npz`.
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ def read_dates(
 
   Raises:
     InputError: the file is missing or no such GeoPackage.
-    InputErrors: it lacks patches or dates of theirs, a line each.
+    InputErrors: patches or dates are missing in it, a line each.
   """
   path = pathlib.Path(path).resolve()
   if not path.is_file():
@@ -106,7 +106,7 @@ def _load_table(path: pathlib.Path, cache: pathlib.Path) -> _Table:
     ):
       return _Table(**arrays)
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
-    # Not there, or not what was written: the source is always at hand.
+    # Missing or damaged: it is made again from the source.
     pass
   table = _parse_geopackage(path)
   cache.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def _load_table(path: pathlib.Path, cache: pathlib.Path) -> _Table:
 
 def _parse_geopackage(path: pathlib.Path) -> _Table:
   patch_ids, texts = _read_columns(path)
-  # No text, or one that holds no dates, only matters if its patch is asked for.
+  # A text without dates is a fault only if its patch is asked for.
   numbers: dict[object, int] = {}
   series, days, faults = [], [], {}
   for patch_id, text in zip(patch_ids, texts, strict=True):

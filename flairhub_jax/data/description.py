@@ -1,4 +1,4 @@
-"""What `dataset.json` must look like before anything is made of it."""
+"""Checks of the content of `dataset.json`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,10 +11,10 @@ _SIDE = 2**20  # pixels, dates or bands along an axis
 
 
 def faults(content: Any) -> list[str]:
-  """Looks at the type and sign of all that is read of a description.
+  """Checks type and range of every value of a description.
 
   Args:
-    content: what the JSON holds.
+    content: the parsed JSON.
 
   Returns:
     A line `field: expected …, found …` for each fault.

@@ -1,4 +1,4 @@
-"""Georeferenced rasters: read with checks, written whole or not at all."""
+"""Georeferenced rasters: read with checks, written atomically."""
 
 import dataclasses
 import os
@@ -35,7 +35,7 @@ class Georeference:
   width: int
 
   def on_grid(self, height: int, width: int) -> "Georeference":
-    """The same ground, cut into other numbers of rows and columns."""
+    """The same ground with other numbers of rows and columns."""
     a, b, c, d, e, f = self.transform
     rows, columns = self.height / height, self.width / width
     return Georeference(
@@ -48,7 +48,7 @@ class Georeference:
 
 @dataclasses.dataclass(frozen=True)
 class RasterHeader:
-  """What a file says of itself before its pixels are read."""
+  """The header of a raster file."""
 
   georeference: Georeference
   num_bands: int
@@ -74,9 +74,9 @@ def _header(
   raster: rasterio.DatasetReader,
   num_bands: int | None,
 ) -> RasterHeader:
-  """Checks what a file says of itself; an alpha band is not counted."""
+  """Reads and checks the header; an alpha band is not counted."""
   types = set(raster.dtypes)
-  # Not asked of numpy, which does not know GDAL's complex whole numbers.
+  # By name: numpy does not have GDAL's complex whole numbers.
   if len(types) > 1 or not min(types).startswith(("uint", "int", "float")):
     raise InputError(
       path,
@@ -137,7 +137,7 @@ def _fit_points(
 
 
 def _has_alpha(raster: rasterio.DatasetReader, num_bands: int | None) -> bool:
-  """Tells whether the last band is opacity and no measurement.
+  """Returns whether the last band is opacity, not a measurement.
 
   Writers mark the fourth band of any RGB image as alpha, near infrared too:
   it is only taken for one where it is a band too many.
@@ -152,7 +152,7 @@ def _has_alpha(raster: rasterio.DatasetReader, num_bands: int | None) -> bool:
 def read_header(
   path: str | os.PathLike, num_bands: int | None = None
 ) -> RasterHeader:
-  """Returns size, bands, type and place of a file without its pixels.
+  """Returns size, bands, type and georeference of a file, not its pixels.
 
   Args:
     path: the file.
@@ -188,7 +188,7 @@ def read_raster(
 def read_measurements(
   path: str | os.PathLike, num_bands: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, RasterHeader]:
-  """Reads all bands of a GeoTIFF and which of its values are none.
+  """Reads all bands of a GeoTIFF and a mask of its values without data.
 
   Args:
     path: the file.
@@ -254,7 +254,7 @@ def write_raster(
   palette: np.ndarray | None = None,
   description: str | None = None,
 ) -> None:
-  """Writes a deflate-compressed GeoTIFF, whole or not at all.
+  """Writes a deflate-compressed GeoTIFF atomically.
 
   Args:
     path: the file; its folder must exist.

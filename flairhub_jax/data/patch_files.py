@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from flairhub_jax.data import geotiff, placement, time_series, validity
+from flairhub_jax.data import geotiff, placement, rasters, validity
 from flairhub_jax.data.records import PATCH
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import METRES_PER_PIXEL, TASKS, LabelTask
+from flairhub_jax.labels import METRES_PER_PIXEL, TASKS
 from flairhub_jax.modalities import (
   MASKED_MODALITY,
   MODALITIES,
@@ -18,7 +18,7 @@ from flairhub_jax.modalities import (
   Modality,
 )
 
-# The first of these that a patch has says where it lies: labels, else the
+# The first of these that a patch has gives its georeference: labels, else the
 # finest image, else the finest series.
 OUTPUT_GRID_ORDER = (
   *TASKS,
@@ -28,14 +28,11 @@ OUTPUT_GRID_ORDER = (
   ),
 )
 
-# A label without data: no class, so it counts in neither loss nor metrics.
-NO_LABEL = 255
-
-Shape = tuple[int, int, int]
+Shape = rasters.Shape
 
 
 def output_size(shapes: Mapping[str, Shape]) -> tuple[int, int]:
-  """Rows and columns of predictions: those of labels, there or not.
+  """Rows and columns of predictions: those that labels have or would have.
 
   Args:
     shapes: modality or task -> (h, w, c).
@@ -50,11 +47,11 @@ def output_size(shapes: Mapping[str, Shape]) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class PatchFiles:
-  """What a CSV and the dates say of a patch.
+  """Files and dates of a patch.
 
   Attributes:
     patch_id: its name.
-    files: column -> path, for what the patch has.
+    files: column -> path; a modality that the patch lacks is absent.
     days: series -> int32 [t], days since 1970-01-01.
   """
 
@@ -65,30 +62,30 @@ class PatchFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-  """What is odd about a file though it can be used.
+  """An oddity of a file that can be used all the same.
 
   Attributes:
-    text: the modality, mask or task and what is odd; the same for all files
-      of which the same is to be said.
+    text: the modality, mask or task and the oddity; files with the same text
+      are counted together.
     path: the file.
-    share: of its values that it is true of, 0-1; None: of the whole file.
+    fraction: of its values that are concerned, 0-1; None: the whole file.
   """
 
   text: str
   path: str
-  share: float | None = None
+  fraction: float | None = None
 
 
 @dataclasses.dataclass
 class PatchContent:
-  """What the files of a patch hold.
+  """The content of the files of a patch.
 
   Attributes:
     arrays: stream -> arrays of its record (see `records`).
-    problems: what is wrong, a line each; with any, `arrays` is incomplete.
-    notes: what is odd.
-    missing: modality -> where its `values` are filled in, bool of that shape;
-      for whole-number types alone, because others mark such values as NaN.
+    problems: faults, a line each; with any, `arrays` is incomplete.
+    notes: oddities.
+    missing: modality -> mask of the `values` that were filled in; only of
+      whole-number types, since others have NaN there.
   """
 
   arrays: dict[str, dict[str, np.ndarray]]
@@ -105,13 +102,13 @@ def read_patch(patch: PatchFiles, shapes: Mapping[str, Shape]) -> PatchContent:
     shapes: modality or task -> (h, w, c) that every patch must have; of a
       series, c counts the bands of one date.
   """
-  reading = _Reading(patch, shapes)
+  builder = _ContentBuilder(patch, shapes)
   for column in patch.files:
     if column != SNOW_CLOUD_MASK:
-      reading.add(column)
-  if not reading.content.problems:
-    reading.add_place()
-  return reading.content
+      builder.add(column)
+  if not builder.content.problems:
+    builder.add_place()
+  return builder.content
 
 
 def num_bands(column: str) -> int:
@@ -123,24 +120,28 @@ def num_bands(column: str) -> int:
   return len(MODALITIES[column].bands)
 
 
-class _Reading:
+class _ContentBuilder:
   def __init__(self, patch: PatchFiles, shapes: Mapping[str, Shape]):
     self.content = PatchContent({}, [], [], {})
     self._patch = patch
     self._shapes = shapes
     self._headers: dict[str, geotiff.RasterHeader] = {}
-    # Shares of values that files declare as without data, for the record.
+    # Fractions of values that files declare as without data, for the record.
     self._missing: dict[str, float] = {}
 
   def add(self, column: str) -> None:
-    """Reads a modality or task, or notes what is wrong with it."""
+    """Reads a modality or task, or notes its fault."""
     path = self._patch.files[column]
     try:
       values, missing, header = geotiff.read_measurements(
         path, num_bands(column)
       )
       if column in TASKS:
-        arrays = self._labels(path, values, missing, TASKS[column])
+        shape = self._shapes[column]
+        labels = rasters.label_values(
+          path, values, missing, TASKS[column], shape
+        )
+        arrays = {"labels": labels}
       elif MODALITIES[column].is_series:
         arrays = self._series(path, values, missing, MODALITIES[column])
       else:
@@ -161,18 +162,18 @@ class _Reading:
       self._missing[column] = float(missing.mean())
       self.content.notes.append(Note(text, path, self._missing[column]))
     if column in MODALITIES:
-      for value, share in validity.suspicious_shares(values, missing):
+      for value, fraction in validity.suspicious_fractions(values, missing):
         text = f"{column}: {value}, taken as measured (no-data tag missing?)"
-        self.content.notes.append(Note(text, path, share))
+        self.content.notes.append(Note(text, path, fraction))
 
   def add_place(self) -> None:
-    """Compares where the rasters lie and adds the PATCH record."""
+    """Compares the georeferences of the rasters and adds the PATCH record."""
     columns = [c for c in OUTPUT_GRID_ORDER if c in self._headers]
     columns += [c for c in self._headers if c not in columns]
     compared = self._compare_with(columns[0])
     if any(each.problem for each in compared.values()):
-      # To blame are the files with which most others disagree. Those that
-      # agree with all are only too coarse to tell.
+      # The files with which most others disagree are at fault. A file that
+      # agrees with all may only be too coarse to show a difference.
       every = {column: self._compare_with(column) for column in columns}
       disputes = {
         column: sum(each.problem is not None for each in found.values())
@@ -211,14 +212,14 @@ class _Reading:
       column: placement.compare(
         place,
         header.georeference,
-        published=_published_pixel(reference),
-        other_published=_published_pixel(column),
+        published=_published_gsd(reference),
+        other_published=_published_gsd(column),
       )
       for column, header in self._headers.items()
     }
 
   def _output_place(self, columns: list[str]) -> geotiff.Georeference:
-    """Returns the grid of maps, with a CRS of the earth if a file has one."""
+    """Returns the output grid, with a CRS of the earth if a file has one."""
     places = [self._headers[column].georeference for column in columns]
     place = places[0]
     mapped = [each for each in places if placement.is_mapped(each)]
@@ -243,17 +244,13 @@ class _Reading:
     values: np.ndarray,
     missing: np.ndarray | None,
     modality: Modality,
-  ) -> dict[str, np.ndarray]:
-    _check_dtype(path, values, modality.dtype)
-    if values.shape[2] != len(modality.bands):
-      raise InputError(
-        path, f"{len(modality.bands)} bands {modality.bands}", values.shape[2]
-      )
-    _check_shape(path, values.shape, self._shapes[modality.id])
-    if missing is None or modality.dtype == "float32":
-      return {"values": _without_infinity(values)}
-    self.content.missing[modality.id] = missing
-    return {"values": validity.fill(values[None], missing[None])[0]}
+  ) -> rasters.Arrays:
+    shape = self._shapes[modality.id]
+    values = rasters.image_values(path, values, modality, shape)
+    if missing is not None and modality.dtype != "float32":
+      self.content.missing[modality.id] = missing
+      values = validity.fill(values[None], missing[None])[0]
+    return {"values": values}
 
   def _series(
     self,
@@ -261,113 +258,38 @@ class _Reading:
     values: np.ndarray,
     missing: np.ndarray | None,
     modality: Modality,
-  ) -> dict[str, np.ndarray]:
-    _check_dtype(path, values, modality.dtype)
-    series = _split_dates(path, values, modality.bands)
-    _check_shape(path, series.shape[1:], self._shapes[modality.id])
+  ) -> rasters.Arrays:
     days = self._patch.days[modality.id]
-    if len(days) != len(series):
-      raise InputError(
-        path,
-        f"{len(days)} dates, as the metadata has for patch "
-        f"{self._patch.patch_id}",
-        f"{len(series)} ({values.shape[2]} bands)",
-      )
-    arrays = {"values": _without_infinity(series), "dates": days}
+    series = rasters.series_values(
+      path,
+      values,
+      modality,
+      self._shapes[modality.id],
+      patch_id=self._patch.patch_id,
+      num_dates=len(days),
+    )
+    arrays = {"values": series, "dates": days}
     if modality.id == MASKED_MODALITY and SNOW_CLOUD_MASK in self._patch.files:
       arrays["snow_cloud"] = self._snow_cloud(series.shape[:3])
-    if missing is None or modality.dtype == "float32":
-      return arrays
-    by_date = _split_dates(path, missing, modality.bands)
-    kept = by_date.mean((1, 2, 3)) <= time_series.MAX_SHARE_MISSING
-    arrays = {name: each[kept] for name, each in arrays.items()}
-    self.content.missing[modality.id] = by_date[kept]
-    return arrays | {"values": validity.fill(arrays["values"], by_date[kept])}
+    if missing is not None and modality.dtype != "float32":
+      by_date = rasters.split_dates(path, missing, modality.bands)
+      arrays, by_date = rasters.fill_series(arrays, by_date)
+      self.content.missing[modality.id] = by_date
+    return arrays
 
-  def _snow_cloud(self, shape: Shape) -> np.ndarray:
+  def _snow_cloud(self, shape: rasters.Shape) -> np.ndarray:
     path = self._patch.files[SNOW_CLOUD_MASK]
     values, missing, header = geotiff.read_measurements(
       path, len(SNOW_CLOUD_BANDS)
     )
-    _check_dtype(path, values, "uint8", "uint16")
+    mask = rasters.snow_cloud_values(path, values, missing, shape)
     if missing is not None:
-      # Not known to be clear.
-      values = np.where(missing, 100, values)
       self._note_validity(SNOW_CLOUD_MASK, values, missing)
-    mask = _split_dates(path, values, SNOW_CLOUD_BANDS)
-    if mask.shape[0] != shape[0]:
-      raise InputError(
-        path,
-        f"{shape[0]} dates, as {MASKED_MODALITY} has",
-        f"{mask.shape[0]} ({values.shape[2]} bands)",
-      )
-    _check_shape(path, mask.shape[1:], (*shape[1:], len(SNOW_CLOUD_BANDS)))
-    if mask.max() > 255:
-      raise InputError(path, "probabilities of 0-100", mask.max())
     self._headers[SNOW_CLOUD_MASK] = header
-    return mask.astype(np.uint8)
-
-  def _labels(
-    self,
-    path: str,
-    values: np.ndarray,
-    missing: np.ndarray | None,
-    task: LabelTask,
-  ) -> dict[str, np.ndarray]:
-    _check_dtype(path, values, "uint8")
-    _check_shape(path, values.shape, self._shapes[task.id])
-    if values.shape[2] <= task.band:
-      raise InputError(path, f"at least {task.band + 1} bands", values.shape[2])
-    if missing is not None:
-      values = np.where(missing, np.uint8(NO_LABEL), values)
-    band = values[..., task.band]
-    known = band if missing is None else band[~missing[..., task.band]]
-    largest = known.max(initial=0)
-    if largest >= task.num_classes:
-      raise InputError(
-        f"{path}, band {task.band + 1}",
-        f"labels 0-{task.num_classes - 1}",
-        largest,
-      )
-    return {"labels": values}
+    return mask
 
 
-def _check_dtype(path: str, values: np.ndarray, *accepted: str) -> None:
-  if values.dtype.name not in accepted:
-    raise InputError(path, f"type {' or '.join(accepted)}", values.dtype.name)
-
-
-def _check_shape(path: str, found: Shape, expected: Shape) -> None:
-  if tuple(found) != tuple(expected):
-    names = "height x width x bands"
-    raise InputError(
-      path,
-      f"{names} {' x '.join(map(str, expected))}, as the first patch has",
-      " x ".join(map(str, found)),
-    )
-
-
-def _split_dates(
-  path: str, values: np.ndarray, bands: tuple[str, ...]
-) -> np.ndarray:
-  """Returns [h w t*c] as [t h w c]."""
-  height, width, total = values.shape
-  if total % len(bands):
-    raise InputError(
-      path, f"a multiple of {len(bands)} bands {bands}", f"{total} bands"
-    )
-  by_date = values.reshape(height, width, total // len(bands), len(bands))
-  return by_date.transpose(2, 0, 1, 3)
-
-
-def _without_infinity(values: np.ndarray) -> np.ndarray:
-  """Returns values whose only sign of a missing measurement is NaN."""
-  if np.issubdtype(values.dtype, np.floating) and np.isinf(values).any():
-    return np.where(np.isinf(values), np.float32(np.nan), values)
-  return values
-
-
-def _published_pixel(column: str) -> float | None:
+def _published_gsd(column: str) -> float | None:
   if column == SNOW_CLOUD_MASK:
     column = MASKED_MODALITY
   if column in TASKS:

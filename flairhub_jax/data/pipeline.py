@@ -15,6 +15,7 @@ import numpy as np
 
 from flairhub_jax import labels
 from flairhub_jax.data import (
+  patch,
   read_ahead,
   records,
   series_lengths,
@@ -27,7 +28,7 @@ from flairhub_jax.modalities import MODALITIES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadOptions:
   """What is read of each patch, and how its dates are treated.
 
   Attributes:
@@ -49,8 +50,8 @@ class Reading:
   averaging: str
 
 
-def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
-  """Builds the settings from a configuration (configs/base.py)."""
+def build_read_options(config: Any, *, with_labels: bool = True) -> ReadOptions:
+  """Builds the options from a configuration (configs/base.py)."""
   data = config.data
   if data.averaging not in temporal_average.RULES:
     raise InputError(
@@ -58,7 +59,7 @@ def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
       " or ".join(temporal_average.RULES),
       repr(data.averaging),
     )
-  return Reading(
+  return ReadOptions(
     modalities=tuple(data.modalities),
     tasks=tuple(data.tasks) if with_labels else (),
     reference_date=data.reference_date,
@@ -67,6 +68,10 @@ def build_reading(config: Any, *, with_labels: bool = True) -> Reading:
     periods=_periods(config),
     averaging=data.averaging,
   )
+
+
+# The name that commands/sweep.py calls it by.
+build_reading = build_read_options
 
 
 def build_cloud_filter(settings: Any) -> time_series.CloudFilter | None:
@@ -83,7 +88,7 @@ def build_cloud_filter(settings: Any) -> time_series.CloudFilter | None:
 
 
 def _periods(config: Any) -> dict[str, str]:
-  """The series that are averaged, and over what."""
+  """The averaged series and their periods."""
   periods = {}
   for name in config.data.modalities:
     if name not in MODALITIES or not MODALITIES[name].is_series:
@@ -103,15 +108,16 @@ def _periods(config: Any) -> dict[str, str]:
 class PatchReader:
   """Random access to the patches of a split, as examples.
 
-  An example is a batch (see DESIGN.md) without its leading axis; series still
-  have their own number of dates.
+  An example is a batch without its leading axis; its series are not padded yet.
 
   Attributes:
     padding: lengths to which the series of a batch are padded.
   """
 
-  def __init__(self, dataset: records.Dataset, split: str, reading: Reading):
-    """Checks that `dataset` holds what `reading` asks for.
+  def __init__(
+    self, dataset: records.Dataset, split: str, options: ReadOptions
+  ):
+    """Checks that `dataset` holds what `options` asks for.
 
     Raises:
       InputError: a split, modality, task or cloud mask is not there.
@@ -121,7 +127,7 @@ class PatchReader:
         dataset.folder, f"a split of {sorted(dataset.splits)}", repr(split)
       )
     streams = dataset.splits[split].streams
-    for name in reading.modalities + reading.tasks:
+    for name in options.modalities + options.tasks:
       if name not in streams:
         held = sorted(set(streams) - {"PATCH"})
         raise InputError(
@@ -129,18 +135,18 @@ class PatchReader:
         )
     self._dataset = dataset
     self._split = split
-    self._reading = reading
+    self._options = options
     self._streams = {
       name: dataset.open_stream(split, name)
-      for name in reading.modalities + reading.tasks
+      for name in options.modalities + options.tasks
     }
     self.padding = series_lengths.plan(
       dataset,
       split,
-      series=[m for m in reading.modalities if MODALITIES[m].is_series],
-      buckets=reading.date_buckets,
-      cloud_filter=reading.cloud_filter,
-      periods=reading.periods,
+      series=[m for m in options.modalities if MODALITIES[m].is_series],
+      buckets=options.date_buckets,
+      cloud_filter=options.cloud_filter,
+      periods=options.periods,
     )
 
   def __len__(self) -> int:
@@ -156,46 +162,34 @@ class PatchReader:
       "present": {},
       "labels": {},
       "patch": np.int32(index),
-      "counted": np.True_,
+      "sample_mask": np.True_,
     }
-    for name in self._reading.modalities:
+    for name in self._options.modalities:
       self._read_modality(name, int(index), example)
-    for name in self._reading.tasks:
+    for name in self._options.tasks:
       values = self._streams[name][int(index)]["labels"]
       example["labels"][name] = values[..., labels.TASKS[name].band]
     return example
 
   def _read_modality(self, name: str, index: int, example: dict) -> None:
     record = self._streams[name][index]
-    info = self._dataset.modalities[name]
-    is_present = "values" in record
-    example["present"][name] = np.bool_(is_present)
-    if info.shape[0] is not None:
-      image = record.get("values", np.zeros(info.shape, info.dtype))
-      if np.issubdtype(image.dtype, np.floating):
-        image = time_series.fill_missing_pixels(image[None])[0]
-      example["inputs"][name] = image
+    info, options = self._dataset.modalities[name], self._options
+    example["present"][name] = np.bool_("values" in record)
+    is_series = info.shape[0] is None
+    shape = (0, *info.shape[1:]) if is_series else info.shape
+    values = record.get("values", np.zeros(shape, info.dtype))
+    if not is_series:
+      example["inputs"][name] = patch.prepare_image(values)
       return
-    if is_present:
-      kept = time_series.choose_dates(record, self._reading.cloud_filter)
-      values, dates = record["values"][kept], record["dates"][kept]
-      if np.issubdtype(values.dtype, np.floating):
-        values = time_series.fill_missing_pixels(values)
-    else:
-      values = np.zeros((0, *info.shape[1:]), info.dtype)
-      dates = np.zeros(0, np.int32)
-    reference_date = self._reading.reference_date
-    if name in self._reading.periods:
-      values, days, valid = temporal_average.average_periods(
-        values,
-        dates,
-        period=self._reading.periods[name],
-        rule=self._reading.averaging,
-        reference_date=reference_date,
-      )
-    else:
-      days = time_series.days_from_reference(dates, reference_date)
-      valid = np.ones(len(dates), bool)
+    values, days, valid = patch.prepare_series(
+      values,
+      record.get("dates", np.zeros(0, np.int32)),
+      record.get("snow_cloud"),
+      reference_date=options.reference_date,
+      averaging=options.averaging,
+      cloud_filter=options.cloud_filter,
+      period=options.periods.get(name),
+    )
     example["inputs"][name] = values
     example["dates"][name] = days
     example["valid"][name] = valid
@@ -209,16 +203,12 @@ def stack(
   def stack_field(key, name):
     values = [example[key][name] for example in examples]
     if key in ("inputs", "dates", "valid") and name in lengths:
-      length = lengths[name]
-      values = [
-        time_series.pad_dates(x[time_series.thin(len(x), length)], length)
-        for x in values
-      ]
+      values = [patch.fit_length(x, lengths[name]) for x in values]
     return np.stack(values)
 
   batch: dict[str, Any] = {
     key: np.stack([example[key] for example in examples])
-    for key in ("patch", "counted")
+    for key in ("patch", "sample_mask")
   }
   for key in ("inputs", "dates", "valid", "present", "labels"):
     batch[key] = {name: stack_field(key, name) for name in examples[0][key]}
@@ -227,7 +217,7 @@ def stack(
 
 @dataclasses.dataclass(frozen=True)
 class _Filled:
-  """Some patches in order, then the last again, not counted, to `length`."""
+  """Some patches in order, then the last one again, masked out, to `length`."""
 
   reader: PatchReader
   patches: Sequence[int]
@@ -242,12 +232,12 @@ class _Filled:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     example = self.reader[self.number(index)]
-    return {**example, "counted": np.bool_(index < len(self.patches))}
+    return {**example, "sample_mask": np.bool_(index < len(self.patches))}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Stacker:
-  """Stacks a process's share of a batch, as long as the whole batch needs.
+  """Stacks this process's part of a batch, series as long as the whole needs.
 
   Which patches the other processes read follows from the order alone, so all
   of them take the same lengths and run the same program.
@@ -265,14 +255,14 @@ class _Stacker:
     return stack(examples, self.padding.of_batch(patches))
 
 
-def _share(
+def _own_part(
   dataset: grain.MapDataset,
   order: Sequence[int] | grain.MapDataset,
   padding: series_lengths.Padding,
   batch_size: int,
   process: tuple[int, int],
 ) -> grain.MapDataset:
-  """This process's part of every batch, in the order of one process alone."""
+  """This process's part of every batch, in the order of a single process."""
   parts = dataset.batch(batch_size, drop_remainder=True, batch_fn=list)
   own = parts[process[0] :: process[1]]
   return own.map_with_index(_Stacker(order, padding, batch_size * process[1]))
@@ -295,7 +285,7 @@ def train_batches(
 
   Args:
     reader: the split.
-    batch_size: patches of this process's share of a batch.
+    batch_size: patches of this process's part of a batch.
     seed: of order and augmentation.
     augment: whether patches are flipped and turned.
     start_step: number of batches already used.
@@ -309,8 +299,8 @@ def train_batches(
   dataset, order = shuffled(reader), shuffled(range(len(reader)))
   if augment:
     dataset = dataset.random_map(transforms.augment, seed=seed + 1)
-  shares = _share(dataset, order, reader.padding, batch_size, process)
-  return read_ahead.iterate(shares[start_step:], num_workers)
+  parts = _own_part(dataset, order, reader.padding, batch_size, process)
+  return read_ahead.iterate(parts[start_step:], num_workers)
 
 
 def num_evaluation_batches(num_patches: int, global_batch_size: int) -> int:
@@ -326,11 +316,11 @@ def evaluation_batches(
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
 ) -> Generator[dict[str, Any], None, None]:
-  """Yields patches once, in order; `counted` is False for the filling.
+  """Yields patches once, in order; `sample_mask` is False for the filling.
 
   Args:
     reader: the split.
-    batch_size: patches of this process's share of a batch.
+    batch_size: patches of this process's part of a batch.
     patches: numbers of the patches wanted; None: all.
     num_workers: reading processes; 0 reads in threads.
     process: index of this process, and how many there are.
@@ -341,17 +331,17 @@ def evaluation_batches(
   filled = _Filled(reader, patches, length)
   order = [filled.number(place) for place in range(length)]
   dataset = grain.MapDataset.source(filled)
-  shares = _share(dataset, order, reader.padding, batch_size, process)
-  return read_ahead.iterate(shares, num_workers)
+  parts = _own_part(dataset, order, reader.padding, batch_size, process)
+  return read_ahead.iterate(parts, num_workers)
 
 
 def example_batch(reader: PatchReader) -> dict[str, Any]:
-  """Returns one patch as a batch, its series as long as they get."""
+  """Returns one patch as a batch, its series padded to the maximum length."""
   return stack([reader[0]], reader.padding.longest)
 
 
 class PatchTable:
-  """Ids and places of the patches of a split, read on demand."""
+  """Ids and georeferences of the patches of a split, read on demand."""
 
   def __init__(self, dataset: records.Dataset, split: str):
     """Opens the PATCH stream of `split`."""

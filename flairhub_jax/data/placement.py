@@ -25,11 +25,11 @@ _TOLERANCE_OF_PIXELS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """What is to be said of the place of a raster beside that of another.
+  """Result of comparing the georeferences of two rasters.
 
   Attributes:
-    problem: what was expected and found if they lie elsewhere.
-    note: what is odd about it though they may lie on the same ground.
+    problem: expected and found ground, if they differ.
+    note: an oddity, though they may lie on the same ground.
   """
 
   problem: tuple[str, str] | None = None
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def is_mapped(place: Georeference) -> bool:
-  """Tells whether the CRS is one of the earth, not only of a drawing."""
+  """Returns whether the CRS is projected or geographic, not a local one."""
   if place.crs is None:
     return False
   crs = rasterio.crs.CRS.from_wkt(place.crs)
@@ -60,7 +60,7 @@ def compare(
   Args:
     place: the raster taken as reference.
     other: the raster to judge.
-    published: metres per pixel that the reference's sensor is published with.
+    published: published GSD of the reference's sensor, in metres.
     other_published: likewise of the other.
   """
   if place == other:
@@ -87,7 +87,7 @@ def compare(
   coarser, finer = max(size, other_size), min(size, other_size)
   is_same_size = coarser <= 1.01 * finer
   pixels = _TOLERANCE_OF_PIXELS if is_same_size else _TOLERANCE_OF_SENSORS
-  # The share allows for corners that are written with few digits.
+  # The factor allows for corners that are written with few digits.
   offsets = np.abs(corners - others).max(1) / (coarser * pixels * 1.001)
   if (offsets <= 1).all():
     return Comparison(note=note)
@@ -99,9 +99,9 @@ def compare(
     and _is_whole(place if size > other_size else other, coarser)
     and coarser > 1.5 * finer
   ):
-    sides = (_sides(each) for each in (others, corners))
+    sizes = (_size(each) for each in (others, corners))
     return Comparison(
-      note="{} of ground, taken for the {} of the output grid".format(*sides)
+      note="{} of ground, taken for the {} of the output grid".format(*sizes)
     )
   return Comparison(_problem(place, other, corners, (pixels, others)))
 
@@ -121,7 +121,7 @@ def _corners(place: Georeference) -> np.ndarray:
 def _transform(
   source: rasterio.crs.CRS, target: rasterio.crs.CRS, corners: np.ndarray
 ) -> np.ndarray:
-  """Returns corners in another CRS; infinite where there is no way to it."""
+  """Returns corners in another CRS; infinite if that is impossible."""
   try:
     x, y = rasterio.warp.transform(source, target, *corners.T.tolist())
   except (rasterio.errors.RasterioError, CPLE_BaseError):
@@ -143,8 +143,8 @@ def _is_published(
 
 
 def _is_whole(place: Georeference, size: float) -> bool:
-  side = max(place.width, place.height) * size
-  return abs(side / PATCH_METRES - 1) < 0.02
+  extent = max(place.width, place.height) * size
+  return abs(extent / PATCH_METRES - 1) < 0.02
 
 
 def _name(crs: rasterio.crs.CRS) -> str:
@@ -153,7 +153,7 @@ def _name(crs: rasterio.crs.CRS) -> str:
 
 
 def _are_names_alike(name: str, other: str) -> bool:
-  """Tells whether two names of a CRS may mean the same, or one says nothing."""
+  """Returns whether two names may mean one CRS; a generic name fits any."""
   words, others = (
     set(re.findall(r"[a-z]+|\d+", each.lower())) for each in (name, other)
   )
@@ -183,7 +183,7 @@ def _orientation(corners: np.ndarray) -> str:
   return f"turned by {angle:.1f} degrees" + ", mirrored" * is_mirrored
 
 
-def _sides(corners: np.ndarray) -> str:
+def _size(corners: np.ndarray) -> str:
   right, down = corners[1] - corners[0], corners[2] - corners[0]
   return f"{math.hypot(*right):.6g} x {math.hypot(*down):.6g}"
 
@@ -194,7 +194,7 @@ def _problem(
   corners: np.ndarray,
   compared: tuple[float, np.ndarray] | None,
 ) -> tuple[str, str]:
-  """Returns expected and found, with all in which the two differ."""
+  """Returns expected and found, with all differences."""
   expected, found = [], []
   if place.crs != other.crs:
     names = [rasterio.crs.CRS.from_wkt(each.crs) for each in (place, other)]
@@ -214,7 +214,7 @@ def _problem(
   ):
     x, y = each[0]
     texts.append(
-      f"{_sides(each)} from the corner ({x:.2f}, {y:.2f}), "
+      f"{_size(each)} from the corner ({x:.2f}, {y:.2f}), "
       f"pixels of {_pixel_size(raster, each):.5g}, {_orientation(each)}"
     )
   expected[-1] = f"within {pixels:g} pixel: {expected[-1]}, the ground"

@@ -31,13 +31,13 @@ def iterate(
 
 def _prepare_processes() -> None:
   if not flags.FLAGS.is_parsed():
-    # Grain reads its own flags to start workers: those that count as given can
-    # be read before the program has parsed its flags.
+    # Grain reads its own flags to start workers. Flags that are marked as given
+    # can be read before the program has parsed its flags.
     for name in [name for name in flags.FLAGS if name.startswith("grain_")]:
       flags.FLAGS[name].present = 1
-  # Where Grain's processes are stopped they may have batches under way that
-  # nobody frees (grain#1031). Python's tracker frees them when the program
-  # ends, and would say so in a warning; it is told its options when it starts.
+  # When Grain's processes are stopped, batches under way stay in shared memory
+  # (grain#1031). Python's resource tracker frees them at the end of the program
+  # and warns of it; its warning options are set when it starts.
   silence = "ignore:resource_tracker:UserWarning"
   sys.warnoptions.append(silence)
   try:
@@ -47,7 +47,7 @@ def _prepare_processes() -> None:
 
 
 def _copied(x: Any) -> Any:
-  """Out of the shared memory, which lasts as long as an array that is in it."""
+  """Copies arrays out of shared memory, which lives as long as they do."""
   if isinstance(x, Mapping):
     return {name: _copied(value) for name, value in x.items()}
   return np.array(x)

@@ -14,27 +14,17 @@ safetensors byte string of named arrays:
             where the patch lies; predictions cut that ground by `output_size`
 """
 
-import bisect
-import collections
-import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
-import operator
 import os
 import pathlib
-import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, SupportsIndex
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.numpy
-from array_record.python import array_record_module
-
-from flairhub_jax import atomic, modalities
+from flairhub_jax import atomic
 from flairhub_jax.data import description
+from flairhub_jax.data.shard_files import Shard, Stream, shard_name
 from flairhub_jax.errors import InputError, InputErrors
 
 SCHEMA_VERSION = 1
@@ -43,137 +33,10 @@ PATCH = "PATCH"
 DATES_FILE = "num_dates.safetensors"
 SPLITS = ("train", "valid", "test")
 
-# Labels shrink thirtyfold. Imagery shrinks by a tenth, and unpacking it would
-# take four times as long as reading it.
-_COMPRESSED = "group_size:1,zstd:1"
-_UNCOMPRESSED = "group_size:1,uncompressed"
-
-# Each open shard holds a file descriptor, each stream up to this many of them;
-# opening one takes 0.15 ms.
-_MAX_OPEN_SHARDS = 64
-
-
-def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
-  """Returns named arrays as one safetensors byte string."""
-  return safetensors.numpy.save(
-    {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-  )
-
-
-def decode(record: bytes) -> dict[str, np.ndarray]:
-  """Returns the named arrays of a record."""
-  return safetensors.numpy.load(record)
-
-
-def shard_name(split: str, stream: str, index: int, num_shards: int) -> str:
-  """Returns a shard's path relative to the folder of the data set."""
-  return f"{split}/{stream}-{index:05d}-of-{num_shards:05d}.array_record"
-
-
-@contextlib.contextmanager
-def open_shard(
-  path: pathlib.Path, stream: str
-) -> Iterator[array_record_module.ArrayRecordWriter]:
-  """Yields a writer (`write(bytes)`) of the shard `path`.
-
-  The file gets its name when the block ends without an exception.
-  """
-  is_imagery = stream in modalities.MODALITIES
-  options = _UNCOMPRESSED if is_imagery else _COMPRESSED
-  with atomic.write_aside(path) as aside:
-    writer = array_record_module.ArrayRecordWriter(str(aside), options)
-    try:
-      yield writer
-    finally:
-      writer.close()
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """One file: its path below the data set's folder, its bytes and records."""
-
-  file: str
-  sha256: str
-  bytes: int
-  num_records: int
-
-
-def describe_shard(folder: pathlib.Path, file: str, num_records: int) -> Shard:
-  """Returns what `dataset.json` says of a finished shard."""
-  with open(folder / file, "rb") as opened:
-    digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return Shard(file, digest, opened.tell(), num_records)
-
-
-class Stream:
-  """Random access to the records of one stream, over all its shards.
-
-  Cheap to pickle; files are opened where and when they are read. Several
-  threads may read at once.
-  """
-
-  def __init__(self, folder: pathlib.Path, shards: tuple[Shard, ...]):
-    """Takes the shards, in order, with paths relative to `folder`."""
-    self._folder = folder
-    self._shards = shards
-    counts = (shard.num_records for shard in shards)
-    self._ends = list(itertools.accumulate(counts))
-    self._readers: collections.OrderedDict[int, Any] = collections.OrderedDict()
-    self._lock = threading.Lock()
-
-  def __getstate__(self) -> dict[str, Any]:
-    return {"folder": self._folder, "shards": self._shards}
-
-  def __setstate__(self, state: dict[str, Any]) -> None:
-    self.__init__(**state)  # type: ignore[misc]
-
-  def __len__(self) -> int:
-    """Number of records, which is the number of patches."""
-    return self._ends[-1]
-
-  def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray]:
-    """Returns the arrays of record `index`.
-
-    Raises:
-      IndexError: there is no such record.
-      InputError: the shard is gone or damaged.
-    """
-    index = operator.index(index)
-    if not 0 <= index < len(self):
-      raise IndexError(f"record {index} of {len(self)}")
-    shard = bisect.bisect_right(self._ends, index)
-    start = self._ends[shard - 1] if shard else 0
-    path = self._folder / self._shards[shard].file
-    try:
-      [record] = self._reader(shard, path).read([index - start])
-      return decode(record)
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-      raise InputError(
-        path, f"a readable record {index - start}", error
-      ) from error
-
-  def _reader(
-    self, shard: int, path: pathlib.Path
-  ) -> array_record_module.ArrayRecordReader:
-    with self._lock:
-      if shard not in self._readers:
-        if not path.is_file():
-          raise FileNotFoundError("no file of that name")
-        self._readers[shard] = array_record_module.ArrayRecordReader(
-          str(path),
-          options="readahead_buffer_size:0",
-          file_reader_buffer_size=32768,
-        )
-      self._readers.move_to_end(shard)
-      if len(self._readers) > _MAX_OPEN_SHARDS:
-        # Not closed here: another thread may be reading it.
-        self._readers.popitem(last=False)
-      return self._readers[shard]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModalityInfo:
-  """What the data set holds of a modality.
+  """One modality of the data set.
 
   Attributes:
     shape: (h, w, c), or (None, h, w, c) for a series.
@@ -195,14 +58,14 @@ class ModalityInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskInfo:
-  """What the data set holds of a task: its labels' shape (h, w, n)."""
+  """One task of the data set: the shape (h, w, n) of its labels."""
 
   shape: tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DateCounts:
-  """How many dates the series of a split have, patch by patch.
+  """Numbers of dates of the series of a split, by patch.
 
   `shard` is a safetensors file of uint16 [num_patches]: `<series>`, all usable
   dates; `<series> clear`, those that pass `cloud_filter` (None: not counted).
@@ -243,10 +106,10 @@ class Dataset:
   Attributes:
     folder: where `dataset.json` lies.
     fingerprint: sha256 of `dataset.json`, which has a digest of every shard.
-    modalities: published id -> what is held of it.
-    tasks: published id -> what is held of it.
-    output_size: (h, w) of every prediction: those of the labels, or without
-      any as many as labels of this ground would have.
+    modalities: by published id.
+    tasks: by published id.
+    output_size: (h, w) of every prediction: those of the labels, or, without
+      labels, those that labels of this ground would have.
     splits: `train`, `valid`, `test` -> split; those that exist.
   """
 
@@ -306,7 +169,7 @@ def save_dataset(
 
 
 def load_dataset(folder: str | os.PathLike) -> Dataset:
-  """Reads `dataset.json` and checks that every shard is there and whole.
+  """Reads `dataset.json` and checks that every shard exists with its size.
 
   Args:
     folder: what `flairhub convert` wrote.

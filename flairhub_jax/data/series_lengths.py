@@ -1,8 +1,8 @@
-"""How many dates the series of a split have, and how long batches make them.
+"""Numbers of dates of the series of a split, and their padded lengths.
 
-Lengths are known before anything is read: conversion counts the dates of each
-patch, with and without the cloud filter. A batch takes one of a few choices of
-lengths, for all its series together, so that a network needs few programs.
+Conversion counts the dates of each patch, with and without the cloud filter, so
+lengths are known before anything is read. A batch takes one of a few choices of
+lengths, for all its series together: each choice is a compiled program.
 """
 
 import dataclasses
@@ -17,7 +17,12 @@ import safetensors
 from jaxtyping import UInt8, UInt16
 
 from flairhub_jax import atomic, terminal
-from flairhub_jax.data import records, temporal_average, time_series
+from flairhub_jax.data import (
+  records,
+  shard_files,
+  temporal_average,
+  time_series,
+)
 from flairhub_jax.errors import InputError
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -66,7 +71,7 @@ def plan(
     series: the modalities that are time series.
     buckets: lengths in dates; longer series are thinned to the largest.
     cloud_filter: that chooses the dates; None keeps all.
-    periods: see `pipeline.Reading`.
+    periods: see `pipeline.ReadOptions`.
   """
   num_patches = dataset.splits[split].num_patches
   observed = [name for name in series if name not in periods]
@@ -101,7 +106,7 @@ def choose(
 
 
 def _count(dataset, split, series, cloud_filter):
-  """Dates of each patch, from what conversion counted, a cache or records."""
+  """Numbers of dates by patch: from the conversion, a cache or the records."""
   info = dataset.splits[split]
   counted = info.num_dates
   if counted is not None:
@@ -117,7 +122,7 @@ def _count(dataset, split, series, cloud_filter):
 
 
 def _key(name, dataset, cloud_filter, counted):
-  """Under what name conversion wrote the counts of such a filter."""
+  """Name of the counts of a filter in the conversion's file, or None."""
   if cloud_filter is None or not dataset.modalities[name].has_snow_cloud:
     return name
   if dataclasses.asdict(cloud_filter) == dict(counted.cloud_filter or {}):
@@ -142,13 +147,13 @@ def _load(path: pathlib.Path, sha256: str) -> dict[str, np.ndarray]:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
       raise InputError(path, f"sha256 {sha256}", found)
-    return records.decode(content)
+    return shard_files.decode(content)
   except (OSError, safetensors.SafetensorError) as error:
     raise InputError(path, "counts of dates", error) from error
 
 
 def _count_records(dataset, split, series, cloud_filter):
-  """Counts once; the result is kept beside the records where that may be."""
+  """Counts once and caches the result beside the records, where possible."""
   shards = {
     name: [shard.sha256 for shard in dataset.splits[split].streams[name]]
     for name in series
@@ -166,7 +171,7 @@ def _count_records(dataset, split, series, cloud_filter):
     counts[name] = np.array(
       [count_dates(stream[i], cloud_filter) for i in numbers], np.uint16
     )
-  content = records.encode(counts)
+  content = shard_files.encode(counts)
   try:
     with atomic.write_aside(cache) as aside:
       aside.write_bytes(_digest(key, content) + content)
@@ -179,13 +184,13 @@ def _count_records(dataset, split, series, cloud_filter):
 
 
 def _read_cache(path, key):
-  """What was counted before; {} where that is not there, or damaged."""
+  """Counts of an earlier start; {} where the file is missing or damaged."""
   try:
     content = path.read_bytes()
   except OSError:
     return {}
   digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-  return records.decode(content) if digest == _digest(key, content) else {}
+  return shard_files.decode(content) if digest == _digest(key, content) else {}
 
 
 def _digest(key, content):
@@ -196,17 +201,20 @@ def count_dates(
   record: Mapping[str, np.ndarray],
   cloud_filter: time_series.CloudFilter | None,
 ) -> int:
-  """How many dates of a record are read; 0 where the patch lacks the series."""
+  """Number of dates of a record that are read; 0 where the series is absent."""
   if "values" not in record:
     return 0
-  return int(time_series.choose_dates(record, cloud_filter).sum())
+  date_mask = time_series.choose_dates(
+    record["values"], record.get("snow_cloud"), cloud_filter
+  )
+  return int(date_mask.sum())
 
 
 class Counter:
   """Counts the dates of patches while they are converted."""
 
   def __init__(self, cloud_filter: time_series.CloudFilter | None):
-    """Starts empty; counts for this filter, too, if it is not None."""
+    """Starts empty; counts with this filter as well, unless it is None."""
     self._cloud_filter = cloud_filter
     self._counts: dict[str, list[int]] = {}
 
@@ -231,7 +239,7 @@ def save(
   """Writes the counts of a split's shards, in order.
 
   Returns:
-    What `dataset.json` says of them; None where the split has no series.
+    Their entry in `dataset.json`; None where the split has no series.
   """
   joined = {}
   for name in counts[0]:
@@ -241,10 +249,10 @@ def save(
     return None
   file = f"{split}/{records.DATES_FILE}"
   with atomic.write_aside(folder / file) as aside:
-    aside.write_bytes(records.encode(joined))
+    aside.write_bytes(shard_files.encode(joined))
   num_patches = len(next(iter(joined.values())))
   return records.DateCounts(
-    shard=records.describe_shard(folder, file, num_patches),
+    shard=shard_files.describe_shard(folder, file, num_patches),
     cloud_filter=None
     if cloud_filter is None
     else dataclasses.asdict(cloud_filter),

@@ -4,14 +4,12 @@ Folders, names, CSVs, GeoTIFFs and GeoPackages are those of the release, so
 whatever reads one reads the other.
 """
 
-import concurrent.futures
 import csv
 import dataclasses
 import functools
 import io
 import itertools
 import json
-import multiprocessing
 import os
 import pathlib
 import zlib
@@ -22,7 +20,7 @@ import numpy as np
 import pyogrio.raw
 
 from flairhub_jax import atomic, terminal
-from flairhub_jax.data import geotiff
+from flairhub_jax.data import geotiff, workers
 from flairhub_jax.data.simulation import any_sensor, plan, sensors
 from flairhub_jax.data.simulation import scene as scene_lib
 from flairhub_jax.errors import InputError
@@ -39,7 +37,7 @@ _LABELS = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
 # Level-1 background and mixed crops -> their values on levels 2 and 3.
 _OTHER_LEVELS = {22: (30, 45), 21: (29, 44)}
 _SENTINELS = ("SENTINEL2_TS", "SENTINEL1-ASC_TS", "SENTINEL1-DESC_TS")
-# Names of the files of dates that are not the modality's own.
+# Names of files of dates that differ from the modality's name.
 _DATED = {
   "AERIAL_RGBI": "AERIAL",
   "AERIAL-RLT_PAN": "AERIAL-RLT",
@@ -51,7 +49,7 @@ _UNDATED = ("DEM_ELEV",)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a simulated data set is a function of."""
+  """Everything that determines a simulated data set."""
 
   num_patches: int
   pixels: int
@@ -69,13 +67,13 @@ def simulate(
   num_workers: int | None = None,
   progress: bool = True,
 ) -> dict[str, int]:
-  """Writes a data set; continues an interrupted one, leaves a finished one.
+  """Writes a data set; continues an interrupted one, keeps a finished one.
 
   Args:
     out: folder to write.
     num_patches: over all three splits, at least 10.
-    pixels: side of aerial images, elevation and labels. 512 is the real size;
-      fewer keep the 102.4 m of a patch at a coarser pixel.
+    pixels: size of aerial images, elevation and labels. 512 is the real size;
+      fewer cover the same 102.4 m with a larger GSD.
     modalities: published ids; None: all seven.
     seed: of everything.
     num_workers: processes; None: as many as cores, 0: this one. The files
@@ -100,8 +98,8 @@ def simulate(
   with terminal.progress_bar(
     total=num_patches, desc="simulate", unit="patch", disable=not progress
   ) as bar:
-    for region in _map(work, regions, count):
-      bar.update(len(region.patches))
+    for _ in workers.run_jobs(work, iter(regions), count, bar.update):
+      pass
   _write_dates(out, regions, settings)
   _write_csvs(out, regions, splits, settings)
   return {
@@ -145,28 +143,12 @@ def _claim(out: pathlib.Path, settings: Settings) -> None:
   atomic.write_text(marker, text)
 
 
-def _map(work: Any, regions: Sequence[plan.Region], num_workers: int) -> Any:
-  if num_workers == 0:
-    yield from map(work, regions)
-    return
-  context = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(
-    num_workers, context, initializer=terminal.silence_libraries
-  ) as pool:
-    try:
-      for done in concurrent.futures.as_completed(
-        [pool.submit(work, region) for region in regions]
-      ):
-        yield done.result()
-    except BaseException:
-      # A full disk or Ctrl-C must not wait for all the other regions.
-      pool.shutdown(wait=False, cancel_futures=True)
-      raise
-
-
 def _write_region(
-  region: plan.Region, out: pathlib.Path, settings: Settings
-) -> plan.Region:
+  region: plan.Region,
+  on_patches: Callable[[int], None],
+  out: pathlib.Path,
+  settings: Settings,
+) -> None:
   """Writes all files of a region, unless they are all there."""
   names = file_kinds(settings.modalities)
   missing = [
@@ -174,18 +156,16 @@ def _write_region(
     for name, patch in itertools.product(names, region.patches)
     if not (out / plan.relative_path(region, name, patch)).exists()
   ]
-  if not missing:
-    return region
-  arrays = _see(region, settings)
+  arrays = _see(region, settings) if missing else {}
   for name, patch in missing:
     values = arrays[name]
-    side = values.shape[0] // region.shape[0]
+    size = values.shape[0] // region.shape[0]
     part = values[
-      patch[0] * side : (patch[0] + 1) * side,
-      patch[1] * side : (patch[1] + 1) * side,
+      patch[0] * size : (patch[0] + 1) * size,
+      patch[1] * size : (patch[1] + 1) * size,
     ]
     east, north = region.corner
-    pixel = PATCH_METRES / side
+    pixel = PATCH_METRES / size
     path = out / plan.relative_path(region, name, patch)
     path.parent.mkdir(parents=True, exist_ok=True)
     geotiff.write_raster(
@@ -197,11 +177,11 @@ def _write_region(
           pixel, 0.0, east + patch[1] * PATCH_METRES,
           0.0, -pixel, north - patch[0] * PATCH_METRES,
         ),
-        height=side,
-        width=side,
+        height=size,
+        width=size,
       ),
     )  # fmt: skip
-  return region
+  on_patches(len(region.patches))
 
 
 def file_kinds(modalities: Sequence[str]) -> tuple[str, ...]:
@@ -261,13 +241,15 @@ def _see_sentinel(
 ) -> dict[str, np.ndarray]:
   """A series of Sentinel with its cloud mask, where it has one."""
   rows, columns = region.shape
-  pairs, shares = sensors.cover_shares(scene, (10 * rows, 10 * columns))
+  pairs, fractions = sensors.cover_fractions(scene, (10 * rows, 10 * columns))
   days = _days(region, name, settings)
   if name == MASKED_MODALITY:
-    series, mask = sensors.sentinel2(rng, pairs, shares, days, region.altitude)
+    series, mask = sensors.sentinel2(
+      rng, pairs, fractions, days, region.altitude
+    )
     return {name: _stack(series), SNOW_CLOUD_MASK: _stack(mask)}
   orbit = 0.5 if "ASC" in name else -0.7
-  return {name: _stack(sensors.sentinel1(rng, pairs, shares, days, orbit))}
+  return {name: _stack(sensors.sentinel1(rng, pairs, fractions, days, orbit))}
 
 
 def _see_other(
@@ -275,15 +257,17 @@ def _see_other(
 ) -> np.ndarray:
   """A sensor that is only known from the table."""
   row = MODALITIES[name]
-  side = min(row.pixels, settings.pixels)
+  size = min(row.pixels, settings.pixels)
   rows, columns = region.shape
-  pairs, shares = sensors.cover_shares(scene, (side * rows, side * columns))
+  pairs, fractions = sensors.cover_fractions(
+    scene, (size * rows, size * columns)
+  )
   key = [settings.seed, region.number, zlib.crc32(name.encode())]
   rng = np.random.default_rng(key)
   if not row.is_series:
-    return any_sensor.image(rng, row, pairs, shares)
+    return any_sensor.image(rng, row, pairs, fractions)
   days = _days(region, name, settings)
-  return _stack(any_sensor.series(rng, row, pairs, shares, days))
+  return _stack(any_sensor.series(rng, row, pairs, fractions, days))
 
 
 def _days(region: plan.Region, name: str, settings: Settings) -> np.ndarray:

@@ -14,7 +14,7 @@ from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
 
 COLUMNS = (*MODALITIES, SNOW_CLOUD_MASK, *TASKS)
 
-# Patch ids become file names, so they may not climb out of a folder or hide.
+# Patch ids become file names: no separators, no leading dot.
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -22,8 +22,8 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 class Split:
   """The patches of a split and their files.
 
-  Cells stay strings as they stand in the file: the published training split
-  has 1.5 million of them.
+  Cells stay strings, as in the file: the published training split has 1.5
+  million of them.
 
   Attributes:
     path: the CSV.
@@ -56,8 +56,9 @@ def read_split(path: str | os.PathLike) -> Split:
     path: UTF-8, with a header of `patch_id` and any of the published columns.
 
   Raises:
-    InputError: the file cannot be read, has an unknown or double column, no
-      `patch_id`, no patch, an unsafe or double id, or a row of another length.
+    InputError: the file cannot be read, has an unknown or duplicate column, no
+      `patch_id`, no patch, an unsafe or duplicate id, or a row of another
+      length.
   """
   path = pathlib.Path(path)
   try:

@@ -5,8 +5,8 @@ from jaxtyping import Bool, Float, Int, Num
 
 from flairhub_jax.data import time_series
 
-# Name -> day of the month in the middle of each period; halves part after the
-# 15th. Both as the reference has them.
+# Name -> day of the month in the middle of each period; the first half of a
+# month ends with the 15th. Both as in the reference.
 PERIODS = {"monthly": (15,), "semi-monthly": (8, 23)}
 _LAST_DAY_OF_FIRST_HALF = 15
 
@@ -30,15 +30,15 @@ def average_periods(
     dates: days since 1970-01-01, in any order; may be none.
     period: 12 or 24 to the year.
     rule: "observed" averages the dates of all years and pads a period without
-      one. "reference" repeats the period before, with its day, and pads only
-      ahead of the first; its half months take the year of the first date
-      alone. It knows padding by zeros, so an average of zeros is padding too.
+      a date. "reference" repeats the period before, with its day, and pads only
+      before the first; its half months use the year of the first date only. It
+      recognises padding by zeros, so an average of zeros is padding too.
     reference_date: month-day from which days are counted.
 
   Returns:
     Float32 averages, zeros where padded; int32 days from the reference date to
-    the middle of each period, in the year of the first date; and which periods
-    are no padding.
+    the middle of each period, in the year of the first date; and a mask of the
+    periods that are not padding.
   """
   middles = PERIODS[period]
   num_periods = 12 * len(middles)

@@ -1,15 +1,14 @@
-"""Dates of a time series: which count, how they are told to the network."""
+"""Dates of a time series: choosing, counting, filling, thinning and padding."""
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Int, Num, Shaped, UInt8
 
 from flairhub_jax import fields
 
-# A date of which more than this share of pixels is NaN is left out.
-MAX_SHARE_MISSING = 0.5
+# A date of which a larger fraction of values is missing is left out.
+MAX_FRACTION_MISSING = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,24 +22,26 @@ class CloudFilter:
 
 
 def choose_dates(
-  record: Mapping[str, np.ndarray], cloud_filter: CloudFilter | None
+  values: Num[np.ndarray, "t h w c"],
+  snow_cloud: UInt8[np.ndarray, "t h w 2"] | None = None,
+  cloud_filter: CloudFilter | None = None,
 ) -> Bool[np.ndarray, "t"]:
-  """Tells which dates of a series are read.
+  """Returns a mask of the dates that are read.
 
   Args:
-    record: "values" [t h w c], and for Sentinel-2 "snow_cloud" [t h w 2].
+    values: NaN and infinite values are missing.
+    snow_cloud: probability of snow and of cloud per pixel, 0-100.
     cloud_filter: None keeps dates however cloudy they are.
   """
-  values = record["values"]
-  kept = np.ones(len(values), bool)
-  if cloud_filter is not None and "snow_cloud" in record:
-    kept = select_clear_dates(
-      record["snow_cloud"], **dataclasses.asdict(cloud_filter)
+  date_mask = np.ones(len(values), bool)
+  if cloud_filter is not None and snow_cloud is not None:
+    date_mask = select_clear_dates(
+      snow_cloud, **dataclasses.asdict(cloud_filter)
     )
   if np.issubdtype(values.dtype, np.floating):
     missing = ~np.isfinite(values)
-    kept &= missing.mean((1, 2, 3)) <= MAX_SHARE_MISSING
-  return kept
+    date_mask &= missing.mean((1, 2, 3)) <= MAX_FRACTION_MISSING
+  return date_mask
 
 
 def days_from_reference(
@@ -74,13 +75,13 @@ def select_clear_dates(
   max_cover: float,
   fallback: str = "least_covered",
 ) -> Bool[np.ndarray, "t"]:
-  """Tells which Sentinel-2 dates show the ground.
+  """Returns a mask of the Sentinel-2 dates that show the ground.
 
   Args:
     snow_cloud: probability of snow and of cloud per pixel, 0-100.
     max_cloud: a pixel above it is covered.
     max_snow: likewise.
-    max_cover: share of covered pixels up to which a date is kept, 0-1.
+    max_cover: fraction of covered pixels up to which a date is kept, 0-1.
     fallback: what is kept where no date passes: "least_covered" keeps the date
       with the fewest covered pixels; "snow_free" does as the reference, which
       then drops the cloud test and may end with clouds or with nothing.
@@ -98,13 +99,15 @@ def select_clear_dates(
 
 
 def fill_missing_pixels(
-  values: Float[np.ndarray, "t h w c"],
-) -> Float[np.ndarray, "t h w c"]:
-  """Replaces NaN and infinite values; Sentinel-1 has such pixels.
+  values: Num[np.ndarray, "t h w c"],
+) -> Num[np.ndarray, "t h w c"]:
+  """Replaces NaN and infinite values; whole numbers have none.
 
-  A missing pixel takes the median of its date and band: its neighbours are the
-  nearest thing to it in a patch of 10 x 10.
+  A missing pixel takes the median of its date and band: patches of series have
+  only 10 x 10 pixels.
   """
+  if not np.issubdtype(values.dtype, np.floating):
+    return values
   missing = ~np.isfinite(values)
   if not missing.any():
     return values

@@ -1,19 +1,18 @@
-"""Pictures: class maps, confusion matrices, runs side by side."""
+"""Figures: class maps, confusion matrices, comparisons of runs."""
 
+from flairhub_jax.figures.canvas import colours
 from flairhub_jax.figures.comparison import (
-  Point,
   draw_class_heat_map,
   draw_curves,
   draw_points,
   draw_scores,
 )
 from flairhub_jax.figures.maps import composite, draw_confusion, draw_patches
-from flairhub_jax.figures.subsets import SubsetRow, draw_subsets
+from flairhub_jax.figures.subsets import draw_subsets
 from flairhub_jax.figures.usage import draw_usage, draw_weight_maps
 
 __all__ = [
-  "Point",
-  "SubsetRow",
+  "colours",
   "composite",
   "draw_class_heat_map",
   "draw_confusion",

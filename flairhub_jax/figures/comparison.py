@@ -1,142 +1,118 @@
 """Configurations side by side: scores, classes, curves, costs."""
 
-import dataclasses
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
-import numpy as np
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from matplotlib import ticker, transforms
 
 from flairhub_jax import labels
 from flairhub_jax.figures import canvas
 
-_PUBLISHED = dict(marker="D", color="black", markerfacecolor="none", ls="none")
+if TYPE_CHECKING:
+  import pandas as pd
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Point:
-  """One configuration's score.
-
-  Attributes:
-    name: of the configuration.
-    score: percent.
-    half_width: of the interval around it, None without one.
-    x: what it costs, where the picture has such an axis.
-    values: scores of the single runs.
-    published: score of the experiment of the same inputs, if there is one.
-    published_x: what that cost.
-  """
-
-  name: str
-  score: float
-  half_width: float | None
-  x: float = 0.0
-  values: Sequence[float] = ()
-  published: float | None = None
-  published_x: float | None = None
+_PUBLISHED = dict(
+  marker="D",
+  color="black",
+  markerfacecolor="none",
+  ls="none",
+  label="published",
+)
 
 
 def draw_scores(
   path: str | os.PathLike,
   title: str,
-  points: Sequence[Point],
-  configurations: Sequence[str],
+  summary: pd.DataFrame,
+  values: pd.DataFrame,
+  colours: Mapping[str, Any],
 ) -> None:
   """Draws mIoU by configuration: mean, interval, runs, published score.
 
   Args:
     path: PNG to write.
     title: what is shown.
-    points: from top to bottom.
-    configurations: all names of the report, for the colours.
+    summary: by configuration, from top to bottom, `mean`, `half_width` and
+      `published`, percent; NaN where there is none.
+    values: `configuration` and `value` of the single runs.
+    colours: by name of configuration.
   """
-  figure, axis = canvas.subplots(figsize=(7.5, 1.3 + 0.42 * len(points)))
-  colours = canvas.colours(configurations)
-  for row, point in enumerate(points):
+  figure, axis = canvas.subplots(figsize=(7.5, 1.3 + 0.42 * len(summary)))
+  places = {name: place for place, name in enumerate(summary.index)}
+  for name, row in summary.iterrows():
     axis.errorbar(
-      point.score,
-      row,
-      xerr=point.half_width,
+      row["mean"],
+      places[name],
+      xerr=row["half_width"],
       fmt="o",
       capsize=4,
-      color=colours[point.name],
+      color=colours[name],
       zorder=3,
     )
-    axis.plot(point.values, [row] * len(point.values), "|", ms=11, color="0.45")
-    if point.published is not None:
-      axis.plot(point.published, row, **_PUBLISHED)
-  axis.set_yticks(range(len(points)), [canvas.wrap(p.name) for p in points])
+  # A legend of the kinds of marks that occur.
+  axis.plot([], [], "o", color="0.3", label="mean")
+  several = summary.index[summary["half_width"].notna()]
+  if len(several):
+    values = values[values["configuration"].isin(several)]
+    axis.plot([], [], color="0.3", label="95 % interval")
+    axis.plot(
+      values["value"],
+      [places[name] for name in values["configuration"]],
+      "|",
+      ms=11,
+      color="0.45",
+      label="one run",
+    )
+  known = summary["published"].dropna()
+  if len(known):
+    axis.plot(known, [places[name] for name in known.index], **_PUBLISHED)
+  axis.set_yticks(range(len(places)), [canvas.wrap(name) for name in places])
   axis.tick_params(axis="y", labelsize=8)
-  axis.set_ylim(len(points) - 0.4, -0.6)
+  axis.set_ylim(len(places) - 0.4, -0.6)
   axis.set_xlabel("mIoU (%)")
   axis.grid(axis="x", color="0.9")
   axis.set_title(title, fontsize=10)
-  _explain_marks(axis, points)
+  canvas.add_legend(axis)
   canvas.save(figure, path)
-
-
-def _explain_marks(axis: Any, points: Sequence[Point]) -> None:
-  """A legend of the kinds of marks that occur."""
-  handles = [axis.plot([], [], "o", color="0.3", label="mean")[0]]
-  if any(point.half_width is not None for point in points):
-    handles.append(
-      axis.errorbar(
-        [], [], xerr=[], color="0.3", capsize=4, label="95 % interval"
-      )
-    )
-  if any(point.values for point in points):
-    handles += axis.plot([], [], "|", ms=11, color="0.45", label="one run")
-  if any(point.published is not None for point in points):
-    handles += axis.plot([], [], label="published", **_PUBLISHED)
-  axis.legend(
-    handles=handles,
-    loc="upper left",
-    bbox_to_anchor=(1.01, 1.0),
-    fontsize=8,
-    frameon=False,
-  )
 
 
 def draw_points(
   path: str | os.PathLike,
   title: str,
   x_label: str,
-  points: Sequence[Point],
-  configurations: Sequence[str],
+  points: pd.DataFrame,
+  colours: Mapping[str, Any],
 ) -> None:
-  """Draws scores against what they cost; costs of many sizes by logarithm.
+  """Draws scores against their costs, on a logarithmic axis if far apart.
 
   Args:
     path: PNG to write.
     title: what is shown.
     x_label: the cost and its unit.
-    points: a configuration each.
-    configurations: all names of the report, for the colours.
+    points: by configuration, the cost `x` and the score in `mean`,
+      `half_width`; `published_x`, `published` of the same inputs, or NaN.
+    colours: by name of configuration.
   """
   figure, axis = canvas.subplots(figsize=(6.4, 4.4))
-  colours = canvas.colours(configurations)
-  for point in points:
+  for name, row in points.iterrows():
     axis.errorbar(
-      point.x,
-      point.score,
-      yerr=point.half_width,
+      row["x"],
+      row["mean"],
+      yerr=row["half_width"],
       fmt="o",
       capsize=3,
-      color=colours[point.name],
-      ecolor=(colours[point.name], 0.5),  # many have the same cost
+      color=colours[name],
+      ecolor=(colours[name], 0.5),  # many have the same cost
       elinewidth=1,
-      label=canvas.wrap(point.name),
+      label=canvas.wrap(name),
     )
-  published = {
-    (point.published_x, point.published)
-    for point in points
-    if point.published is not None and point.published_x is not None
-  }
-  if published:
-    axis.plot(*zip(*sorted(published), strict=True), **_PUBLISHED)
-    axis.plot([], [], label="published", **_PUBLISHED)
-  costs = [point.x for point in points] + [x for x, _ in published]
+  published = points[["published_x", "published"]].dropna().drop_duplicates()
+  if len(published):
+    axis.plot(published["published_x"], published["published"], **_PUBLISHED)
+  costs = [*points["x"], *published["published_x"]]
   if max(costs) > 10 * min(costs):
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -147,17 +123,12 @@ def draw_points(
   axis.grid(color="0.9")
   axis.set_axisbelow(True)
   axis.set_title(title, fontsize=10)
-  axis.legend(
-    loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False
-  )
+  canvas.add_legend(axis)
   canvas.save(figure, path)
 
 
 def draw_class_heat_map(
-  path: str | os.PathLike,
-  title: str,
-  task: str,
-  iou: Mapping[str, Mapping[str, float]],
+  path: str | os.PathLike, title: str, task: str, iou: pd.DataFrame
 ) -> None:
   """Draws IoU by configuration (rows) and class (columns, official colours).
 
@@ -165,30 +136,19 @@ def draw_class_heat_map(
     path: PNG to write.
     title: what is shown.
     task: id of the label task; gives order and colours of the classes.
-    iou: percent, by configuration and class; a class that does not occur is
-      missing and stays white.
+    iou: percent, by configuration and class; NaN stays white, and so do
+      classes without a column.
   """
-  shown = set().union(*iou.values())
-  classes = [c for c in labels.TASKS[task].classes if c.name in shown]
-  table = np.array(
-    [[row.get(c.name, np.nan) for c in classes] for row in iou.values()]
-  )
+  classes = [c for c in labels.TASKS[task].classes if c.name in iou]
+  table = iou[[c.name for c in classes]].to_numpy()
   figure, axis = canvas.subplots(
     figsize=(2.2 + 0.46 * len(classes), 0.8 + 0.34 * len(iou))
   )
   image = axis.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
   axis.set_yticks(
-    range(len(iou)), [canvas.wrap(name) for name in iou], fontsize=7
+    range(len(iou)), [canvas.wrap(name) for name in iou.index], fontsize=7
   )
-  axis.set_xticks(
-    range(len(classes)),
-    [c.name for c in classes],
-    rotation=45,
-    ha="right",
-    rotation_mode="anchor",
-    fontsize=7,
-  )
-  axis.tick_params(axis="x", length=0, pad=16)
+  canvas.name_columns(axis, [c.name for c in classes], pad=16)
   axis.scatter(
     range(len(classes)),
     [0] * len(classes),
@@ -209,58 +169,39 @@ def draw_class_heat_map(
 def draw_curves(
   path: str | os.PathLike,
   title: str,
-  panels: Mapping[str, Mapping[str, Sequence[Sequence[tuple[int, float]]]]],
+  curves: pd.DataFrame,
+  colours: Mapping[str, Any],
 ) -> None:
   """Draws learning curves: single runs thin, their mean thick.
 
   Args:
     path: PNG to write.
     title: what is shown.
-    panels: by label of the vertical axis and configuration, for each run the
-      (step, value) pairs.
+    curves: `value` at a `step`, by `panel` (label of the vertical axis),
+      `configuration` and `seed`.
+    colours: by name of configuration.
   """
+  panels = curves.groupby("panel", sort=False)
   figure, axes = canvas.subplots(
-    1, len(panels), figsize=(5.2 * len(panels), 3.8), squeeze=False
+    1, panels.ngroups, figsize=(5.2 * panels.ngroups, 3.8), squeeze=False
   )
-  colours = canvas.colours(list(next(iter(panels.values()))))
-  for axis, (label, curves) in zip(axes[0], panels.items(), strict=True):
-    for name, runs in curves.items():
-      for run in filter(None, runs):
-        axis.plot(
-          *zip(*run, strict=True), color=colours[name], lw=0.6, alpha=0.5
-        )
-      mean = _mean_curve(runs)
-      if mean:
-        axis.plot(
-          *zip(*mean, strict=True), color=colours[name], label=canvas.wrap(name)
-        )
+  for axis, (label, panel) in zip(axes[0], panels, strict=True):
+    for name, own in panel.groupby("configuration", sort=False):
+      # A run that was continued may have recorded a step twice.
+      runs = own.pivot_table(
+        index="step", columns="seed", values="value", aggfunc="last"
+      )
+      for _, run in runs.items():
+        axis.plot(run.dropna(), color=colours[name], lw=0.6, alpha=0.5)
+      axis.plot(runs.dropna().mean(axis="columns"), color=colours[name])
     axis.set_xlabel("step")
     axis.set_ylabel(label)
     axis.grid(color="0.9")
   handles = [
-    axes[0][0].plot([], [], color=colours[name], label=canvas.wrap(name))[0]
-    for name in next(iter(panels.values()))
+    axes[0][0].plot([], [], color=colour, label=canvas.wrap(name))[0]
+    for name, colour in colours.items()
   ]
-  axes[0][-1].legend(
-    handles=handles,
-    loc="upper left",
-    bbox_to_anchor=(1.01, 1.0),
-    fontsize=8,
-    frameon=False,
-  )
+  canvas.add_legend(axes[0][-1], handles=handles)
   figure.suptitle(title, fontsize=10)
   figure.subplots_adjust(wspace=0.24)  # a long legend shrinks no panel
   canvas.save(figure, path)
-
-
-def _mean_curve(
-  runs: Sequence[Sequence[tuple[int, float]]],
-) -> list[tuple[int, float]]:
-  """The mean at the steps that all runs have."""
-  tables = [dict(run) for run in runs if run]
-  if not tables:
-    return []
-  steps = sorted(set.intersection(*(set(table) for table in tables)))
-  return [
-    (step, float(np.mean([table[step] for table in tables]))) for step in steps
-  ]

@@ -1,4 +1,4 @@
-"""Pictures: class maps in official colours, confusion matrices."""
+"""Figures: class maps in official colours, confusion matrices."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from flairhub_jax.figures import canvas
 def composite(
   values: Num[np.ndarray, "h w c"], bands: Sequence[str]
 ) -> UInt8[np.ndarray, "h w 3"]:
-  """Renders bands for the eye, stretched between the 2nd and 98th percentile.
+  """Renders bands for display, stretched from the 2nd to the 98th percentile.
 
-  Red, green, blue where there are such bands; else the first band in grey.
+  Red, green, blue if the sensor has these bands; else the first band in grey.
   """
   for triple in (("R", "G", "B"), ("B04", "B03", "B02")):
     if set(triple) <= set(bands):
@@ -41,7 +41,7 @@ def draw_patches(
   rows: Sequence[Mapping[str, Any]],
   tasks: Sequence[str],
 ) -> None:
-  """Draws input | truth | prediction, a row per patch, with a legend.
+  """Draws input | truth | prediction, one row per patch, with a legend.
 
   Args:
     path: PNG to write.
@@ -83,7 +83,7 @@ def draw_patches(
 def _draw_legends(
   figure: Any, rows: Sequence[Mapping[str, Any]], tasks: Sequence[str]
 ) -> None:
-  """A legend per task, of the classes that the maps show."""
+  """Draws a legend per task, of the classes in the maps."""
   for number, task in enumerate(tasks):
     shown = set()
     for row in rows:
@@ -112,10 +112,10 @@ def draw_confusion(
   task: str,
   scored: np.ndarray,
 ) -> None:
-  """Draws the confusion matrix as shares of each true class, in percent.
+  """Draws the confusion matrix, normalised by true class, in percent.
 
-  Unscored classes are left out as they are from the scores; a class that
-  does not occur has an empty row.
+  Unscored classes are left out, as in the scores; a class that does not occur
+  has an empty row.
   """
   classes = np.flatnonzero(scored)
   reduced = confusion[np.ix_(classes, classes)].astype(np.float64)

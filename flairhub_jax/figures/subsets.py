@@ -1,67 +1,64 @@
 """Scores with modalities missing, by configuration."""
 
-import dataclasses
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flairhub_jax.figures import canvas
+from flairhub_jax.modalities import MODALITIES
 
-# More bars than these are no longer told apart.
+if TYPE_CHECKING:
+  import pandas as pd
+
+# More bars than these cannot be distinguished.
 _MAX_BARS = 90
-
-
-@dataclasses.dataclass(frozen=True)
-class SubsetRow:
-  """Scores with some of the modalities only.
-
-  Attributes:
-    modalities: those that were there.
-    scores: (percent, half width or None) by name of configuration.
-  """
-
-  modalities: Sequence[str]
-  scores: Mapping[str, tuple[float, float | None]]
 
 
 def draw_subsets(
   path: str | os.PathLike,
   title: str,
-  modalities: Sequence[str],
-  rows: Sequence[SubsetRow],
-  configurations: Sequence[str],
+  summary: pd.DataFrame,
+  colours: Mapping[str, Any],
 ) -> None:
-  """Draws scores by subset: dots say which modalities were there.
+  """Draws scores by subset: dots mark the modalities that it has.
 
   Bars with intervals; a heat map of the means where these were too many.
 
   Args:
     path: PNG to write.
     title: what is shown.
-    modalities: columns of dots.
-    rows: from top to bottom.
-    configurations: all names of the report, those without subsets too.
+    summary: columns `modalities` (ids joined by +), `configuration`, `mean`
+      and `half_width` (percent; NaN without an interval).
+    colours: by name of configuration.
   """
-  names = [n for n in configurations if any(n in row.scores for row in rows)]
-  has_bars = len(names) == 1 or len(names) * len(rows) <= _MAX_BARS
-  step = 0.26 + 0.09 * (len(names) - 1) if has_bars else 0.26
-  width = 4.6 if has_bars else 0.42 * len(names)
+  means, half_widths = (
+    summary.pivot(index="modalities", columns="configuration", values=values)
+    for values in ("mean", "half_width")
+  )
+  subsets = [subset.split("+") for subset in means.index]
+  modalities = [m for m in MODALITIES if any(m in row for row in subsets)]
+  num_rows, num_names = means.shape
+  has_bars = num_names == 1 or means.size <= _MAX_BARS
+  step = 0.26 + 0.09 * (num_names - 1) if has_bars else 0.26
+  width = 4.6 if has_bars else 0.42 * num_names
   dots_width = 0.4 * len(modalities)
-  figure, (dots, scores) = canvas.subplots(
+  figure, (dots, axis) = canvas.subplots(
     1,
     2,
     sharey=True,
-    figsize=(dots_width + width, 1.6 + step * len(rows)),
+    figsize=(dots_width + width, 1.6 + step * num_rows),
     width_ratios=(dots_width, width),
   )
-  _draw_dots(dots, modalities, rows)
+  _draw_dots(dots, modalities, subsets)
   if has_bars:
-    _draw_bars(scores, rows, names, canvas.colours(configurations))
+    _draw_bars(axis, means, half_widths.fillna(0), colours)
   else:
-    _draw_heat_map(scores, rows, names)
-  scores.tick_params(axis="y", left=False)
+    _draw_heat_map(axis, means)
+  axis.tick_params(axis="y", left=False)
   dots.set_title(title, fontsize=10, loc="left")
   figure.subplots_adjust(wspace=0.03)
   canvas.save(figure, path)
@@ -69,23 +66,18 @@ def draw_subsets(
 
 def _draw_bars(
   axis: Any,
-  rows: Sequence[SubsetRow],
-  names: Sequence[str],
+  means: pd.DataFrame,
+  half_widths: pd.DataFrame,
   colours: Mapping[str, Any],
 ) -> None:
-  thickness = 0.8 / len(names)
-  for number, name in enumerate(names):
-    shown = [
-      (i, *r.scores[name]) for i, r in enumerate(rows) if name in r.scores
-    ]
-    places = [
-      i + (number - (len(names) - 1) / 2) * thickness for i, *_ in shown
-    ]
+  thickness = 0.8 / len(means.columns)
+  rows = np.arange(len(means))
+  for number, name in enumerate(means):
     axis.barh(
-      places,
-      [score for _, score, _ in shown],
+      rows + (number - (len(means.columns) - 1) / 2) * thickness,
+      means[name],
       thickness,
-      xerr=[half or 0.0 for *_, half in shown],
+      xerr=half_widths[name],
       color=colours[name],
       error_kw=dict(lw=0.8, capsize=1.5),
       label=canvas.wrap(name),
@@ -94,51 +86,32 @@ def _draw_bars(
   axis.set_xlabel("mIoU (%)")
   axis.grid(axis="x", color="0.9")
   axis.set_axisbelow(True)
-  if len(names) > 1:
-    axis.legend(
-      loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False
-    )
+  if len(means.columns) > 1:
+    canvas.add_legend(axis)
 
 
-def _draw_heat_map(
-  axis: Any, rows: Sequence[SubsetRow], names: Sequence[str]
-) -> None:
-  nothing = (np.nan, None)
-  table = np.array(
-    [[row.scores.get(name, nothing)[0] for name in names] for row in rows]
-  )
+def _draw_heat_map(axis: Any, means: pd.DataFrame) -> None:
+  table = means.to_numpy()
   low, high = np.nanmin(table), np.nanmax(table)
   axis.imshow(table, cmap="viridis", vmin=low, vmax=high, aspect="auto")
   canvas.write_values(
     axis, table, "{:.1f}", dark_above=low + 0.6 * (high - low)
   )
-  axis.set_ylim(len(rows) - 0.5, -0.5)
-  _name_columns(axis, [canvas.wrap(name) for name in names])
+  axis.set_ylim(len(means) - 0.5, -0.5)
+  canvas.name_columns(axis, [canvas.wrap(name) for name in means])
 
 
 def _draw_dots(
-  axis: Any, modalities: Sequence[str], rows: Sequence[SubsetRow]
+  axis: Any, modalities: Sequence[str], subsets: Sequence[Sequence[str]]
 ) -> None:
-  """Filled where a modality was there, and joined by a line."""
-  for number, row in enumerate(rows):
-    there = [i for i, name in enumerate(modalities) if name in row.modalities]
+  """Filled where a subset has the modality, and joined by a line."""
+  for number, subset in enumerate(subsets):
+    present = [i for i, name in enumerate(modalities) if name in subset]
     axis.plot(range(len(modalities)), [number] * len(modalities), "o", c="0.87")
-    axis.plot(there, [number] * len(there), "o-", c="0.15", lw=1.5)
+    axis.plot(present, [number] * len(present), "o-", c="0.15", lw=1.5)
   axis.set_xlim(-0.6, len(modalities) - 0.4)
-  axis.set_ylim(len(rows) - 0.4, -0.6)
+  axis.set_ylim(len(subsets) - 0.4, -0.6)
   axis.set_yticks([])
-  _name_columns(axis, modalities)
-  for side in axis.spines.values():
-    side.set_visible(False)
-
-
-def _name_columns(axis: Any, names: Sequence[str]) -> None:
-  axis.set_xticks(
-    range(len(names)),
-    names,
-    rotation=45,
-    ha="right",
-    rotation_mode="anchor",
-    fontsize=7,
-  )
-  axis.tick_params(axis="x", length=0)
+  canvas.name_columns(axis, modalities)
+  for edge in axis.spines.values():
+    edge.set_visible(False)

@@ -1,4 +1,4 @@
-"""Pictures of the weights that a fusion gives each modality."""
+"""Figures of the weights of the modalities in a fusion."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from flairhub_jax import labels
 from flairhub_jax.figures import canvas
 
-# One sequential scale for shares, the same in all pictures.
+# One sequential colour scale for weights, the same in all figures.
 _COLOURS = "viridis"
 
 
@@ -26,7 +26,7 @@ def draw_usage(
     modalities: order of the columns.
   """
   tasks = list(next(iter(usage.values())))
-  # Small classes are on no pixel of coarse levels: their rows stay empty.
+  # Small classes have no pixel on coarse levels: their rows stay empty.
   classes = {
     task: [
       row.name
@@ -51,19 +51,7 @@ def draw_usage(
         [[row.get(m, np.nan) for m in modalities] for row in rows]
       )
       picture = axis.imshow(table, vmin=0, vmax=1, cmap=_COLOURS, aspect="auto")
-      for (i, j), value in np.ndenumerate(table):
-        if np.isnan(value):
-          continue
-        shade = "black" if value > 0.6 else "white"
-        axis.text(
-          j,
-          i,
-          f"{value:.2f}",
-          ha="center",
-          va="center",
-          color=shade,
-          fontsize=7,
-        )
+      canvas.write_values(axis, table, "{:.2f}", dark_above=0.6)
       names = [] if column else classes[task]
       axis.set_yticks(range(len(names)), names, fontsize=8)
       axis.set_xticks(

@@ -1,4 +1,4 @@
-"""All that an evaluation needs of a split, in one pass over it."""
+"""Confusion matrices, maps and modality weights in one pass over a split."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,19 @@ import numpy as np
 
 from flairhub_jax import mesh
 from flairhub_jax.inference import partial, patches, subsets, usage
-from flairhub_jax.models.fusion import USAGE
+from flairhub_jax.models.fusion import MODALITY_WEIGHTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-  """What a network did on a split.
+  """Results of a network on a split.
 
   Attributes:
     confusion: task -> int64 [k k].
-    by_subset: subset of the modalities -> task -> int64 [k k], the whole set
-      first; None where that was not asked for.
-    maps: number of a patch shown -> task -> uint8 [h w].
-    usage: weights of the modalities; None where the fusion has none.
+    by_subset: subset of the modalities -> task -> int64 [k k], the full set
+      first; None unless requested.
+    maps: index of a drawn patch -> task -> uint8 [h w].
+    usage: weights of the modalities; None if the fusion has none.
   """
 
   confusion: Mapping[str, np.ndarray]
@@ -33,12 +33,14 @@ class Evaluation:
 def make_step(model: Any, devices: jax.sharding.Mesh) -> patches.PredictStep:
   """Returns the jitted `step(variables, batch)`.
 
-  It gives what `patches.score_batch` gives, and {"usage": …} of
+  It returns the dict of `patches.score_batch` and {"usage": …} of
   `usage.read_weights`.
   """
 
   def step(variables, batch):
-    outputs, state = model.apply(variables, batch, train=False, mutable=[USAGE])
+    outputs, state = model.apply(
+      variables, batch, train=False, mutable=[MODALITY_WEIGHTS]
+    )
     scores = patches.score_batch(outputs["logits"], batch)
     return {**scores, "usage": usage.read_weights(state, batch)}
 
@@ -59,7 +61,7 @@ def evaluate(
   *,
   shown: Sequence[int],
   with_subsets: bool = False,
-  memory: partial.PartialSums | None = None,
+  progress: partial.PartialSums | None = None,
 ) -> Evaluation:
   """Runs a network over a split, once.
 
@@ -69,13 +71,13 @@ def evaluate(
     runner: over the split, with labels.
     model: the network.
     variables: its weights.
-    shown: numbers of the patches whose maps and weights are kept.
-    with_subsets: whether every subset of the modalities is scored.
-    memory: where a long evaluation is kept while it runs, to continue it.
+    shown: indices of the patches whose maps and weights are returned.
+    with_subsets: whether to score every subset of the modalities.
+    progress: file of partial sums, from which a killed evaluation continues.
   """
   make = subsets.make_subset_step if with_subsets else make_step
   step = make(model, runner.devices)
-  start, sums = memory.load() if memory else (0, {})
+  start, sums = progress.load() if progress else (0, {})
   pictures, done = patches.ShownPatches(shown), start
   for batch, results in runner.run(
     variables, patches=range(start, len(runner)), step=step
@@ -83,19 +85,19 @@ def evaluate(
     sums = _add(sums, results)
     pictures.add(batch, _pictures(results))
     done = min(done + runner.batch_size, len(runner))
-    if memory:
-      memory.save(done, sums)
-  # Those of the part that a killed evaluation had done.
+    if progress:
+      progress.save(done, sums)
+  # Patches that a killed evaluation had scored are drawn again.
   earlier = [number for number in shown if number < start]
   if earlier:
     for batch, results in runner.run(
       variables, patches=earlier, verb="draw", step=step
     ):
       pictures.add(batch, _pictures(results))
-  found = pictures.gather()
+  drawn = pictures.gather()
   weights = None
   if usage.has_usage(model):
-    maps = {number: of_patch["weights"] for number, of_patch in found.items()}
+    maps = {index: of_patch["weights"] for index, of_patch in drawn.items()}
     weights = usage.summarise(model, sums["weights"], sums["pixels"], maps)
   confusion, rows = sums["confusion"], None
   if with_subsets:
@@ -104,7 +106,7 @@ def evaluate(
   return Evaluation(
     confusion=confusion,
     by_subset=rows,
-    maps={number: of_patch["classes"] for number, of_patch in found.items()},
+    maps={index: of_patch["classes"] for index, of_patch in drawn.items()},
     usage=weights,
   )
 
@@ -117,7 +119,7 @@ def _pictures(results):
 
 
 def _add(total: partial.Sums, results: Mapping[str, Any]) -> partial.Sums:
-  """Sums of matrices in whole numbers, of weights in float64."""
+  """Adds confusion matrices in int64 and weights in float64."""
 
   def over_patches(tree):
     return jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), tree)

@@ -13,7 +13,7 @@ from flairhub_jax import run_directory
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import trained
 from flairhub_jax.modalities import MODALITIES
-from flairhub_jax.models import build, segmenter
+from flairhub_jax.models import build, fusion
 
 _BANDS = ("stored", "network")
 
@@ -23,12 +23,12 @@ class Model:
 
   Attributes:
     config: configuration of the run.
-    num_parameters: numbers in its file, unused layers included.
+    num_parameters: number of parameters.
     variables: parameters and running statistics.
   """
 
   def __init__(self, config: Any, variables: Mapping[str, Any]):
-    """Keeps `variables`; networks are built when a batch comes."""
+    """Takes weights; networks are built for the batches of `apply`."""
     self.config = config
     self.variables = variables
     leaves = jax.tree.leaves(variables["params"])
@@ -59,14 +59,14 @@ class Model:
         files; "network": those that the run chose, in its order.
       output_size: rows and columns of the logits; by default those of the
         labels, or 0.2 m per pixel.
-      aux: whether auxiliary logits are wanted as well.
-      features: whether the maps after the fusion, which the decoders read, are
-        wanted as well.
+      aux: whether to return auxiliary logits as well.
+      features: whether to return the features after fusion, which the decoders
+        read, as well.
 
     Returns:
       `{"logits": {task: float32 [b h w k]}}`, `"aux": {modality: {task: …}}`
-      and `"features": [[b h w c], …]`, the finest map first. A network of
-      series alone has one map.
+      and `"features": [[b h w c], …]`, the finest first. A network of series
+      alone has one array.
 
     Raises:
       InputError: a modality or its dates are missing, or of another shape;
@@ -93,17 +93,14 @@ class Model:
   def _build(self, shapes, bands, output_size, aux, features):
     """A jitted function of variables and batch, and the variables it takes."""
     network = build.build_segmenter(self.config, output_size=output_size)
-    if features and network.fuses_logits:
+    if features and not network.strategy.has_features:
       raise InputError(
-        "features",
-        "a fusion of maps, or a single modality",
-        self.config.fusion.kind,
+        "features", "a fusion of features", self.config.fusion.kind
       )
     if bands == "network":
       network = network.clone(
-        sources=tuple(
-          dataclasses.replace(source, is_chosen=True)
-          for source in network.sources
+        inputs=tuple(
+          dataclasses.replace(spec, is_chosen=True) for spec in network.inputs
         )
       )
     # Images of another size have other tables of relative positions.
@@ -113,14 +110,13 @@ class Model:
 
     def forward(variables, arrays):
       outputs, state = network.apply(
-        variables, arrays, mutable=[segmenter.FEATURES]
+        variables, arrays, mutable=[fusion.FEATURES]
       )
       result = {"logits": outputs["logits"]}
       if aux:
         result["aux"] = outputs["aux"]
       if features:
-        (maps,) = state[segmenter.FEATURES]["fused"]
-        result["features"] = maps
+        (result["features"],) = state[fusion.FEATURES]["fused"]
       return result
 
     # Without the compiler options of determinism: they are not allowed within

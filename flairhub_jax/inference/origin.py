@@ -1,4 +1,4 @@
-"""What made a result, by content, and whose results a folder holds."""
+"""Origin of a result, identified by content, and the folder of one origin."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from flairhub_jax import atomic, run_directory
 from flairhub_jax.errors import InputError
 
-# By these, results are of one origin; names and steps are for people.
+# Fields that identify an origin; names and steps are for readers.
 _CONTENT = ("weights", "config", "data", "split")
 _MARKER = "origin.json"
 
@@ -27,15 +27,15 @@ def describe(
   data: str,
   split: str,
 ) -> dict[str, Any]:
-  """Returns what is kept with every result of a network.
+  """Returns the origin that is stored with every result of a network.
 
   Args:
-    run: its directory.
-    config: its configuration.
-    step: number of updates its weights have seen.
+    run: directory of its run.
+    config: configuration of the run.
+    step: number of updates of its weights.
     variables: its weights, as stored.
     data: fingerprint of the data it is applied to.
-    split: which of their splits.
+    split: name of the split.
 
   Returns:
     Names and digests, for JSON.
@@ -52,28 +52,28 @@ def describe(
 
 
 def digest(variables: Any) -> str:
-  """Sha256 of the names, types, shapes and numbers of a tree of arrays."""
-  found = hashlib.sha256()
+  """SHA-256 of the names, dtypes, shapes and values of a tree of arrays."""
+  sha256 = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     values = np.ascontiguousarray(leaf)
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    found.update(f"{name} {values.dtype} {values.shape}\n".encode())
-    found.update(values.data)
-  return found.hexdigest()
+    sha256.update(f"{name} {values.dtype} {values.shape}\n".encode())
+    sha256.update(values.data)
+  return sha256.hexdigest()
 
 
 def claim(
   folder: pathlib.Path, origin: Mapping[str, Any], *, what: str
 ) -> None:
-  """Makes a folder that of one origin, or accepts that it is already.
+  """Assigns a folder to one origin, or checks that it belongs to it.
 
   Args:
     folder: may exist.
     origin: of `describe`.
-    what: is in the folder, for complaints: "maps" or "results".
+    what: content of the folder, for errors: "maps" or "results".
 
   Raises:
-    InputError: it holds something else, or cannot be written.
+    InputError: the folder holds other files, or cannot be written.
   """
   marker = folder / _MARKER
   if marker.exists():
@@ -90,14 +90,14 @@ def claim(
 
 
 def make_writable(folder: pathlib.Path, *, otherwise: str = "") -> None:
-  """Makes a folder where there is none, and tries to write into it.
+  """Creates a folder if needed, and checks that it can be written.
 
   Args:
     folder: the folder.
-    otherwise: what else can be done, for the complaint.
+    otherwise: the alternative, for the error.
 
   Raises:
-    InputError: it cannot be made or written.
+    InputError: it cannot be created or written.
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)

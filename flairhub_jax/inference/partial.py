@@ -1,4 +1,4 @@
-"""An unfinished evaluation on disk, so that a killed one continues."""
+"""Partial sums of an evaluation on disk, so that a killed one continues."""
 
 import json
 import pathlib
@@ -21,15 +21,15 @@ class PartialSums:
   SECONDS_BETWEEN = 30.0
 
   def __init__(self, path: pathlib.Path, origin: Mapping[str, Any]):
-    """Names the file; what is in it counts only for the same `origin`."""
+    """Opens nothing; a file of another `origin` is ignored."""
     self._path = path
     self._origin = dict(origin)
     self._saved = time.monotonic()
 
   def load(self) -> tuple[int, Sums]:
-    """Returns the number of patches done, and their sums.
+    """Returns the number of evaluated patches, and their sums.
 
-    A file that cannot be read, or of another origin, counts as none.
+    A file that cannot be read, or of another origin, is ignored.
     """
     try:
       content = json.loads(self._path.read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ class PartialSums:
       return 0, {}
 
   def save(self, patches: int, sums: Sums) -> None:
-    """Writes the sums so far, unless that was done a moment ago."""
+    """Writes the sums, at most every `SECONDS_BETWEEN` seconds."""
     if time.monotonic() - self._saved < self.SECONDS_BETWEEN:
       return
     content = {
@@ -52,7 +52,7 @@ class PartialSums:
     self._saved = time.monotonic()
 
   def remove(self) -> None:
-    """Forgets it: the evaluation is done."""
+    """Removes the file, after the evaluation."""
     self._path.unlink(missing_ok=True)
 
 

@@ -1,9 +1,9 @@
-"""A trained network over the patches of a split: scores and maps."""
+"""A trained network over the patches of a split: scores and predictions."""
 
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,37 +12,47 @@ import numpy as np
 from flairhub_jax import labels, mesh, metrics, processes, terminal
 from flairhub_jax.data import geotiff, pipeline, records
 
+Output = Literal["classes", "probabilities"]
 PredictStep = Callable[[Any, Any], dict[str, dict[str, jax.Array]]]
 
 
 def make_predict_step(
-  model: Any, devices: jax.sharding.Mesh
+  model: Any, devices: jax.sharding.Mesh, *, output: Output = "classes"
 ) -> jax.stages.Wrapped:
   """Returns the jitted `predict_step(variables, batch)`.
 
-  It gives what `score_batch` gives.
+  It returns the result of `score_batch`.
+
+  Args:
+    model: the network.
+    devices: of `mesh.build_mesh`.
+    output: predictions of a pixel: its class, or all probabilities.
   """
 
   def predict_step(variables: Any, batch: Any):
     logits = model.apply(variables, batch, train=False)["logits"]
-    return score_batch(logits, batch)
+    return score_batch(logits, batch, output)
 
   return jax.jit(
     predict_step,
-    out_shardings=where_scores_lie(devices),
+    out_shardings=where_scores_lie(devices, output),
     compiler_options=mesh.compiler_options(model.deterministic),
   )
 
 
-def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
-  """Classes, and confusion where there are labels; within a jitted function.
+def score_batch(
+  logits: Any, batch: Any, output: Output = "classes"
+) -> dict[str, dict[str, jax.Array]]:
+  """Predictions and, for tasks with labels, confusion; for jitted functions.
 
   Args:
     logits: task -> [b h w k].
-    batch: with `labels` (any number of tasks) and `counted`.
+    batch: with `labels` (any number of tasks) and `sample_mask`.
+    output: see `make_predict_step`.
 
   Returns:
-    {"classes": {task: uint8 [b h w]}, "confusion": {task: int32 [k k]}}.
+    {"classes": {task: uint8 [b h w]}} or {"probabilities": {task: float32
+    [b h w k]}}, with "confusion": {task: int32 [k k]}.
   """
   classes = {
     task: jnp.argmax(values, -1).astype(jnp.uint8)
@@ -52,18 +62,23 @@ def score_batch(logits: Any, batch: Any) -> dict[str, dict[str, jax.Array]]:
     task: metrics.confusion_matrix(
       truth,
       classes[task].astype(jnp.int32),
-      batch["counted"],
+      batch["sample_mask"],
       labels.TASKS[task].num_classes,
     )
     for task, truth in batch["labels"].items()
   }
-  return {"classes": classes, "confusion": confusion}
+  predictions = classes
+  if output == "probabilities":
+    predictions = jax.tree.map(lambda x: jax.nn.softmax(x, -1), logits)
+  return {output: predictions, "confusion": confusion}
 
 
-def where_scores_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
-  """Shardings of what `score_batch` gives."""
+def where_scores_lie(
+  devices: jax.sharding.Mesh, output: Output = "classes"
+) -> dict[str, Any]:
+  """Shardings of the result of `score_batch`."""
   return {
-    "classes": mesh.split_batch(devices),
+    output: mesh.split_batch(devices),
     "confusion": mesh.replicated(devices),
   }
 
@@ -81,22 +96,24 @@ class SplitRunner:
     with_labels: bool = True,
     devices: jax.sharding.Mesh | None = None,
   ):
-    """Prepares reading; compilation happens at the first batch.
+    """Opens the split; compilation happens at the first batch.
 
     Args:
       model: the network.
       dataset: converted data.
       split: which of its splits.
       config: of the run.
-      with_labels: whether labels are read too.
+      with_labels: whether to read labels.
       devices: of `mesh.build_mesh`; None: all, each with the whole network.
 
     Raises:
       InputError: the data lack what the network needs.
     """
     self.devices = devices or mesh.build_mesh()
-    self._reading = pipeline.build_reading(config, with_labels=with_labels)
-    self._reader = pipeline.PatchReader(dataset, split, self._reading)
+    self._read_options = pipeline.build_read_options(
+      config, with_labels=with_labels
+    )
+    self._reader = pipeline.PatchReader(dataset, split, self._read_options)
     self._step = make_predict_step(model, self.devices)
     self.batch_size = _evaluation_batch_size(config.data.batch_size)
     self._num_workers = config.data.num_workers
@@ -107,7 +124,7 @@ class SplitRunner:
     return len(self._reader)
 
   def example_batch(self) -> dict[str, Any]:
-    """One patch as a batch: for shapes."""
+    """A batch of one patch, for shapes."""
     return pipeline.example_batch(self._reader)
 
   def run(
@@ -120,14 +137,14 @@ class SplitRunner:
   ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields (host batch, device results) in order, with a progress bar.
 
-    The device works on a batch while the caller handles the one before. Of
-    several processes each yields its own rows of the host batch.
+    The device computes a batch while the caller handles the previous one. Each
+    process yields its own rows of the host batch.
 
     Args:
       variables: weights of the network.
-      patches: numbers of the patches wanted; None: all.
+      patches: indices of the patches; None: all.
       verb: for the progress bar.
-      step: another one than `make_predict_step`'s.
+      step: replaces that of `make_predict_step`.
     """
     step = step or self._step
     patches = range(len(self._reader)) if patches is None else patches
@@ -165,10 +182,10 @@ class SplitRunner:
         total[task] = total.get(task, 0) + np.asarray(matrix, np.int64)
     return total
 
-  def maps(
+  def predictions(
     self, variables: Any, patches: Sequence[int]
   ) -> dict[int, dict[str, np.ndarray]]:
-    """Predicts some patches: uint8 [h w] by patch number and task."""
+    """Predicts some patches: uint8 [h w] by patch index and task."""
     shown = ShownPatches(patches)
     for batch, results in self.run(variables, patches=patches, verb="draw"):
       shown.add(batch, results["classes"])
@@ -176,41 +193,41 @@ class SplitRunner:
 
 
 class ShownPatches:
-  """Results of some patches, whichever process computes them."""
+  """Collects results of some patches over all processes."""
 
   def __init__(self, patches: Sequence[int]):
-    """Takes the numbers of the patches."""
+    """Takes the indices of the patches."""
     self._rows = {number: row for row, number in enumerate(patches)}
-    self._kept: Any = None
+    self._results: Any = None
 
   def add(self, batch: Mapping[str, Any], results: Any) -> None:
-    """Keeps what a batch has of them.
+    """Copies the results of these patches out of a batch.
 
     Args:
-      batch: this process's part of it, on the host.
+      batch: this process's rows of it, on the host.
       results: a tree of arrays [b …] on the devices.
     """
-    if self._kept is None:
-      self._kept = jax.tree.map(
+    if self._results is None:
+      self._results = jax.tree.map(
         lambda x: np.zeros((len(self._rows), *x.shape[1:]), x.dtype), results
       )
     places = [
       (self._rows[number], row)
       for row, number in enumerate(batch["patch"].tolist())
-      if number in self._rows and batch["counted"][row]
+      if number in self._rows and batch["sample_mask"][row]
     ]
     if not places:
       return
-    kept, rows = zip(*places, strict=True)
+    targets, rows = zip(*places, strict=True)
 
-    def keep(whole, values):
-      whole[list(kept)] = local_rows(values)[list(rows)]
+    def copy(whole, values):
+      whole[list(targets)] = local_rows(values)[list(rows)]
 
-    jax.tree.map(keep, self._kept, results)
+    jax.tree.map(copy, self._results, results)
 
   def gather(self) -> dict[int, Any]:
-    """Number of a patch -> the tree of its results; all must ask together."""
-    whole = processes.total(self._kept)
+    """Number of a patch -> its tree of results; all processes must call it."""
+    whole = processes.total(self._results)
     return {
       number: jax.tree.map(lambda x: x[row], whole)  # noqa: B023
       for number, row in self._rows.items()
@@ -218,14 +235,14 @@ class ShownPatches:
 
 
 def _evaluation_batch_size(batch_size: int) -> int:
-  """The training batch size, rounded up to what the devices can share."""
+  """The training batch size, rounded up to a multiple of the devices."""
   return -(-batch_size // jax.device_count()) * jax.device_count()
 
 
 def score_tasks(
   confusion: Mapping[str, np.ndarray], config: Any
 ) -> dict[str, metrics.Scores]:
-  """Scores each task; classes of weight 0 are left out."""
+  """Scores each task without classes of weight 0."""
   return {
     task: metrics.score(matrix, scored_classes(config, task))
     for task, matrix in confusion.items()
@@ -233,14 +250,14 @@ def score_tasks(
 
 
 def scored_classes(config: Any, task: str) -> np.ndarray:
-  """Bool [k]: classes with a weight in the loss."""
-  return np.asarray(config.labels[task].class_weights) > 0
+  """Bool [k]: classes with a nonzero weight in the loss."""
+  return np.asarray(config.tasks[task].class_weights) > 0
 
 
 def prediction_path(
   out: pathlib.Path, task: str, patch_id: str
 ) -> pathlib.Path:
-  """Names a map as the reference does: TASK/PRED_domain_TASK_rest.tif.
+  """Names a prediction as the reference does: TASK/PRED_domain_TASK_rest.tif.
 
   An id without a domain, that is without `_`, gives TASK/PRED_id_TASK.tif.
   """
@@ -257,9 +274,10 @@ def write_maps(
   tasks: tuple[str, ...],
   out: pathlib.Path,
 ) -> int:
-  """Writes a georeferenced class map per patch and task; continues if killed.
+  """Writes a georeferenced class map per patch and task.
 
-  Of several processes each writes the maps of its own patches.
+  Existing maps of a killed run are not computed again. Each process writes the
+  maps of its own patches.
 
   Args:
     runner: the network over the split.
@@ -267,7 +285,7 @@ def write_maps(
     dataset: converted data.
     split: which of its splits.
     tasks: label tasks of the network.
-    out: folder of the maps, with those of a killed run (`origin.claim`).
+    out: folder of the maps, assigned by `origin.claim`.
 
   Returns:
     Number of patches.
@@ -277,7 +295,7 @@ def write_maps(
   for task in tasks:
     (out / task).mkdir(exist_ok=True)
   start = _num_written(table, num_patches, tasks, out)
-  processes.any_of(False)  # Nobody writes before all have counted.
+  processes.any_of(False)  # No process writes before all have counted.
   if start == num_patches:
     return num_patches
   start -= start % runner.batch_size
@@ -288,13 +306,13 @@ def write_maps(
       task: local_rows(values) for task, values in results["classes"].items()
     }
     for row, index in enumerate(batch["patch"]):
-      if batch["counted"][row]:
+      if batch["sample_mask"][row]:
         _write_patch(table[index], {t: local[t][row] for t in tasks}, out)
   return num_patches
 
 
 def local_rows(values: jax.Array) -> np.ndarray:
-  """The rows this process computed, in order."""
+  """The rows that this process computed, in order."""
   shards = sorted(
     values.addressable_shards, key=lambda shard: shard.index[0].start or 0
   )
@@ -307,7 +325,7 @@ def _num_written(
   tasks: tuple[str, ...],
   out: pathlib.Path,
 ) -> int:
-  """Maps are written in order: counts those up to the first missing one."""
+  """Counts the maps, written in order, before the first missing one."""
   for index in range(num_patches):
     patch_id = table[index]["patch_id"]
     if not all(prediction_path(out, t, patch_id).exists() for t in tasks):

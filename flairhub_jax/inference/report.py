@@ -1,4 +1,4 @@
-"""What an evaluation leaves: scores as JSON and table, figures."""
+"""Files and tables of an evaluation: scores as JSON, figures."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flairhub_jax import atomic, figures, labels, metrics
+from flairhub_jax import atomic, figures, labels, metrics, text_table
 from flairhub_jax.data import records
 from flairhub_jax.modalities import MODALITIES
 
@@ -43,34 +43,36 @@ def scores_as_json(
 
 def format_table(scores: Mapping[str, Any], heading: str) -> str:
   """Renders `scores_as_json` as text; classes without a pixel are dashes."""
-  lines = []
+  blocks = []
   for task, values in scores.items():
     title = f"{labels.TASKS[task].short_name} ({task}), {heading}"
+    majority = values["majority"]
     total = max(1, sum(c["pixels"] for c in values["classes"].values()))
-    lines += [
-      "",
-      title,
-      f"{'class':24} {'pixels %':>9} {'IoU %':>8} {'majority %':>11}",
-      "-" * 55,
-    ]
-    for name, row in values["classes"].items():
-      share = 100 * row["pixels"] / total
-      iou = f"{row['iou']:8.2f}" if row["pixels"] else f"{'-':>8}"
-      lines.append(f"{name:24} {share:9.2f} {iou} {row['majority_iou']:11.2f}")
-    lines.append("-" * 55)
-    for name, key in (
-      ("mIoU", "miou"),
-      ("mIoU of the classes that occur", "miou_present"),
-      ("OA", "overall_accuracy"),
-    ):
-      lines.append(
-        f"{name:34} {values[key]:8.2f} {values['majority'][key]:11.2f}"
+    rows = [
+      (
+        name,
+        f"{100 * row['pixels'] / total:.2f}",
+        f"{row['iou']:.2f}" if row["pixels"] else "-",
+        f"{row['majority_iou']:.2f}",
       )
-  return "\n".join(lines)
+      for name, row in values["classes"].items()
+    ]
+    rows.append(text_table.RULE)
+    rows += [
+      (name, "", f"{values[key]:.2f}", f"{majority[key]:.2f}")
+      for name, key in (
+        ("mIoU", "miou"),
+        ("mIoU of the classes that occur", "miou_present"),
+        ("OA", "overall_accuracy"),
+      )
+    ]
+    headers = ["class", "pixels %", "IoU %", "majority %"]
+    blocks.append(f"\n{title}\n{text_table.format_table(headers, rows)}")
+  return "\n".join(blocks)
 
 
 def chosen_patches(num_patches: int, count: int = 5) -> list[int]:
-  """Numbers of `count` patches spread evenly over a split: no favourites."""
+  """Indices of `count` patches, evenly spaced over a split."""
   return np.unique(np.linspace(0, num_patches - 1, count).astype(int)).tolist()
 
 
@@ -82,7 +84,7 @@ def write_results(
 ) -> dict[str, Any]:
   """Writes a confusion figure per task and scores.json; returns the scores.
 
-  Scores come last of all: what has them is evaluated.
+  scores.json is written last: its presence marks a complete evaluation.
   """
   folder.mkdir(parents=True, exist_ok=True)
   scores = scores_as_json(confusion, scored)
@@ -106,7 +108,7 @@ def write_subsets(
   for subset, matrices in confusion.items():
     scores = scores_as_json(matrices, scored)
     for values in scores.values():
-      # The whole set's are in scores.json; of others the scores say enough.
+      # Those of the full set are in scores.json.
       del values["confusion"], values["majority"]
     rows.append({"modalities": list(subset), "tasks": scores})
   text = json.dumps({**origin, "subsets": rows}, indent=1) + "\n"

@@ -1,7 +1,7 @@
 """One trained network on every subset of its modalities, in one pass.
 
-Each modality is encoded once per batch; fusion and decoders then run for each
-subset with the same compiled program, the others masked.
+Each modality is encoded once per batch; fusion and decoders then run once per
+subset, with the same compiled program and the other modalities masked out.
 """
 
 import functools
@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flairhub_jax import labels, mesh
+from flairhub_jax import labels, mesh, text_table
 from flairhub_jax.inference import patches, usage
-from flairhub_jax.models.fusion import USAGE
+from flairhub_jax.models.fusion import MODALITY_WEIGHTS
 
 Subset = tuple[str, ...]
 
 
 def subsets_of(modalities: Sequence[str]) -> tuple[Subset, ...]:
-  """All non-empty subsets, the largest first, each in the order given."""
+  """All non-empty subsets, largest first, each in the order of `modalities`."""
   sizes = range(len(modalities), 0, -1)
   return tuple(
     itertools.chain.from_iterable(
@@ -35,8 +35,8 @@ def make_subset_step(
 ) -> patches.PredictStep:
   """Returns `step(variables, batch)`, which scores all subsets.
 
-  It gives what `evaluation.make_step` gives of the whole set, but {"confusion":
-  {"<number of the subset>/<task>": int32 [k k]}}.
+  Its results are those of `evaluation.make_step` for the full set, except
+  {"confusion": {"<index of the subset>/<task>": int32 [k k]}}.
   """
   modalities = modalities_of(model)
   subsets = subsets_of(modalities)
@@ -58,13 +58,18 @@ def make_subset_step(
     ),
   )
   def decode(variables, encoded, batch, mask):
-    there = jnp.ones(batch["counted"].shape[0], bool)
+    there = jnp.ones(batch["sample_mask"].shape[0], bool)
     present = {
       m: batch["present"].get(m, there) & mask[i]
       for i, m in enumerate(modalities)
     }
     outputs, state = model.apply(
-      variables, encoded, present, False, method="decode", mutable=[USAGE]
+      variables,
+      encoded,
+      present,
+      False,
+      method="decode",
+      mutable=[MODALITY_WEIGHTS],
     )
     scores = patches.score_batch(outputs["logits"], batch)
     return scores, usage.read_weights(state, batch)
@@ -86,10 +91,10 @@ def make_subset_step(
 def by_subset(
   model: Any, confusion: Mapping[str, np.ndarray]
 ) -> dict[Subset, dict[str, np.ndarray]]:
-  """Sorts the matrices of `make_subset_step`.
+  """Groups the matrices of `make_subset_step`.
 
   Returns:
-    Subset -> task -> [k k], the whole set first.
+    Subset -> task -> [k k], the full set first.
   """
   result: dict[Subset, dict[str, np.ndarray]] = {}
   for number, subset in enumerate(subsets_of(modalities_of(model))):
@@ -104,20 +109,24 @@ def by_subset(
 
 def modalities_of(model: Any) -> tuple[str, ...]:
   """Ids of the modalities of a network, in its order."""
-  return tuple(source.modality for source in model.sources)
+  return tuple(spec.modality for spec in model.inputs)
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Renders the subsets of `report.write_subsets` as text, mIoU and OA."""
   tasks = list(rows[0]["tasks"])
-  names = [labels.TASKS[task].short_name for task in tasks]
-  heading = "".join(f"{name + ' mIoU':>18}{'OA':>8}" for name in names)
-  width = max(len(" + ".join(row["modalities"])) for row in rows)
-  lines = [f"{'modalities':{width}}{heading}", "-" * (width + len(heading))]
-  for row in rows:
-    cells = "".join(
-      f"{row['tasks'][t]['miou']:18.2f}{row['tasks'][t]['overall_accuracy']:8.2f}"
-      for t in tasks
-    )
-    lines.append(f"{' + '.join(row['modalities']):{width}}{cells}")
-  return "\n".join(lines)
+  headers = ["modalities"]
+  for task in tasks:
+    headers += [f"{labels.TASKS[task].short_name} mIoU", "OA"]
+  lines = [
+    [
+      " + ".join(row["modalities"]),
+      *(
+        f"{row['tasks'][task][score]:.2f}"
+        for task in tasks
+        for score in ("miou", "overall_accuracy")
+      ),
+    ]
+    for row in rows
+  ]
+  return text_table.format_table(headers, lines)

@@ -1,4 +1,4 @@
-"""A run opened for use: its network, its weights, the data it is shown."""
+"""A run loaded for inference: its network, weights and data."""
 
 import argparse
 import dataclasses
@@ -15,21 +15,21 @@ from flairhub_jax.inference import origin as origins
 from flairhub_jax.inference import patches
 from flairhub_jax.models import build, swin
 
-# Complaints name so many parameters.
-_NAMED = 9
+# Parameters named in an error.
+_MOST_PARAMETERS = 9
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-  """What evaluation and prediction need.
+  """A network with its weights and the split it runs on.
 
   Attributes:
     config: configuration of the run.
-    dataset: the data at hand, which need not be those it was trained on.
+    dataset: converted data, not necessarily the training data.
     model: the network.
-    runner: the network over one split.
+    runner: runs the network over one split.
     variables: weights of the best checkpoint.
-    origin: of `origin.describe`, to be kept with what comes out.
+    origin: of `origin.describe`, stored with every result.
     results: folder of the results on this split of these data.
   """
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--data",
     metavar="DIR",
-    help="converted data; default: those the run was trained on",
+    help="converted data; default: the training data of the run",
   )
   parser.add_argument("--split", default="test", help="default: test")
 
@@ -62,13 +62,13 @@ def load(
   *,
   with_labels: bool = True,
 ) -> TrainedNetwork:
-  """Opens a run on a split of its own data or of others.
+  """Loads a run for a split of its own data or of other data.
 
-  Patches may have another size than those it was trained on.
+  The patch size may differ from that of training.
 
   Raises:
-    InputError: no run, no checkpoint, or data without what it needs.
-    InputErrors: a checkpoint of another network; what differs.
+    InputError: no run, no checkpoint, or data that lack an input.
+    InputErrors: a checkpoint of another network; lists the differences.
   """
   run, config = run_directory.open_run(path)
   if not data and not config.data.path:
@@ -100,15 +100,15 @@ def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
 
   Args:
     path: the run directory.
-    shape: shapes of the network's variables; None: those of the run's own
-      network, with tables of relative positions as they are stored.
+    shape: shapes of the network's variables; None: those of the run's network,
+      with relative position tables as stored.
 
   Returns:
-    The variables, and the number of updates they have seen.
+    The variables, and the number of updates.
 
   Raises:
     InputError: no run or no checkpoint.
-    InputErrors: a checkpoint of another network; what differs.
+    InputErrors: a checkpoint of another network; lists the differences.
   """
   run, config = run_directory.open_run(path)
   stored, step = _stored(run, config)
@@ -122,29 +122,30 @@ def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
 
 
 def fit(variables: Any, shape: Any, *, where: object) -> Any:
-  """Fits weights to a network, whose images may have another size.
+  """Fits weights to a network for images of possibly another size.
 
   Args:
     variables: as stored.
-    shape: shapes of the network's variables; tables of relative positions are
-      resized to them.
-    where: the weights came from, for complaints.
+    shape: shapes of the network's variables, to which relative position tables
+      are resized.
+    where: source of the weights, for errors.
 
   Raises:
-    InputErrors: `shape` is of another network; what differs.
+    InputErrors: `shape` is of another network; lists the differences.
   """
   if _shapes(shape).keys() == _shapes(variables).keys():
     variables = swin.fit_bias_tables(variables, shape)
-  there, here = _shapes(variables), _shapes(shape)
+  found, expected = _shapes(variables), _shapes(shape)
   problems = [
-    f"{where}: {name}: expected {here.get(name, 'no such name')}, found "
-    f"{there.get(name, 'nothing')}"
-    for name in sorted(here.keys() | there.keys())
-    if here.get(name) != there.get(name)
+    f"{where}: {name}: expected {expected.get(name, 'no such name')}, found "
+    f"{found.get(name, 'nothing')}"
+    for name in sorted(expected.keys() | found.keys())
+    if expected.get(name) != found.get(name)
   ]
-  if len(problems) > _NAMED:
-    more = f"{where}: {len(problems) - _NAMED} more parameters differ"
-    problems = [*problems[:_NAMED], more]
+  if len(problems) > _MOST_PARAMETERS:
+    rest = len(problems) - _MOST_PARAMETERS
+    more = f"{where}: {rest} more parameters differ"
+    problems = [*problems[:_MOST_PARAMETERS], more]
   if problems:
     raise InputErrors(problems)
   return variables

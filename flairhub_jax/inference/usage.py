@@ -1,4 +1,4 @@
-"""How much weight a fusion gives each modality, by class and by level."""
+"""Weights of the modalities in a fusion, by class and by level."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from flairhub_jax import atomic, figures, labels, mesh
-from flairhub_jax.models.fusion import USAGE
+from flairhub_jax.models.fusion import MODALITY_WEIGHTS
 
 
 @dataclasses.dataclass
@@ -20,10 +20,10 @@ class Usage:
   """Weights of a network over a split.
 
   Attributes:
-    modalities: those of the network, in the order of the weights.
+    modalities: of the network, in the order of the weights.
     mean: level -> task -> [k n], mean weight of each modality over the pixels
       of each class; NaN for classes that do not occur.
-    maps: patch number -> level -> [n h w], of some patches.
+    maps: index of a patch -> level -> [n h w], of some patches.
   """
 
   modalities: tuple[str, ...]
@@ -33,28 +33,29 @@ class Usage:
 
 def has_usage(model: Any) -> bool:
   """Whether the fusion of a network weighs its modalities."""
-  return model.strategy.has_weights and len(model.sources) > 1
+  return model.strategy.has_modality_weights and len(model.inputs) > 1
 
 
 def read_weights(state: Any, batch: Any) -> dict[str, Any]:
   """Weights of a fusion and their sums; within a jitted function.
 
   Args:
-    state: the collections that `apply` has returned, with `fusion.USAGE`.
-    batch: with `labels` and `counted`.
+    state: the collections that `apply` has returned, with
+      `fusion.MODALITY_WEIGHTS`.
+    batch: with `labels` and `sample_mask`.
 
   Returns:
     {"weights": {level: float32 [b n h w]}, "sums": {level: {task: [b k n]}},
     "pixels": {level: {task: [b k]}}}.
   """
-  weights = _by_level(state.get(USAGE, {}))
+  weights = _by_level(state.get(MODALITY_WEIGHTS, {}))
   sums: dict[str, Any] = {level: {} for level in weights}
   pixels: dict[str, Any] = {level: {} for level in weights}
   for level, values in weights.items():
     for task, truth in batch["labels"].items():
       number = labels.TASKS[task].num_classes
       sums[level][task], pixels[level][task] = _sum_by_class(
-        values, truth, batch["counted"], number
+        values, truth, batch["sample_mask"], number
       )
   return {
     "weights": {k: jnp.moveaxis(v, 0, 1) for k, v in weights.items()},
@@ -64,7 +65,7 @@ def read_weights(state: Any, batch: Any) -> dict[str, Any]:
 
 
 def where_weights_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
-  """Shardings of what `read_weights` gives."""
+  """Shardings of the results of `read_weights`."""
   return {
     "weights": mesh.split_batch(devices),
     "sums": mesh.replicated(devices),
@@ -73,7 +74,7 @@ def where_weights_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
 
 
 def _by_level(tree):
-  """Names such as `level 0`, or `crops, level 0` where each task mixes."""
+  """By name: `level 0`, or `crops, level 0` where each task has a mixture."""
   found = {}
   for path, (weights,) in sorted(_leaves(tree)):
     module, level = path
@@ -92,19 +93,19 @@ def _leaves(tree):
 def _sum_by_class(
   weights: Float[Array, "n b h w"],
   truth: Int[Array, "b p q"],
-  counted: Any,
+  sample_mask: Any,
   number: int,
 ):
   """Sums of weights [b k n] and numbers of pixels [b k], on the weights' grid.
 
-  Of each patch by itself, so that the sum over patches depends neither on
-  batches nor on devices.
+  Each patch is summed separately, so that the sum over patches depends neither
+  on batches nor on devices.
   """
   height, width = weights.shape[2:]
   rows = (np.arange(height) * truth.shape[1] + truth.shape[1] // 2) // height
   columns = (np.arange(width) * truth.shape[2] + truth.shape[2] // 2) // width
   nearest = truth[:, rows][:, :, columns]
-  member = jax.nn.one_hot(nearest, number) * counted[:, None, None, None]
+  member = jax.nn.one_hot(nearest, number) * sample_mask[:, None, None, None]
   return jnp.einsum("bhwk,nbhw->bkn", member, weights), member.sum((1, 2))
 
 
@@ -117,7 +118,7 @@ def summarise(
     model: the network.
     sums: of weights, level -> task -> float64 [k n].
     pixels: level -> task -> float64 [k].
-    maps: patch number -> level -> [n h w], of the patches shown.
+    maps: index of a patch -> level -> [n h w], of the drawn patches.
   """
   mean = {
     level: {
@@ -131,7 +132,7 @@ def summarise(
     }
     for level, by_task in sums.items()
   }
-  names = tuple(source.modality for source in model.sources)
+  names = tuple(spec.modality for spec in model.inputs)
   return Usage(modalities=names, mean=mean, maps=dict(maps))
 
 
@@ -146,7 +147,7 @@ def write(
   Args:
     folder: of the results on a split.
     usage: of `summarise`.
-    titles: patch number -> id, of the patches shown.
+    titles: index of a patch -> id, of the drawn patches.
     origin: of `origin.describe`.
   """
   content = {

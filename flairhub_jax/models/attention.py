@@ -1,4 +1,4 @@
-"""Attention within windows, whose scores are never kept."""
+"""Attention within windows; scores are recomputed, not stored."""
 
 import functools
 
@@ -35,7 +35,7 @@ def attend(
 
 
 def _by_library(qkv, bias, mask):
-  """JAX's attention; windows of a map are its batch, maps one axis more."""
+  """JAX's attention; its batch are windows, images are a further axis."""
   heads = bias.shape[0]
   count, n, width = qkv.shape
   windows = count if mask is None else mask.shape[0]
@@ -139,7 +139,7 @@ def _sum_of_windows(scores):
 
 
 def _by_parts(qkv, bias, mask):
-  """How windows are taken: the mask of a part, and what cuts arrays into parts.
+  """How windows are split: the mask of a part, and functions that split arrays.
 
   Parts divide the windows of a map, so that each has a mask of its own.
   """

@@ -1,6 +1,5 @@
-"""From a configuration to a network: the only place that knows all names."""
+"""From a configuration to a network, with tables of all names."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,19 +13,21 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.models import (
   convnext,
   convolution,
+  early,
   fusion,
   initialise,
   kernels,
   late,
   layers,
+  mid,
   resnet,
   swin,
   unet,
   upernet,
   utae,
 )
-from flairhub_jax.models.normalise import Source
-from flairhub_jax.models.segmenter import PRECISIONS, Segmenter, Strategy
+from flairhub_jax.models.normalise import InputSpec
+from flairhub_jax.models.segmenter import PRECISIONS, Segmenter
 
 
 def _swin(width, depths, heads, window):
@@ -55,7 +56,7 @@ _BASE = (128, (2, 2, 18, 2), (4, 8, 16, 32))
 _LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))
 
 # An encoder of images: takes `dtype`, and `drop_path_rate` if it has such a
-# field; has `num_maps`. `…_nano` of Swin is ours, for CPUs; other names and
+# field; has `num_levels`. `…_nano` of Swin is ours, for CPUs; other names and
 # sizes are timm's and torchvision's.
 ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
   "swin_nano": _swin(32, (1, 1, 2, 1), (2, 4, 8, 16), 7),
@@ -91,25 +92,32 @@ DECODERS: Mapping[str, Callable[..., nn.Module]] = {
   "unet": unet.UNet,
 }
 
-# Modules of maps take `dtype`.
-FUSIONS: Mapping[str, Strategy] = {
-  "early": Strategy(is_early=True),
-  "mid_concat": Strategy(
-    fuse_maps=fusion.MidConcat,
-    mix_logits=late.MeanLogits,
-    has_unused_fusion=True,
-  ),
-  "mid_mean": Strategy(fuse_maps=fusion.MidMean, mix_logits=late.MeanLogits),
-  "mid_gated": Strategy(
-    fuse_maps=fusion.MidGated, mix_logits=late.GatedLogits, has_weights=True
-  ),
-  "mid_attention": Strategy(
-    fuse_maps=fusion.MidAttention,
-    mix_logits=late.GatedLogits,
-    has_weights=True,
-  ),
-  "late_mean": Strategy(mix_logits=late.MeanLogits),
-  "late_gated": Strategy(mix_logits=late.GatedLogits, has_weights=True),
+_Strategy = Callable[..., fusion.Fusion]
+
+
+def _mid(fuse, mixture):
+  return (
+    functools.partial(mid.MidFusion, fuse=fuse),
+    functools.partial(late.SeriesFusion, mixture=mixture),
+  )
+
+
+def _late(mixture):
+  return (
+    functools.partial(late.LateFusion, mixture=mixture),
+    functools.partial(late.SeriesFusion, mixture=mixture),
+  )
+
+
+# Strategies of networks with images, and of those with series alone.
+FUSIONS: Mapping[str, tuple[_Strategy, _Strategy]] = {
+  "early": (early.EarlyFusion, early.EarlyFusion),
+  "mid_concat": _mid(mid.MidConcat, late.MeanLogits),
+  "mid_mean": _mid(mid.MidMean, late.MeanLogits),
+  "mid_gated": _mid(mid.MidGated, late.GatedLogits),
+  "mid_attention": _mid(mid.MidAttention, late.GatedLogits),
+  "late_mean": _late(late.MeanLogits),
+  "late_gated": _late(late.GatedLogits),
 }
 
 # Fields of `config.model.utae` that U-TAE takes as they are.
@@ -142,61 +150,61 @@ def build_segmenter(
     InputError: a name that does not exist.
   """
   kernels.check_environment()
-  sources = _sources(config)
+  inputs = _inputs(config)
   tasks = _tasks(config.data.tasks)
   dtype = _lookup("config.dtype", config.dtype, DTYPES)
   listed = config.model.auxiliary
   listed = _known("config.model.auxiliary", listed, modalities.MODALITIES)
   encoder = build_image_encoder(config.model, dtype=dtype)
   decoder = _lookup("config.model.decoder", config.model.decoder, DECODERS)
-  strategy = _strategy(config.fusion.kind, dtype)
-  joins_maps = strategy.fuse_maps is not None and not all(
-    source.is_series for source in sources
+  with_images, series_alone = _lookup(
+    "config.fusion.kind", config.fusion.kind, FUSIONS
   )
-  series_encoder = _series_encoder(
-    config.model.utae,
-    levels=encoder().num_maps if joins_maps else None,
-    num_classes=sum(number for _, number in tasks),
-    remat=config.model.remat,
-  )
-  if count_padding is None:
-    count_padding = config.model.utae.count_padding
-  active = [source.modality for source in sources]
-  return Segmenter(
-    sources=sources,
+  has_images = not all(spec.is_series for spec in inputs)
+  strategy = (with_images if has_images else series_alone)(
+    inputs=inputs,
     tasks=tasks,
-    # One list serves a study of many subsets: only what is read counts.
-    auxiliary_modalities=tuple(m for m in active if m in listed),
+    # One list serves a sweep over subsets of the modalities.
+    auxiliary_modalities=tuple(
+      spec.modality for spec in inputs if spec.modality in listed
+    ),
     output_size=output_size,
     image_encoder=encoder,
-    series_encoder=functools.partial(
-      series_encoder, count_padding=count_padding, dtype=dtype
-    ),
-    strategy=strategy,
-    modality_dropout=_dropout(config.fusion.modality_dropout, active),
-    learns_task_weights=_lookup(
-      "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
-    ),
+    series_encoder=None,
     image_decoder=functools.partial(
       decoder, output_size=output_size, dtype=dtype
     ),
     dtype=dtype,
+  )
+  if count_padding is None:
+    count_padding = config.model.utae.count_padding
+  series_encoder = functools.partial(
+    _series_encoder(
+      config.model.utae,
+      levels=encoder().num_levels if strategy.fuses_features else None,
+      num_classes=sum(number for _, number in tasks),
+      remat=config.model.remat,
+    ),
+    count_padding=count_padding,
+    dtype=dtype,
+  )
+  return Segmenter(
+    inputs=inputs,
+    tasks=tasks,
+    strategy=strategy.clone(series_encoder=series_encoder),
+    modality_dropout=_dropout(
+      config.fusion.modality_dropout, [spec.modality for spec in inputs]
+    ),
+    learns_task_weights=_lookup(
+      "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
+    ),
     precision=_one("config.matmul_precision", config, PRECISIONS),
     deterministic=config.deterministic,
   )
 
 
-def _strategy(kind, dtype):
-  """A strategy whose products run in `dtype`."""
-  strategy = _lookup("config.fusion.kind", kind, FUSIONS)
-  if strategy.fuse_maps is None:
-    return strategy
-  fuse_maps = functools.partial(strategy.fuse_maps, dtype=dtype)
-  return dataclasses.replace(strategy, fuse_maps=fuse_maps)
-
-
 def _dropout(rates, active):
-  """Probability that training leaves each modality out, in their order."""
+  """Probability that training drops each modality, in their order."""
   for modality, rate in rates.items():
     if not 0.0 <= rate < 1.0:
       raise InputError(
@@ -208,7 +216,7 @@ def _dropout(rates, active):
 def build_image_encoder(
   settings: Any, *, dtype: Any = jnp.float32
 ) -> Callable[..., nn.Module]:
-  """Returns what makes the encoder of an image.
+  """Returns a function that makes the encoder of an image.
 
   Args:
     settings: `config.model`.
@@ -263,7 +271,7 @@ def output_side(config: Any) -> int:
 
 def first_modality(config: Any) -> str:
   """The modality on whose grid the others are fused."""
-  return _sources(config)[0].modality
+  return _inputs(config)[0].modality
 
 
 def label_pixels(modality: str, pixels: int) -> int:
@@ -317,14 +325,14 @@ def _series_encoder(settings, *, levels, num_classes, remat):
   )
 
 
-def _sources(config):
+def _inputs(config):
   """The modalities in the order of the table, with bands and statistics."""
   table = modalities.MODALITIES
   asked = _known("config.data.modalities", config.data.modalities, table)
   if not asked:
     raise InputError("config.data.modalities", "at least one modality", "none")
   kind = _one("config.data.normalisation", config.data, _NORMALISATIONS)
-  sources = []
+  inputs = []
   for modality in table:
     if modality not in asked:
       continue
@@ -335,8 +343,8 @@ def _sources(config):
     if not bands:
       raise InputError(f"{where}.bands", "at least one band", "none")
     mean, std = _normalisation(kind, where, given, row, bands)
-    sources.append(Source(modality=modality, bands=bands, mean=mean, std=std))
-  return tuple(sources)
+    inputs.append(InputSpec(modality=modality, bands=bands, mean=mean, std=std))
+  return tuple(inputs)
 
 
 def _normalisation(kind, where, given, row, bands):
@@ -390,7 +398,7 @@ def _one(where, section, known):
 
 
 def _lookup(where, name, table):
-  """What `table` has under `name`."""
+  """Returns `table[name]`."""
   if name not in table:
     raise InputError(where, f"one of {', '.join(table)}", repr(name))
   return table[name]

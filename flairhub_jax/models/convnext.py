@@ -1,4 +1,4 @@
-"""ConvNeXt V2 (Woo et al. 2023) as timm builds it: four maps."""
+"""ConvNeXt V2 (Woo et al. 2023) as timm builds it: four levels of features."""
 
 import functools
 from typing import Any
@@ -43,7 +43,7 @@ class ResponseNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Scales each channel by its share of the map's energy, in float32."""
+    """Scales each channel by its fraction of the energy, in float32."""
     scale = self.param("scale", initialise.zeros, (x.shape[-1],))
     bias = self.param("bias", initialise.zeros, (x.shape[-1],))
     return _compete(x, scale, bias)
@@ -51,7 +51,7 @@ class ResponseNorm(nn.Module):
 
 @jax.checkpoint
 def _compete(x, scale, bias):
-  """What `ResponseNorm` does; for its gradient it keeps `x` as it came."""
+  """`ResponseNorm`; the residual of its gradient is `x`, not float32."""
   y = x.astype(jnp.float32)
   square = jnp.square(y).sum((1, 2), keepdims=True)
   # The gradient of a root is not finite where a channel is dead.
@@ -78,7 +78,7 @@ class Block(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool
   ) -> Float[Array, "b h w c"]:
-    """Returns maps of the same shape."""
+    """Returns features of the same shape."""
     width = x.shape[-1]
     name = "pointwise" if self.stored_as_images else "linear"
     y = Depthwise(dtype=self.dtype, name="depthwise")(x)
@@ -90,7 +90,7 @@ class Block(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-  """The encoder: four maps, at 1/4, 1/8, 1/16 and 1/32 of the image.
+  """The encoder: features at 1/4, 1/8, 1/16 and 1/32 of the image.
 
   Attributes:
     widths: channels of each map.
@@ -109,24 +109,24 @@ class ConvNeXt(nn.Module):
   remat: str = "none"
   dtype: Any = jnp.float32
 
-  num_maps = 4
+  num_levels = 4
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool
   ) -> list[Float[Array, "b _ _ _"]]:
-    """Returns the maps, shallowest first, as each stage leaves them."""
+    """Returns the output of each stage, shallowest first."""
     rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
     x = convolution.cut_patches(x, 4)
     x = _dense(self.widths[0], "stem", self.dtype)(x)
     x = norms.LayerNorm(_EPSILON, dtype=self.dtype, name="stem_norm")(x)
-    maps = []
+    features = []
     for stage, depth in enumerate(self.depths):
       own_rates, rates = rates[:depth], rates[depth:]
       run = functools.partial(ConvNeXt._stage, stage=stage, rates=own_rates)
       x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
-      maps.append(x)
-    return maps
+      features.append(x)
+    return features
 
   def _stage(self, x, train, *, stage, rates):
     """Merges pixels where it is not the first, then runs its blocks."""

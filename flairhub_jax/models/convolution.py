@@ -1,4 +1,4 @@
-"""Products and convolutions; `kernels` says in which form where."""
+"""Products and convolutions; `kernels` chooses their form by platform."""
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ def convolve(
 ) -> Float[Array, "n p q d"]:
   """Convolves `x` after padding it.
 
-  On a CPU, where XLA's own weight gradients are slow, small maps padded with
+  On a CPU, where XLA's own weight gradients are slow, small images padded with
   their own pixels are convolved line by line, and convolutions that keep the
   size get gradients of their own. Elsewhere XLA's are good.
   """

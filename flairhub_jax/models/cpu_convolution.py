@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# Some maps at a time, whose lines, or shares of results, are this many numbers:
-# 2 MB. The best of 1 to 8 for 64 and 128 channels, measured.
+# Images are processed in groups whose lines, or partial results, have at most:
+# numbers (2 MB). The best of 1 to 8 MB for 64 and 128 channels, measured.
 _LINE_NUMBERS = 2**19
-# Names of PyTorch's `padding_mode` and what numpy calls the same.
+# PyTorch's `padding_mode` -> the mode of `numpy.pad`.
 PADDING_MODES = {
   "zeros": "constant",
   "reflect": "reflect",
@@ -36,7 +36,7 @@ def contract_rows(
   )
 
 
-# ---- zeros around, the size kept --------------------------------------------
+# ---- zero padding, same size ------------------------------------------------
 
 
 def same_backward(
@@ -79,10 +79,10 @@ def by_lines(
 ) -> Float[Array, "n p q d"]:
   """A padded convolution as one product with neighbours along a row.
 
-  The product gives a share of the result for each row of the kernel; shares of
-  neighbouring rows are added. So no patch is ever made whole. Some maps at a
-  time, whose lines stay in the processor's cache; gradients cut them again
-  rather than read them back.
+  The product gives a partial result for each row of the kernel; those of
+  neighbouring rows are added, so whole patches are never stored. Images are
+  processed in groups whose lines stay in the cache; gradients compute the lines
+  again.
   """
   lines = _Lines(x.shape, kernel.shape, stride, padding, padding_mode)
   flat = _flatten(kernel)
@@ -125,7 +125,7 @@ def by_lines_backward(
 
 
 class _Lines:
-  """What reads which pixels in a padded convolution, an axis at a time."""
+  """Which pixels a padded convolution reads, one axis at a time."""
 
   def __init__(self, shape, kernel_shape, stride, padding, padding_mode):
     _, self.h, self.w, self.c = shape
@@ -155,7 +155,7 @@ class _Lines:
     return total.reshape(-1, self.h, self.w, self.c).astype(lines.dtype)
 
   def add_rows(self, shares):
-    """Shares [m*h*q side*d] to results [m p q d]."""
+    """Partial results [m*h*q side*d] to results [m p q d]."""
     shares = shares.reshape(
       -1, self.h, len(self.columns), self.side, shares.shape[-1] // self.side
     )
@@ -199,7 +199,7 @@ def _flatten(kernel):
 
 
 def _by_parts(x, flat):
-  """[n h w c] as [parts m h w c], of which m maps have few enough numbers."""
+  """Splits [n h w c] into [parts m h w c], groups of m images."""
   n, h, w, _ = x.shape
   most = max(1, _LINE_NUMBERS // (h * w * max(flat.shape)))
   m = max(size for size in range(1, n + 1) if n % size == 0 and size <= most)

@@ -15,11 +15,41 @@ _DAYS_OF_YEAR = 365.25
 _SERIES_SCALE = 4
 
 
+class EarlyFusion(fusion.Fusion, kw_only=True):
+  """Stacks the bands of all modalities; one encoder, one decoder per task."""
+
+  def setup(self):
+    """Makes the stack, its encoder, and a decoder per task."""
+    self.stack = Stack()
+    self.encoder = {"early": self.image_encoder()}
+    self.decoder = {
+      task: self.image_decoder(num_classes=classes)
+      for task, classes in self.tasks
+    }
+
+  def encode(self, modality, arrays, train):
+    """Returns the arrays: encoding starts after fusion."""
+    return arrays
+
+  def __call__(self, encoded, present, train):
+    """Stacks, encodes and decodes; there are no auxiliary outputs."""
+    dates, valid_dates = (
+      {m: arrays[i] for m, arrays in encoded.items() if len(arrays) > 1}
+      for i in (1, 2)
+    )
+    inputs = {m: arrays[0] for m, arrays in encoded.items()}
+    x = self.stack(inputs, dates, valid_dates, present, train)
+    features = layers.without_image(self.encoder["early"](x, train))
+    self.sow(fusion.FEATURES, "fused", features)
+    logits = {t: self.decoder[t](features, train) for t, _ in self.tasks}
+    return {"logits": logits, "aux": {}}
+
+
 class Stack(nn.Module):
   """Resamples images and composites of series to the finest grid.
 
-  Where a sample lacks a modality, or a period a date, a learned value per band
-  stands.
+  A learned value per band replaces a missing modality, or a period without
+  dates.
   """
 
   @nn.compact
@@ -37,7 +67,7 @@ class Stack(nn.Module):
       inputs: modality -> normalised image, or series.
       dates: of each series, days from the reference date.
       valid: of each series, False on padding.
-      present: modality -> which samples have it.
+      present: modality -> bool [b], False for samples that lack it.
       train: whether statistics of the composites are this batch's.
     """
     size = _finest(inputs)
@@ -45,8 +75,8 @@ class Stack(nn.Module):
     for modality, x in inputs.items():
       has = present.get(modality, jnp.ones(x.shape[0], bool))
       if modality in dates:
-        kept = valid[modality] & has[:, None]
-        x = self._composites(modality, x, dates[modality], kept, train)
+        date_mask = valid[modality] & has[:, None]
+        x = self._composites(modality, x, dates[modality], date_mask, train)
       else:
         token = self.param(
           f"missing_{modality}", initialise.zeros, (x.shape[-1],)
@@ -55,20 +85,21 @@ class Stack(nn.Module):
       bands.append(layers.resize(x, size))
     return jnp.concatenate(bands, axis=-1)
 
-  def _composites(self, modality, x, days, valid, train):
+  def _composites(self, modality, x, days, date_mask, train):
     """Means of twelve parts of the year as bands, [b h w 12 * c]."""
     b, _, h, w, c = x.shape
     part = jnp.mod(days, _DAYS_OF_YEAR) * (_PERIODS / _DAYS_OF_YEAR)
-    chosen = jax.nn.one_hot(part.astype(jnp.int32), _PERIODS) * valid[..., None]
-    number = chosen.sum(1)[:, :, None, None, None]
-    x = jnp.where(valid[:, :, None, None, None], x, 0.0)
-    total = jnp.einsum("btp,bthwc->bphwc", chosen, x)
-    is_seen = (number > 0).astype(jnp.float32)
-    # Stored numbers have scales of their own.
+    member = jax.nn.one_hot(part.astype(jnp.int32), _PERIODS)
+    member = member * date_mask[..., None]
+    number = member.sum(1)[:, :, None, None, None]
+    x = jnp.where(date_mask[:, :, None, None, None], x, 0.0)
+    total = jnp.einsum("btp,bthwc->bphwc", member, x)
+    has_dates = (number > 0).astype(jnp.float32)
+    # Series are not normalised before.
     norm = norms.BatchNorm(name=f"norm_{modality}")
-    x = norm(total / jnp.maximum(number, 1.0), train, is_seen)
+    x = norm(total / jnp.maximum(number, 1.0), train, has_dates)
     token = self.param(f"missing_{modality}", initialise.zeros, (c,))
-    x = jnp.where(is_seen > 0, x, token)
+    x = jnp.where(has_dates > 0, x, token)
     return x.transpose(0, 2, 3, 1, 4).reshape(b, h, w, _PERIODS * c)
 
 

@@ -1,4 +1,4 @@
-"""How parameters start: PyTorch's distributions, drawn quickly."""
+"""Initial parameters: PyTorch's distributions, drawn quickly."""
 
 import contextlib
 import contextvars
@@ -22,7 +22,7 @@ _describing = contextvars.ContextVar("describing", default=False)
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """An initialiser that can also say what it does.
+  """An initialiser with its distribution.
 
   Attributes:
     kind: "uniform" in ±scale, "normal" with deviation scale, or "constant".
@@ -38,7 +38,7 @@ class Draw:
     shape: tuple[int, ...],
     dtype: Any = jnp.float32,
   ) -> Any:
-    """Draws on the device; within `describing`, says how it would draw."""
+    """Draws on the device; within `describing`, returns `Described`."""
     if _describing.get():
       return Described(jnp.zeros(shape, dtype), self)
     if self.kind == "constant":
@@ -166,14 +166,18 @@ def init_variables(
     InputError: see `trace`.
   """
   with describing():
-    tree = trace(segmenter, batch)
+    return draw(trace(segmenter, batch), seed=seed)
 
-  def draw(path, leaf):
+
+def draw(described: Any, *, seed: int) -> dict[str, Any]:
+  """Draws a tree of `Described` on the host, each by the seed and its name."""
+
+  def draw_leaf(path, leaf):
     name = "/".join(part.key for part in path)
     rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
     drawn = leaf.draw.on_host(rng, leaf.value.shape)
     return drawn.astype(leaf.value.dtype, copy=False)
 
   return jax.tree_util.tree_map_with_path(
-    draw, tree, is_leaf=lambda leaf: isinstance(leaf, Described)
+    draw_leaf, described, is_leaf=lambda leaf: isinstance(leaf, Described)
   )

@@ -18,9 +18,9 @@ import jax
 
 from flairhub_jax.errors import InputError
 
-# Platform -> operation -> form. The forms are written down beside each
-# operation; "library" is the one that cuDNN, cuBLAS and the like have kernels
-# for. Where both entries are the same nothing is traced twice.
+# Platform -> operation -> form. Forms are defined with their
+# operation; "library" is the one for which cuDNN, cuBLAS and the like have
+# kernels. Where both entries are equal the form is traced once.
 TABLE: Mapping[str, Mapping[str, str]] = {
   "cpu": {
     "attention": "parts",
@@ -103,11 +103,11 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-  """An operation with all that is known when it is traced.
+  """An operation and its static arguments.
 
   Attributes:
-    operation: what runs.
-    forms: names of that for CPUs and that for others.
+    operation: the operation.
+    forms: names of its form for CPUs and for other platforms.
     how: its settings.
     precision: of products, which the backward pass must have as well.
   """
@@ -118,7 +118,7 @@ class _Call:
   precision: str | None
 
   def by_platform(self, make, *args):
-    """Runs what `make` makes of the form and the settings."""
+    """Runs `make(operation, form, settings)` of the platform's form."""
     on_cpu, elsewhere = (
       make(self.operation, form, self.how) for form in self.forms
     )
@@ -136,7 +136,7 @@ def _forward_of(operation, form, how):
 
 @functools.cache
 def _backward_of(operation, form, how):
-  """`(gradient, result, *arrays) -> gradients`, traced once likewise."""
+  """`(gradient, result, *arrays) -> gradients`, traced once too."""
   chosen, number = operation.forms[form], operation.num_differentiated
   forward = functools.partial(chosen.forward, **dict(how))
 
@@ -205,7 +205,7 @@ def check_environment() -> None:
 
 @contextlib.contextmanager
 def forced(**forms: str) -> Iterator[None]:
-  """What is traced meanwhile takes these forms on every platform."""
+  """Uses these forms on every platform while tracing in this context."""
   before = dict(_forced)
   _forced.update(forms)
   try:

@@ -1,6 +1,7 @@
-"""How the logits of several modalities become those of one."""
+"""Late fusion: the logits of several modalities are mixed."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,8 +14,91 @@ _GATE_WIDTH = 8
 Logits = Mapping[str, Float[Array, "b h w k"]]
 
 
+class LateFusion(fusion.Fusion, kw_only=True):
+  """Decodes each modality by itself; a mixture of logits per task.
+
+  Attributes:
+    mixture: class that mixes, `(logits by modality, present) -> logits`.
+  """
+
+  mixture: Any
+
+  has_features = False
+
+  @property
+  def has_modality_weights(self) -> bool:
+    """Whether it gives `fusion.MODALITY_WEIGHTS`."""
+    return self.mixture.has_weights
+
+  def setup(self):
+    """Adds decoders per modality and task, and a mixture per task."""
+    super().setup()
+    self.decoder = self.decoders_of(tuple(s.modality for s in self.inputs))
+    self.mix = {task: self.mixture() for task, _ in self.tasks}
+
+  def __call__(self, encoded, present, train):
+    """Decodes and mixes; auxiliary outputs are the logits before."""
+    own = self.logits_of(self.decoder, tuple(encoded), encoded, train)
+    return {
+      "logits": {
+        task: self.mix[task](
+          {modality: logits[task] for modality, logits in own.items()}, present
+        )
+        for task, _ in self.tasks
+      },
+      "aux": {m: own[m] for m in self.auxiliary_modalities},
+    }
+
+
+class SeriesFusion(fusion.Fusion, kw_only=True):
+  """Mixes the logits of series, without images; then a head per task.
+
+  A single task has no head: its logits are the mixture.
+
+  Attributes:
+    mixture: class that mixes, `(logits by modality, present) -> logits`.
+  """
+
+  mixture: Any
+
+  @property
+  def has_modality_weights(self) -> bool:
+    """Whether it gives `fusion.MODALITY_WEIGHTS`."""
+    return self.mixture.has_weights
+
+  def setup(self):
+    """Adds the mixture, heads, and auxiliary decoders."""
+    super().setup()
+    self.mix = self.mixture()
+    self.decoder = {
+      task: layers.Dense(classes)
+      for task, classes in self.tasks
+      if len(self.tasks) > 1
+    }
+    self.auxiliary = self.decoders_of(self.auxiliary_modalities)
+
+  def __call__(self, encoded, present, train):
+    """Mixes and decodes."""
+    x = self.mix({m: encoded[m][0] for m in encoded}, present)
+    self.sow(fusion.FEATURES, "fused", [x])
+    logits = {
+      task: self.decoder[task](x) if self.decoder else x
+      for task, _ in self.tasks
+    }
+    return {
+      "logits": {
+        task: layers.resize(y, self.output_size) for task, y in logits.items()
+      },
+      "aux": self.logits_of(
+        self.auxiliary, self.auxiliary_modalities, encoded, train
+      ),
+    }
+
+
 class MeanLogits(nn.Module):
   """Averages over the modalities that a sample has."""
+
+  has_weights = False
 
   @nn.compact
   def __call__(
@@ -28,6 +112,8 @@ class MeanLogits(nn.Module):
 
 class GatedLogits(nn.Module):
   """Mixes by weights that each pixel learns from each modality's logits."""
+
+  has_weights = True
 
   @nn.compact
   def __call__(
@@ -44,5 +130,5 @@ class GatedLogits(nn.Module):
     stacked = jnp.stack(list(logits.values()))
     mask = fusion.presence(logits, present, stacked.shape[1])
     weights = fusion.masked_softmax(jnp.stack(gates), mask)
-    fusion.tell_usage(self, 0, weights[..., 0])
+    fusion.sow_weights(self, 0, weights[..., 0])
     return (weights * stacked).sum(0)

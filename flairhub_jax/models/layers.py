@@ -1,4 +1,4 @@
-"""Layers the networks share, with PyTorch's conventions where they differ.
+"""Layers that the networks share, with PyTorch's conventions where they differ.
 
 Channels are last everywhere. Products run in `dtype`, parameters stay in
 float32.
@@ -24,7 +24,7 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
   return x * (0.5 * (1.0 + jax.lax.erf(x * math.sqrt(0.5))))
 
 
-# What can be rematerialised.
+# Units of rematerialisation.
 REMAT = ("none", "stage", "block")
 
 
@@ -32,15 +32,15 @@ def rematerialised(run: Callable[..., Any], wanted: bool) -> Callable[..., Any]:
   """Returns `run(module, x, train, …)`, a stage or a block of an encoder.
 
   Args:
-    run: makes submodules of `module`, or is it, and calls them.
-    wanted: whether only what goes in is kept for the backward pass, which
-      computes the rest once more: less memory, a forward pass more time.
+    run: calls `module` or submodules of it.
+    wanted: whether only inputs are stored for the backward pass, which computes
+      the rest again: less memory, the time of one more forward pass.
   """
   if not wanted:
     return run
 
   def again(module, x, train, *others):
-    # What is not an array must not pass through the transformation.
+    # Only arrays may pass through the transformation.
     by_arrays = nn.remat(
       lambda module, *args: run(module, args[0], train, *args[1:])
     )
@@ -134,7 +134,7 @@ class Conv(nn.Module):
 
 
 class DropPath(nn.Module):
-  """Drops a residual branch of whole samples, scaling the kept ones.
+  """Drops a residual branch of whole samples, scaling the others.
 
   Attributes:
     rate: probability of dropping.
@@ -234,7 +234,7 @@ _RESIZE = kernels.Operation(
 def resize(
   x: Float[Array, "b h w c"], size: tuple[int, ...]
 ) -> Float[Array, "b p q c"]:
-  """Resizes maps bilinearly, corners not aligned; the same size is free."""
+  """Resizes features bilinearly, corners not aligned; the same size is free."""
   if x.shape[1:3] == tuple(size):
     return x
   rows = bilinear_matrix(size[0], x.shape[1])
@@ -249,9 +249,9 @@ def adaptive_pool(
   return apply_matrices(x, rows, pooling_matrix(size, x.shape[2]))
 
 
-def without_image(maps: list[Array]) -> list[Array]:
-  """Drops the first of six maps: a ResNet's pyramid begins with its image.
+def without_image(features: list[Any]) -> list[Any]:
+  """Drops the first of six levels: a ResNet's pyramid begins with its image.
 
-  Pyramids of other encoders begin at 1/4 of the image and have four maps.
+  Pyramids of other encoders begin at 1/4 of the image and have four levels.
   """
-  return maps[1:] if len(maps) == 6 else maps
+  return features[1:] if len(features) == 6 else features

@@ -61,12 +61,12 @@ class TemporalEncoder(nn.Module):
     """Returns one map and the attention weights."""
     b, t, h, w, _ = x.shape
     x = x.reshape(b, t, h * w, -1)
-    counted = None
+    date_mask = None
     if not self.count_padding:
-      counted = valid.astype(jnp.float32)[:, :, None, None]
+      date_mask = valid.astype(jnp.float32)[:, :, None, None]
     x = norms.GroupNorm(
       self.heads, axes=(1,), dtype=self.dtype, name="in_norm"
-    )(x, counted)
+    )(x, date_mask)
     x = layers.Dense(self.width, dtype=self.dtype, name="in_projection")(x)
     encoding = positional_encoding(days, self.width // self.heads)
     encoding = jnp.tile(encoding, self.heads).astype(self.dtype)

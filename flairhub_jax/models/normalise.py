@@ -1,7 +1,7 @@
-"""From stored values to what a network sees, on the device.
+"""From stored values to the input of a network, on the device.
 
-Raw integers travel as far as here: selecting bands, casting and normalising
-fuse with the first layer, and nothing larger crosses to the device.
+Stored integers are transferred to the device; selecting bands, casting and
+normalising fuse with the first layer.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ from flairhub_jax import modalities
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
-  """One modality as the network reads it.
+class InputSpec:
+  """One modality of the input, as the network reads it.
 
   Attributes:
     modality: published id.
     bands: names of the bands to read, stored or derived ones.
-    mean: mean of each band; empty: values go in as they are.
+    mean: mean of each band; empty: values are not normalised.
     std: standard deviation of each band, as many as `mean`.
     is_chosen: whether inputs have just `bands`, in that order, instead of all
       published bands in file order.
@@ -39,24 +39,24 @@ class Source:
 
 
 def normalise(
-  x: Num[Array | np.ndarray, "*b h w s"], source: Source
+  x: Num[Array | np.ndarray, "*b h w s"], spec: InputSpec
 ) -> Float[Array, "*b h w c"]:
   """Selects bands, casts to float32 and normalises.
 
   Args:
-    x: stored values, with the bands that `source` says.
-    source: which bands to take, and their statistics.
+    x: stored values, with all published bands, or those of `spec`.
+    spec: which bands to take, and their statistics.
 
   Returns:
-    Float32, one channel per band of `source`, in its order.
+    Float32, one channel per band of `spec`, in its order.
   """
-  row = modalities.MODALITIES[source.modality]
-  if source.is_chosen:
+  row = modalities.MODALITIES[spec.modality]
+  if spec.is_chosen:
     x = jnp.asarray(x).astype(jnp.float32)
   else:
-    x = _select(jnp.asarray(x), row, source.bands)
-  if source.mean:
-    x = (x - jnp.asarray(source.mean)) / jnp.asarray(source.std)
+    x = _select(jnp.asarray(x), row, spec.bands)
+  if spec.mean:
+    x = (x - jnp.asarray(spec.mean)) / jnp.asarray(spec.std)
   return x
 
 

@@ -33,7 +33,7 @@ class LayerNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _normalise_layer(x, scale, bias, epsilon, dtype):
-  """What `LayerNorm` does; its gradient keeps `x` as it came."""
+  """`LayerNorm`; the residual of its gradient is `x` in its own type."""
   return _normalise_layer_forward(x, scale, bias, epsilon, dtype)[0]
 
 
@@ -82,9 +82,9 @@ class GroupNorm(nn.Module):
   def __call__(
     self,
     x: Float[Array, "*n c"],
-    counted: Float[Array, "*#n 1"] | None = None,
+    mask: Float[Array, "*#n 1"] | None = None,
   ) -> Float[Array, "*n c"]:
-    """Normalises `x`; where `counted` is 0, values leave no trace.
+    """Normalises `x`; values where `mask` is 0 are ignored.
 
     Two passes: one pass loses digits on raw reflectances.
     """
@@ -94,22 +94,22 @@ class GroupNorm(nn.Module):
       scale = self.param("scale", initialise.ones, (channels,))
       bias = self.param("bias", initialise.zeros, (channels,))
     how = (self.groups or channels, self.axes, self.epsilon)
-    return _normalise_groups(x, counted, scale, bias, *how).astype(self.dtype)
+    return _normalise_groups(x, mask, scale, bias, *how).astype(self.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def _normalise_groups(x, counted, scale, bias, groups, axes, epsilon):
-  """What `GroupNorm` does; `scale` and `bias` are both given or both None.
+def _normalise_groups(x, mask, scale, bias, groups, axes, epsilon):
+  """`GroupNorm`; `scale` and `bias` are both given or both None.
 
-  Its gradient takes two sums over `x`, and keeps nothing else of that size.
+  Its gradient takes two sums over `x`, the only residual of that size.
   """
   how = (groups, axes, epsilon)
-  return _normalise_groups_forward(x, counted, scale, bias, *how)[0]
+  return _normalise_groups_forward(x, mask, scale, bias, *how)[0]
 
 
-def _normalise_groups_forward(x, counted, scale, bias, groups, axes, epsilon):
-  weight = 1.0 if counted is None else counted
-  number = _number_of(x, counted, axes)
+def _normalise_groups_forward(x, mask, scale, bias, groups, axes, epsilon):
+  weight = 1.0 if mask is None else mask
+  number = _number_of(x, mask, axes)
 
   def mean(values):
     total = (values * weight).sum(axes, keepdims=True)
@@ -121,12 +121,12 @@ def _normalise_groups_forward(x, counted, scale, bias, groups, axes, epsilon):
   y = (wide - centre) * rate
   if scale is not None:
     y = y * scale + bias
-  return y, (x, counted, scale, centre, rate)
+  return y, (x, mask, scale, centre, rate)
 
 
 def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
-  x, counted, scale, centre, rate = kept
-  number = _number_of(x, counted, axes)
+  x, mask, scale, centre, rate = kept
+  number = _number_of(x, mask, axes)
   normal = (x.astype(jnp.float32) - centre) * rate
   total = gradient.sum(axes, keepdims=True)
   along = (gradient * normal).sum(axes, keepdims=True)
@@ -138,8 +138,8 @@ def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
   total = _group_mean(total, groups) / number
   along = _group_mean(along, groups) / number
   correction = total + normal * along
-  if counted is not None:
-    correction = correction * counted
+  if mask is not None:
+    correction = correction * mask
   back = (rate * (back - correction)).astype(x.dtype)
   return back, None, of_scale, of_bias
 
@@ -147,11 +147,11 @@ def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
 _normalise_groups.defvjp(_normalise_groups_forward, _normalise_groups_backward)
 
 
-def _number_of(x, counted, axes):
+def _number_of(x, mask, axes):
   """How many positions of `axes` enter the statistics, at least 1."""
-  if counted is None:
+  if mask is None:
     return float(math.prod(x.shape[axis] for axis in axes))
-  return jnp.maximum(counted.sum(axes, keepdims=True), 1.0)
+  return jnp.maximum(mask.sum(axes, keepdims=True), 1.0)
 
 
 def _group_mean(values, groups):
@@ -170,10 +170,10 @@ class BatchNorm(nn.Module):
   """Batch normalisation as in PyTorch, in float32.
 
   The running variance is the unbiased one and moves by `momentum`; batches are
-  counted as PyTorch counts them, so that files go both ways unchanged.
+  counted as in PyTorch, so that files convert both ways unchanged.
 
   Attributes:
-    momentum: share of the new statistics in the running ones.
+    momentum: weight of the new statistics in the running ones.
     epsilon: added to the variance.
     dtype: type of the result.
   """
@@ -187,14 +187,14 @@ class BatchNorm(nn.Module):
     self,
     x: Float[Array, "*n c"],
     train: bool,
-    counted: Float[Array, "*#n 1"] | None = None,
+    mask: Float[Array, "*#n 1"] | None = None,
   ) -> Float[Array, "*n c"]:
     """Normalises with the batch's statistics if `train`, else the running.
 
     Args:
       x: values to normalise.
       train: use and record the statistics of this batch.
-      counted: 1 where a position enters the statistics, 0 elsewhere; must
+      mask: 1 where a position enters the statistics, 0 elsewhere; must
         broadcast against `x`.
     """
     shape = (x.shape[-1],)
@@ -207,7 +207,7 @@ class BatchNorm(nn.Module):
     )
     if train:
       wide = jax.lax.stop_gradient(x).astype(jnp.float32)
-      centre, spread, number = _moments(wide, counted)
+      centre, spread, number = _moments(wide, mask)
       if not self.is_initializing():
         unbiased = spread * number / jnp.maximum(number - 1.0, 1.0)
         mean.value += self.momentum * (centre - mean.value)
@@ -215,8 +215,8 @@ class BatchNorm(nn.Module):
         count.value = count.value + 1  # never in place: it may be the caller's
       rate = jax.lax.rsqrt(spread + self.epsilon)
       share = 1.0 / number
-      if counted is not None:
-        share = share * jnp.broadcast_to(counted, (*x.shape[:-1], 1))
+      if mask is not None:
+        share = share * jnp.broadcast_to(mask, (*x.shape[:-1], 1))
       args = (x, scale, bias, centre, rate, share)
       return _normalise_batch(*args, self.dtype)
     rate = jax.lax.rsqrt(var.value + self.epsilon)
@@ -226,10 +226,10 @@ class BatchNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
 def _normalise_batch(x, scale, bias, centre, rate, share, dtype):
-  """Normalises `x` by moments of its own; its gradient goes through them too.
+  """Normalises `x` by its own moments; its gradient includes theirs.
 
   Args:
-    x: values, kept as they came.
+    x: values, in their own type.
     scale: per channel.
     bias: per channel.
     centre: mean of `x`.
@@ -260,13 +260,13 @@ def _normalise_batch_backward(dtype, kept, gradient):
 _normalise_batch.defvjp(_normalise_batch_forward, _normalise_batch_backward)
 
 
-def _moments(x, counted):
-  """Mean [c], biased variance [c] and number of positions that counted."""
+def _moments(x, mask):
+  """Mean [c], biased variance [c] and number of positions in `mask`."""
   axes = tuple(range(x.ndim - 1))
-  if counted is None:
+  if mask is None:
     mean = x.mean(axes)
     return mean, jnp.square(x - mean).mean(axes), float(x.size // x.shape[-1])
-  counted = jnp.broadcast_to(counted, (*x.shape[:-1], 1))
-  number = jnp.maximum(counted.sum(), 1.0)
-  mean = (x * counted).sum(axes) / number
-  return mean, (jnp.square(x - mean) * counted).sum(axes) / number, number
+  mask = jnp.broadcast_to(mask, (*x.shape[:-1], 1))
+  number = jnp.maximum(mask.sum(), 1.0)
+  mean = (x * mask).sum(axes) / number
+  return mean, (jnp.square(x - mean) * mask).sum(axes) / number, number

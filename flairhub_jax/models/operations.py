@@ -1,4 +1,4 @@
-"""Operations of a function: those of its products and convolutions."""
+"""FLOPs of a function: those of its products and convolutions."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,16 +10,16 @@ from jax.interpreters import partial_eval
 
 
 def count(function: Callable[..., Any], *args: Any) -> float:
-  """Counts a multiplication and an addition as two; the rest is little.
+  """Counts FLOPs: two per multiply-add; other operations are ignored.
 
-  XLA's own count takes what a loop repeats for once.
+  XLA's own count takes the body of a loop once.
 
   Args:
-    function: what `jax.make_jaxpr` takes.
+    function: any that `jax.make_jaxpr` accepts.
     *args: its arguments, or their shapes.
   """
   jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-  # Without what no result depends on: gradients trace some forward passes anew.
+  # Dead code is removed: gradients trace some forward passes again.
   jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
   return 2.0 * sum(times * multiplications(e) for e, times in products(jaxpr))
 

@@ -1,4 +1,4 @@
-"""ResNet (He et al. 2016) as torchvision builds it: six maps.
+"""ResNet (He et al. 2016) as torchvision builds it: six levels.
 
 segmentation-models-pytorch counts the image itself as the first map.
 """
@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-  """The encoder: the image, then maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of it.
+  """The encoder: the image, then features at 1/2, 1/4, 1/8, 1/16 and 1/32.
 
   Attributes:
     depths: number of blocks of each stage.
@@ -78,24 +78,24 @@ class ResNet(nn.Module):
   remat: str = "none"
   dtype: Any = jnp.float32
 
-  num_maps = 6
+  num_levels = 6
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool
   ) -> list[Float[Array, "b _ _ _"]]:
-    """Returns the maps, shallowest first."""
-    maps = [x]
+    """Returns the features, shallowest first."""
+    features = [x]
     x = _conv(_WIDTHS[0], 7, 2, "stem_conv", self.dtype)(x)
     x = norms.BatchNorm(dtype=self.dtype, name="stem_conv_norm")(x, train)
     x = nn.relu(x)
-    maps.append(x)
+    features.append(x)
     x = _max_pool(x)
     for stage in range(1, 1 + len(self.depths)):
       run = functools.partial(ResNet._stage, stage=stage)
       x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
-      maps.append(x)
-    return maps
+      features.append(x)
+    return features
 
   def _stage(self, x, train, *, stage):
     """Runs the blocks of a stage, the first of which may halve the map."""
@@ -128,8 +128,8 @@ def _conv(features, kernel, stride, name, dtype):
 def _max_pool(x):
   """Largest of 3x3 pixels at every other pixel.
 
-  Written as maxima of shifted maps: XLA's gradient of a window reduction is a
-  slow scatter on a CPU. Values are not negative, so zeros may pad.
+  Written as maxima of shifted features: XLA's gradient of a window reduction
+  is a slow scatter on a CPU. Values are not negative, so zeros may pad.
   """
   for axis in (1, 2):
     size = x.shape[axis]

@@ -1,28 +1,24 @@
-"""The whole network: encoders, fusion, decoders."""
+"""The whole network: inputs, and a strategy of fusion."""
 
 import contextlib
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flairhub_jax.models import early, fusion, initialise, layers
+from flairhub_jax.models import fusion, initialise
 from flairhub_jax.models import normalise as normalise_lib
 
-# Collection of the maps that the decoders read, as `fused`, where `apply` is
-# given it as mutable. Flax leaves this one out of `init`.
-FEATURES = "intermediates"
-# How exact products of float32 are, see `jax.default_matmul_precision`; the
-# first leaves it to JAX.
+# Precision of float32 products, see `jax.default_matmul_precision`; the first
+# is JAX's default.
 PRECISIONS = ("default", "high", "highest")
 
 
 def _precisely(method):
-  """A method of `Segmenter` whose products have the network's precision."""
+  """Runs a method of `Segmenter` with the network's precision of products."""
 
   @functools.wraps(method)
   def precise(self, *args, **kwargs):
@@ -35,118 +31,41 @@ def _precisely(method):
   return precise
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Strategy:
-  """Where modalities meet.
-
-  Attributes:
-    is_early: all in one image, before one encoder.
-    fuse_maps: makes the module that joins maps, `(maps, present) -> maps`;
-      None: each modality has decoders of its own.
-    mix_logits: makes the module that joins logits, where each modality, or
-      each series of a network without images, has its own.
-    has_weights: whether it tells how much each modality counts
-      (`fusion.tell_usage`).
-    has_unused_fusion: whether a network without images keeps the parameters
-      that the reference's files have.
-  """
-
-  is_early: bool = False
-  fuse_maps: Callable[..., nn.Module] | None = None
-  mix_logits: Callable[..., nn.Module] | None = None
-  has_weights: bool = False
-  has_unused_fusion: bool = False
-
-
 class Segmenter(nn.Module):
   """Maps a batch of several modalities to logits per task.
 
+  It normalises inputs, drops modalities in training, and holds the uncertainty
+  of each task. The rest, and its parameters, is the strategy's.
+
   Attributes:
-    sources: the modalities, images before series.
+    inputs: the modalities, images before series.
     tasks: id and number of classes of each task.
-    auxiliary_modalities: ids of the modalities that get decoders of their own.
-    output_size: rows and columns of the logits.
-    strategy: where the modalities meet.
-    image_encoder: makes the encoder of an image, `(x, train) -> maps`.
-    series_encoder: makes that of a series,
-      `(x, days, valid, train) -> (logits, maps)`.
-    image_decoder: makes a decoder from `num_classes`,
-      `(maps, train) -> logits`.
-    modality_dropout: modality -> probability that training leaves it out of a
+    strategy: encoders, fusion, decoders.
+    modality_dropout: modality -> probability that training drops it from a
       sample.
-    learns_task_weights: whether each task's uncertainty is a parameter, which
-      the loss weighs it by.
-    dtype: type of the products; logits are float32.
+    learns_task_weights: whether the uncertainty of each task is a parameter,
+      by which the loss weights it.
     precision: one of `PRECISIONS`, of products and their gradients.
-    deterministic: whether who compiles it should ask for the same numbers each
-      time (`mesh.compiler_options`).
+    deterministic: whether programs should be compiled to give the same numbers
+      each time (`mesh.compiler_options`).
   """
 
-  sources: tuple[normalise_lib.Source, ...]
+  inputs: tuple[normalise_lib.InputSpec, ...]
   tasks: tuple[tuple[str, int], ...]
-  auxiliary_modalities: tuple[str, ...]
-  output_size: tuple[int, int]
-  strategy: Strategy
-  image_encoder: Callable[..., nn.Module]
-  series_encoder: Callable[..., nn.Module]
-  image_decoder: Callable[..., nn.Module]
+  strategy: fusion.Fusion
   modality_dropout: tuple[tuple[str, float], ...] = ()
   learns_task_weights: bool = False
-  dtype: Any = jnp.float32
   precision: str = PRECISIONS[0]
   deterministic: bool = False
 
   def setup(self):
-    """Names the parts; those that are never called have no parameters."""
-    self.images = tuple(s.modality for s in self.sources if not s.is_series)
+    """Gives the modules of the strategy no prefix."""
+    nn.share_scope(self, self.strategy)
     if self.learns_task_weights:
       self.log_variance = {
         task: self.param(f"log_variance_{task}", initialise.zeros, ())
         for task, _ in self.tasks
       }
-    has_maps = self.strategy.is_early or (self.images and not self.fuses_logits)
-    if self.strategy.is_early:
-      self.stack = early.Stack()
-      self.encoder = {"early": self.image_encoder()}
-    else:
-      self.encoder = {
-        s.modality: self.series_encoder()
-        if s.is_series
-        else self.image_encoder()
-        for s in self.sources
-      }
-      self.auxiliary = {
-        f"{modality}__{task}": self._own_decoder(modality, classes)
-        for modality in (() if self.fuses_logits else self.auxiliary_modalities)
-        for task, classes in self.tasks
-      }
-    if has_maps:
-      self.decoder = {
-        task: self.image_decoder(num_classes=classes)
-        for task, classes in self.tasks
-      }
-    elif self.fuses_logits:
-      self.decoder = {
-        f"{s.modality}__{task}": self._own_decoder(s.modality, classes)
-        for s in self.sources
-        for task, classes in self.tasks
-      }
-      self.mix = {task: self.strategy.mix_logits() for task, _ in self.tasks}
-    else:
-      self.decoder = {
-        task: layers.Dense(classes) for task, classes in self.tasks
-      }
-      self.mix = self.strategy.mix_logits()
-    if has_maps and not self.strategy.is_early:
-      self.fusion = self.strategy.fuse_maps()
-    elif not has_maps and self.strategy.has_unused_fusion:
-      self.fusion = fusion.UnusedFusion()
-
-  def _own_decoder(self, modality, classes):
-    """What makes logits of one modality alone."""
-    if modality in self.images:
-      return self.image_decoder(num_classes=classes)
-    return layers.Dense(classes)
 
   @_precisely
   def __call__(
@@ -158,7 +77,7 @@ class Segmenter(nn.Module):
       batch: `inputs[modality]` [b h w c] or [b t h w c] as stored, all bands;
         for series `dates[modality]` int32 [b t], days from the reference
         date, and `valid[modality]` bool [b t], False on padding;
-        `present[modality]` bool [b], True where left out.
+        `present[modality]` bool [b], False for samples that lack it.
       train: batch statistics and dropout (`rngs={"dropout": …}`,
         `mutable=["batch_stats"]`).
 
@@ -176,20 +95,14 @@ class Segmenter(nn.Module):
 
   @_precisely
   def encode(self, batch: Mapping[str, Any], train: bool) -> dict[str, Any]:
-    """What each modality gives by itself; early fusion only normalises."""
+    """Encodes each modality by itself; early fusion only normalises."""
     encoded: dict[str, Any] = {}
-    for source in self.sources:
-      modality = source.modality
-      x = normalise_lib.normalise(batch["inputs"][modality], source)
-      when = (
-        (batch["dates"][modality], batch["valid"][modality])
-        if source.is_series
-        else ()
-      )
-      if self.strategy.is_early:
-        encoded[modality] = (x, *when)
-      else:
-        encoded[modality] = self.encoder[modality](x, *when, train)
+    for spec in self.inputs:
+      modality = spec.modality
+      arrays = (normalise_lib.normalise(batch["inputs"][modality], spec),)
+      if spec.is_series:
+        arrays += (batch["dates"][modality], batch["valid"][modality])
+      encoded[modality] = self.strategy.encode(modality, arrays, train)
     return encoded
 
   @_precisely
@@ -199,106 +112,31 @@ class Segmenter(nn.Module):
     present: fusion.Present,
     train: bool,
   ) -> dict[str, Any]:
-    """Fuses what `encode` gave, for the modalities that are there."""
+    """Fuses and decodes the results of `encode`.
+
+    Args:
+      encoded: by modality, in any order.
+      present: modality -> bool [b], False for samples that lack it.
+      train: see `__call__`.
+    """
     # A mapping that has passed through `jit` comes back sorted by name.
-    encoded = {s.modality: encoded[s.modality] for s in self.sources}
-    if self.strategy.is_early:
-      x = self._stacked(encoded, present, train)
-      maps = self.encoder["early"](x, train)
-      return {"logits": self._decoded(maps, train), "aux": {}}
-    maps = {
-      m: output if m in self.images else output[1]
-      for m, output in encoded.items()
-    }
-    shared = {m: encoded[m][0] for m in encoded if m not in self.images}
-    if self.fuses_logits:
-      return self._late(maps, shared, present, train)
-    if self.images:
-      logits = self._decoded(self.fusion(maps, present), train)
-    else:
-      logits = self._shared_logits(self.mix(shared, present))
-    aux = {
-      m: {
-        task: self._own_logits(self.auxiliary, m, task, maps, shared, train)
-        for task, _ in self.tasks
-      }
-      for m in self.auxiliary_modalities
-    }
-    return {"logits": logits, "aux": aux}
-
-  @property
-  def fuses_logits(self) -> bool:
-    """Whether modalities meet after their decoders, so that no maps do."""
-    has_images = any(not source.is_series for source in self.sources)
-    return has_images and not (
-      self.strategy.is_early or self.strategy.fuse_maps
-    )
-
-  def _decoded(self, maps, train):
-    """One decoder per task on the same maps."""
-    self.sow(FEATURES, "fused", maps)
-    return {task: self.decoder[task](maps, train) for task, _ in self.tasks}
-
-  def _shared_logits(self, x):
-    """Logits of a network without images: the series' own."""
-    self.sow(FEATURES, "fused", [x])
-    if self.strategy.has_unused_fusion:
-      self.fusion()
-    logits = {}
-    for task, _ in self.tasks:
-      # With one task the head exists, as in the reference's files, unused.
-      head = self.decoder[task](x)
-      y = head if len(self.tasks) > 1 else x
-      logits[task] = layers.resize(y, self.output_size)
-    return logits
-
-  def _own_logits(self, decoders, modality, task, maps, shared, train):
-    """Logits of one modality's own decoder."""
-    decoder = decoders[f"{modality}__{task}"]
-    if modality in self.images:
-      return decoder(maps[modality], train)
-    # A linear map commutes with enlarging.
-    return layers.resize(decoder(shared[modality]), self.output_size)
-
-  def _late(self, maps, shared, present, train):
-    """Each modality's own logits, and their mixture."""
-    own = {
-      task: {
-        m: self._own_logits(self.decoder, m, task, maps, shared, train)
-        for m in maps
-      }
-      for task, _ in self.tasks
-    }
-    return {
-      "logits": {task: self.mix[task](x, present) for task, x in own.items()},
-      "aux": {
-        m: {task: own[task][m] for task in own}
-        for m in self.auxiliary_modalities
-      },
-    }
-
-  def _stacked(self, encoded, present, train):
-    """The one image of early fusion."""
-    inputs = {m: values[0] for m, values in encoded.items()}
-    series = {m: values[1:] for m, values in encoded.items() if values[1:]}
-    dates = {m: days for m, (days, _) in series.items()}
-    valid = {m: kept for m, (_, kept) in series.items()}
-    return self.stack(inputs, dates, valid, present, train)
+    encoded = {spec.modality: encoded[spec.modality] for spec in self.inputs}
+    return self.strategy(encoded, present, train)
 
   def _drop_modalities(self, batch, present):
-    """Who has what after dropout: each sample keeps at least one.
+    """Returns `present` after dropout: each sample has at least one modality.
 
-    Where a draw would leave nothing, one of what there was stays, any with
-    the same probability.
+    Where a draw would drop all, one of those present is left, each with the
+    same probability.
     """
     rates = dict(self.modality_dropout)
-    names = [source.modality for source in self.sources]
+    names = [spec.modality for spec in self.inputs]
     samples = batch["inputs"][names[0]].shape[0]
-    there = fusion.presence(names, present, samples)
+    before = fusion.presence(names, present, samples)
     keys = jax.random.split(self.make_rng("dropout"))
     rate = jnp.array([rates.get(name, 0.0) for name in names])[:, None]
-    kept = there & (jax.random.uniform(keys[0], there.shape) >= rate)
-    lot = jnp.where(there, jax.random.uniform(keys[1], there.shape), -1.0)
-    chosen = there & (lot == lot.max(0))
-    kept = jnp.where(kept.any(0), kept, chosen)
-    return dict(zip(names, kept, strict=True))
+    after = before & (jax.random.uniform(keys[0], before.shape) >= rate)
+    lot = jnp.where(before, jax.random.uniform(keys[1], before.shape), -1.0)
+    chosen = before & (lot == lot.max(0))
+    after = jnp.where(after.any(0), after, chosen)
+    return dict(zip(names, after, strict=True))

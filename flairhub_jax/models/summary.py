@@ -1,4 +1,4 @@
-"""What a network consists of: parameters, operations, memory."""
+"""Parts of a network: parameters, FLOPs, memory."""
 
 import dataclasses
 import math
@@ -22,8 +22,7 @@ class Part:
     architecture: as in the configuration.
     role: "encoder", "fusion", "auxiliary decoder" or "decoder".
     num_parameters: numbers in it.
-    flops: operations of a forward pass over one patch, as XLA counts them; 0
-      where it has nothing to do.
+    flops: of a forward pass over one patch, as XLA counts them.
   """
 
   name: str
@@ -39,10 +38,10 @@ class Summary:
 
   Attributes:
     parts: encoders, fusion, auxiliary decoders, decoders.
-    num_dates: series -> length that it was counted with.
+    num_dates: series -> number of dates of the counts.
     state_bytes: parameters, gradients and AdamW's moments, float32.
-    activation_bytes: what a training step keeps of one patch for its
-      backward pass, before XLA merges or recomputes any of it.
+    activation_bytes: activations of one patch that a training step stores
+      for its backward pass, before XLA merges or recomputes any.
   """
 
   parts: tuple[Part, ...]
@@ -52,12 +51,12 @@ class Summary:
 
   @property
   def num_parameters(self) -> int:
-    """All of a file, unused layers included."""
+    """All parameters of the network."""
     return sum(part.num_parameters for part in self.parts)
 
   @property
   def num_parameters_without_fusion(self) -> int:
-    """What the reference prints and publishes."""
+    """Those of encoders and decoders alone."""
     parts = [part for part in self.parts if part.role != "fusion"]
     return sum(part.num_parameters for part in parts)
 
@@ -85,16 +84,11 @@ def summarise(config: Any, *, num_dates: int | None = None) -> Summary:
   params = variables["params"]
   calls = _calls(segmenter, variables, batch)
   parts = []
-  # Learned weights of tasks are no part, and no number worth a row.
+  # Learned task weights are part of the loss.
   for name in sorted(params.keys() & calls.keys(), key=_order):
     prefix, _, owner = name.partition("_")
     module, inputs = calls[name]
-    flops = 0.0
-    if not _is_idle(segmenter, name):
-      below = {
-        key: tree[name] for key, tree in variables.items() if name in tree
-      }
-      flops = _flops(module, below, inputs)
+    below = {key: tree[name] for key, tree in variables.items() if name in tree}
     architecture = {
       "encoder": config.model.encoder,
       "decoder": config.model.decoder,
@@ -110,14 +104,15 @@ def summarise(config: Any, *, num_dates: int | None = None) -> Summary:
         architecture=architecture,
         role=_ROLES[prefix],
         num_parameters=_count(params[name]),
-        flops=flops,
+        flops=_flops(module, below, inputs),
       )
     )
   return Summary(
     parts=tuple(parts),
     num_dates={name: x.shape[1] for name, x in batch["dates"].items()},
     state_bytes=4 * _bytes(params),
-    activation_bytes=_kept_bytes(segmenter, variables, batch) - _bytes(params),
+    activation_bytes=_activation_bytes(segmenter, variables, batch)
+    - _bytes(params),
   )
 
 
@@ -132,7 +127,7 @@ _ROLES = {
 
 
 def _order(name):
-  """Encoders as in the table of modalities, then what follows them."""
+  """Encoders in the order of the table of modalities, then the rest."""
   prefix, _, owner = name.partition("_")
   places = list(MODALITIES)
   first = owner.partition("__")[0]
@@ -140,18 +135,8 @@ def _order(name):
   return list(_ROLES).index(prefix), place, name
 
 
-def _is_idle(segmenter, name):
-  """Whether a part only exists because the reference's files have it."""
-  alone = len(segmenter.sources) == 1
-  series_only = all(source.is_series for source in segmenter.sources)
-  if name == "fusion":
-    return alone or series_only
-  is_head = name.startswith("decoder") and series_only
-  return is_head and len(segmenter.tasks) == 1
-
-
 def _calls(segmenter, variables, batch):
-  """Each part of a network with the shapes of what it is called with."""
+  """Each part of a network with the shapes of its arguments."""
   calls: dict[str, tuple[nn.Module, Any]] = {}
 
   def record(method, args, kwargs, context):
@@ -173,16 +158,16 @@ def _calls(segmenter, variables, batch):
 
 
 def _flops(module: nn.Module, variables: Any, inputs: Any) -> float:
-  """Operations of one part."""
+  """FLOPs of one part."""
   leaves, tree = jax.tree.flatten(inputs)
   is_array = [isinstance(x, jax.ShapeDtypeStruct) for x in leaves]
-  arrays = [x for x, kept in zip(leaves, is_array, strict=True) if kept]
+  arrays = [x for x, is_one in zip(leaves, is_array, strict=True) if is_one]
 
   def forward(variables, arrays):
     rest = iter(arrays)
     filled = [
-      next(rest) if kept else x
-      for x, kept in zip(leaves, is_array, strict=True)
+      next(rest) if is_one else x
+      for x, is_one in zip(leaves, is_array, strict=True)
     ]
     return module.apply(variables, *jax.tree.unflatten(tree, filled))
 
@@ -198,8 +183,8 @@ def _bytes(tree):
   return sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
 
 
-def _kept_bytes(segmenter, variables, batch):
-  """Bytes that a training step's forward pass leaves for its backward."""
+def _activation_bytes(segmenter, variables, batch):
+  """Bytes that the forward pass of training stores for its backward pass."""
 
   def backward(variables, batch, key):
     def forward(params):

@@ -1,7 +1,7 @@
-"""Swin transformer (Liu et al. 2021) as timm builds it: four maps.
+"""Swin transformer (Liu et al. 2021) as timm builds it: four levels.
 
-Any image size: maps are padded to whole windows, windows shrink to maps that
-are smaller than them.
+Any image size: features are padded to whole windows; windows shrink to features
+that are smaller.
 """
 
 import functools
@@ -38,10 +38,9 @@ def relative_position_index(window: tuple[int, int]) -> Int[np.ndarray, "n n"]:
 def shift_mask(
   size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
 ) -> Float[np.ndarray, "windows n n"]:
-  """What is added to the scores of shifted windows of a padded map.
+  """Added to the scores of shifted windows of padded features.
 
-  Tokens that the cyclic shift brought together from opposite borders do not
-  see each other.
+  It masks pairs of tokens that the cyclic shift joined from opposite borders.
   """
   regions = np.zeros(size, np.int32)
   label = 0
@@ -58,8 +57,8 @@ def shift_mask(
 
 
 def _bands(window, shift):
-  """The three stretches of an axis that a shift keeps apart."""
-  # Without a shift the last stretch is the whole axis.
+  """The three parts of an axis that a shift separates."""
+  # Without a shift the last part is the whole axis.
   return (
     slice(0, -window),
     slice(-window, -shift),
@@ -126,7 +125,7 @@ class Block(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool
   ) -> Float[Array, "b h w c"]:
-    """Returns maps of the same shape."""
+    """Returns features of the same shape."""
     width = x.shape[-1]
     y = norms.LayerNorm(dtype=self.dtype, name="norm1")(x)
     x = x + layers.DropPath(self.drop_path_rate)(self._attend(y), train)
@@ -159,7 +158,7 @@ class Block(nn.Module):
 
 
 class PatchMerging(nn.Module):
-  """Halves a map: 2x2 pixels become one of twice the width.
+  """Halves rows and columns: 2x2 pixels become one of twice the width.
 
   Attributes:
     dtype: type of the product.
@@ -198,7 +197,7 @@ class PatchEmbedding(nn.Module):
 
 
 class Swin(nn.Module):
-  """The encoder: four maps, at 1/4, 1/8, 1/16 and 1/32 of the image.
+  """The encoder: features at 1/4, 1/8, 1/16 and 1/32 of the image.
 
   Attributes:
     width: width of the first map; it doubles from map to map.
@@ -218,22 +217,22 @@ class Swin(nn.Module):
   remat: str = "none"
   dtype: Any = jnp.float32
 
-  num_maps = 4
+  num_levels = 4
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool
   ) -> list[Float[Array, "b _ _ _"]]:
-    """Returns the maps, shallowest first, as each stage leaves them."""
+    """Returns the output of each stage, shallowest first."""
     rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
     x = PatchEmbedding(self.width, dtype=self.dtype, name="patch_embedding")(x)
-    maps = []
+    features = []
     for stage, depth in enumerate(self.depths):
       own_rates, rates = rates[:depth], rates[depth:]
       run = functools.partial(Swin._stage, stage=stage, rates=own_rates)
       x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
-      maps.append(x)
-    return maps
+      features.append(x)
+    return features
 
   def _stage(self, x, train, *, stage, rates):
     """Merges pixels where it is not the first, then runs its blocks."""
@@ -267,15 +266,15 @@ def _dense(features, name, dtype, use_bias=True):
 def fit_bias_tables(variables: Any, shapes: Any) -> Any:
   """Resizes tables of relative positions to another network's windows.
 
-  Windows shrink to maps that are smaller than them, so a network that meets
-  other sizes of images than it was made for has other tables.
+  Windows shrink to features that are smaller, so other sizes of images have
+  other tables.
 
   Args:
     variables: of a network.
     shapes: of the same network on other images.
 
   Returns:
-    `variables`, with tables of the shapes asked for where they can be.
+    `variables`, with tables of those shapes where they can be resized.
   """
 
   def fit(path, leaf, shape):

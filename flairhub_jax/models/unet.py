@@ -10,7 +10,7 @@ from flairhub_jax.models import initialise, layers, norms
 
 
 class Block(nn.Module):
-  """Enlarges a map twice, joins a skip, convolves twice.
+  """Enlarges features twice, joins a skip, convolves twice.
 
   Attributes:
     features: number of output channels.
@@ -27,7 +27,7 @@ class Block(nn.Module):
     skip: Float[Array, "b p q s"] | None,
     train: bool,
   ) -> Float[Array, "b p q d"]:
-    """Returns a map of the size of `skip`, or twice that of `x`."""
+    """Returns features of the size of `skip`, or twice that of `x`."""
     x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
     if skip is not None:
       # An odd side was rounded up on the way down.
@@ -63,10 +63,10 @@ class UNet(nn.Module):
 
   @nn.compact
   def __call__(
-    self, maps: list[Float[Array, "b _ _ _"]], train: bool
+    self, features: list[Float[Array, "b _ _ _"]], train: bool
   ) -> Float[Array, "b h w k"]:
     """Decodes a pyramid given shallowest first (`layers.without_image`)."""
-    *skips, x = layers.without_image(maps)
+    *skips, x = layers.without_image(features)
     x = x.astype(self.dtype)
     for i, width in enumerate(self.widths):
       skip = skips.pop() if skips else None

@@ -1,7 +1,7 @@
 """UPerNet (Xiao et al. 2018) as segmentation-models-pytorch 0.4.0 builds it.
 
-The same numbers with less work: convolutions are linear, so maps are projected
-while they are small, enlarged afterwards and never concatenated.
+The same numbers with less work: convolutions are linear, so features are
+projected while they are small, enlarged afterwards and never concatenated.
 """
 
 from typing import Any
@@ -44,7 +44,7 @@ class ProjectionUnit(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-  """Joins the deepest map with its averages over 1, 2, 3 and 6 cells a side.
+  """Joins the deepest features with their means over 1, 4, 9 and 36 cells.
 
   Attributes:
     features: number of output channels.
@@ -58,7 +58,7 @@ class PyramidPooling(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool
   ) -> Float[Array, "b h w d"]:
-    """Returns a map of the same size."""
+    """Returns features of the same size."""
     width = x.shape[-1]
     part = width // len(_POOLS)
     kernel = self.param(
@@ -83,7 +83,7 @@ class UPerNet(nn.Module):
   Attributes:
     num_classes: number of classes.
     output_size: rows and columns of the logits.
-    pyramid_width: channels of the pyramid's maps.
+    pyramid_width: channels of the pyramid.
     width: channels before the head.
     dtype: type of the products; logits are float32.
   """
@@ -96,27 +96,23 @@ class UPerNet(nn.Module):
 
   @nn.compact
   def __call__(
-    self, maps: list[Float[Array, "b _ _ _"]], train: bool
+    self, features: list[Float[Array, "b _ _ _"]], train: bool
   ) -> Float[Array, "b h w k"]:
     """Decodes a pyramid given shallowest first (`layers.without_image`)."""
-    maps = layers.without_image(maps)
+    features = layers.without_image(features)
     x = PyramidPooling(
       self.pyramid_width, dtype=self.dtype, name="pyramid_pooling"
-    )(maps[-1].astype(self.dtype), train)
+    )(features[-1].astype(self.dtype), train)
     pyramid = [x]
-    for i, skip in enumerate(reversed(maps[:-1])):
+    for i, skip in enumerate(reversed(features[:-1])):
       unit = ProjectionUnit(
         self.pyramid_width, dtype=self.dtype, name=f"lateral_{i}"
       )
       x = layers.resize(x, skip.shape[1:3]) + unit(skip, train)
       pyramid.append(x)
-    # smp's last level has no skip; the layer it builds for one is never used
-    # but is part of its files.
-    unused = ProjectionUnit(self.pyramid_width, name="lateral_unused")
-    unused(jnp.zeros((1, 1, 1, 1)), False)
-    # All join at 1/4 of the image; the fifth map lies, or would lie, at 1/2.
-    size = maps[-4].shape[1:3]
-    if len(maps) == 5:
+    # All join at 1/4 of the image; the fifth level lies, or would lie, at 1/2.
+    size = features[-4].shape[1:3]
+    if len(features) == 5:
       pyramid[-1] = layers.resize(x, size)
     else:
       pyramid.append(_through_half(x))
@@ -134,7 +130,7 @@ class UPerNet(nn.Module):
     return _enlarge_logits(x.astype(jnp.float32), self.output_size)
 
   def _bottleneck(self, pyramid, size):
-    """A 3x3 convolution of all maps as if enlarged and concatenated."""
+    """A 3x3 convolution of all levels as if enlarged and concatenated."""
     kernel = self.param(
       "bottleneck_kernel",
       initialise.kaiming_uniform,
@@ -157,7 +153,7 @@ def convolve_enlarged(
 ) -> Float[Array, "b p q d"]:
   """Equals `convolve(resize(x, size), kernel)`, cheaper where `x` is small.
 
-  Each pixel of the small map is projected to the nine taps; one fixed matrix
+  Each small pixel is projected to the nine taps; one fixed matrix
   per axis holds the resize, the zero padding and the shifts of three taps.
   """
   b, h, w, c = x.shape

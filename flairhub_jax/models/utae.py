@@ -1,4 +1,4 @@
-"""U-TAE (Sainte Fare Garnot & Landrieu 2021): a series of images to maps.
+"""U-TAE (Sainte Fare Garnot & Landrieu 2021): a series of images to features.
 
 A convolutional encoder runs on every date, attention over time (L-TAE) makes
 one deepest map of them, a decoder joins skips averaged by the same attention.
@@ -21,7 +21,7 @@ _CONV_GROUPS = 4
 
 
 def widths_beside(levels: int, widths: tuple[int, ...]) -> tuple[int, ...]:
-  """Widths that replace `widths` beside an image encoder of `levels` maps.
+  """Widths that replace `widths` beside an image encoder of `levels` levels.
 
   Evenly spaced from one below the least to one above the largest, rounded to
   powers of two, as the reference does.
@@ -77,9 +77,9 @@ class _ConvLayers(nn.Module):
     self,
     x: Float[Array, "n h w c"],
     train: bool,
-    counted: Float[Array, "n 1 1 1"] | None = None,
+    date_mask: Float[Array, "n 1 1 1"] | None = None,
   ) -> Float[Array, "n p q d"]:
-    """Runs on each of `n` images; `counted`: see `norms.BatchNorm`."""
+    """Runs on each of `n` images; `date_mask`: see `norms.BatchNorm`."""
     for i, features in enumerate(self.features):
       is_raw = self.takes_raw_values and i == 0
       x = layers.Conv(
@@ -93,7 +93,7 @@ class _ConvLayers(nn.Module):
       )(x)
       if self.norm == "batch":
         norm = norms.BatchNorm(dtype=self.dtype, name=f"norm_{i}")
-        x = norm(x, train, counted)
+        x = norm(x, train, date_mask)
       else:
         groups = _CONV_GROUPS if self.norm == "group" else None
         x = norms.GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
@@ -117,7 +117,7 @@ class _DownBlock(nn.Module):
     self,
     x: Float[Array, "n h w c"],
     train: bool,
-    counted: Float[Array, "n 1 1 1"],
+    date_mask: Float[Array, "n 1 1 1"],
   ) -> Float[Array, "n p q d"]:
     """Convolves down, then twice at the new size, the last with a residual."""
     shared = dict(
@@ -130,10 +130,10 @@ class _DownBlock(nn.Module):
       padding=self.padding,
       name="down",
       **shared,
-    )(x, train, counted)
+    )(x, train, date_mask)
     wide = (self.features,)
-    x = _ConvLayers(wide, name="conv1", **shared)(x, train, counted)
-    return x + _ConvLayers(wide, name="conv2", **shared)(x, train, counted)
+    x = _ConvLayers(wide, name="conv1", **shared)(x, train, date_mask)
+    return x + _ConvLayers(wide, name="conv2", **shared)(x, train, date_mask)
 
 
 class _UpBlock(nn.Module):
@@ -205,6 +205,7 @@ class UTAE(nn.Module):
     decoder_widths: channels of each level on the way up; the last is the
       encoder's.
     head_widths: channels of the closing convolutions; the last are classes.
+    has_head: whether there are closing convolutions.
     kernel: side of the kernel between levels.
     stride: step between levels.
     padding: pixels added between levels.
@@ -227,6 +228,7 @@ class UTAE(nn.Module):
   encoder_widths: tuple[int, ...]
   decoder_widths: tuple[int, ...]
   head_widths: tuple[int, ...]
+  has_head: bool = True
   kernel: int = 3
   stride: int = 1
   padding: int = 1
@@ -249,8 +251,8 @@ class UTAE(nn.Module):
     days: Int[Array, "b t"],
     valid: Bool[Array, "b t"],
     train: bool,
-  ) -> tuple[Float[Array, "b h w k"], list[Float[Array, "b _ _ _"]]]:
-    """Returns the logits and the decoder's maps, DEEPEST first."""
+  ) -> tuple[Float[Array, "b h w k"] | None, list[Float[Array, "b _ _ _"]]]:
+    """Returns logits (None without a head) and features, DEEPEST first."""
     skips = self._encode(x, valid, train)
     x, attention = ltae.TemporalEncoder(
       heads=self.num_heads,
@@ -263,13 +265,15 @@ class UTAE(nn.Module):
       dtype=self.dtype,
       name="temporal",
     )(skips.pop(), days, valid, train)
-    maps = [x]
+    features = [x]
     for i, width in enumerate(self.decoder_widths[-2::-1]):
       skip = average_over_time(skips.pop(), attention, valid, self.aggregation)
       x = _UpBlock(
         width, name=f"up_{i}", dtype=self.dtype, **self._between_levels()
       )(x, skip, train)
-      maps.append(x)
+      features.append(x)
+    if not self.has_head:
+      return None, features
     logits = _ConvLayers(
       self.head_widths,
       norm="batch",
@@ -277,7 +281,7 @@ class UTAE(nn.Module):
       dtype=self.dtype,
       name="head",
     )(x, train)
-    return logits.astype(jnp.float32), maps
+    return logits.astype(jnp.float32), features
 
   def _between_levels(self):
     """Settings of the convolutions that change level."""
@@ -289,22 +293,22 @@ class UTAE(nn.Module):
     )
 
   def _encode(self, x, valid, train):
-    """Maps of each level, [b t h w c], zero on padded dates."""
+    """Features of each level, [b t h w c], zero on padded dates."""
     b, t = x.shape[:2]
     keep = valid.reshape(b * t, 1, 1, 1)
-    counted = keep.astype(jnp.float32)
+    date_mask = keep.astype(jnp.float32)
     x = jnp.where(keep, x.reshape(b * t, *x.shape[2:]), 0.0)
-    maps = []
+    features = []
     for level in range(len(self.encoder_widths)):
       run = functools.partial(UTAE._level, level=level)
       run = layers.rematerialised(run, self.remat != "none")
-      x = run(self, x, train, counted)
+      x = run(self, x, train, date_mask)
       # Padded dates run with the others and are zeroed after each level.
       x = jnp.where(keep, x, 0.0)
-      maps.append(x)
-    return [y.reshape(b, t, *y.shape[1:]) for y in maps]
+      features.append(x)
+    return [y.reshape(b, t, *y.shape[1:]) for y in features]
 
-  def _level(self, x, train, counted, *, level):
+  def _level(self, x, train, date_mask, *, level):
     """One level of the encoder."""
     width = self.encoder_widths[level]
     if level:
@@ -314,7 +318,7 @@ class UTAE(nn.Module):
         dtype=self.dtype,
         name=f"down_{level - 1}",
         **self._between_levels(),
-      )(x, train, counted)
+      )(x, train, date_mask)
     return _ConvLayers(
       (width, width),
       norm=self.encoder_norm,
@@ -322,4 +326,4 @@ class UTAE(nn.Module):
       takes_raw_values=True,
       dtype=self.dtype,
       name="in_conv",
-    )(x, train, counted)
+    )(x, train, date_mask)

@@ -1,10 +1,12 @@
-"""Runs that differ in nothing but their seed, and what to call them."""
+"""Runs that differ in nothing but their seed, and their names."""
 
 import collections
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import MODALITIES
@@ -44,21 +46,6 @@ class Configuration:
     """Ids of its label tasks."""
     return tuple(self.config.data.tasks)
 
-  def score(self, task: str, name: str) -> dict[int, float]:
-    """One score of `metrics.AVERAGES` on a task by seed, in percent."""
-    return {
-      seed: run.scores["tasks"][task][name] for seed, run in self.runs.items()
-    }
-
-  def classes(self, task: str) -> dict[str, dict[int, float]]:
-    """IoU by class that occurs and seed, in percent."""
-    result = {}
-    for seed, run in self.runs.items():
-      for name, row in run.scores["tasks"][task]["classes"].items():
-        if row["pixels"]:
-          result.setdefault(name, {})[seed] = row["iou"]
-    return result
-
 
 def group(
   found: Sequence[runs.Run], baseline: str | None = None
@@ -76,9 +63,7 @@ def group(
   members = {}
   for run in found:
     if run.is_finished:
-      fields = runs.relevant_fields(run.config)
-      key = json.dumps(fields, sort_keys=True)
-      members.setdefault(key, (fields, []))[1].append(run)
+      members.setdefault(json.dumps(run.fields, sort_keys=True), []).append(run)
   if not members:
     states = collections.Counter(run.state for run in found).most_common(3)
     raise InputError(
@@ -87,33 +72,43 @@ def group(
       f"{len(found)} runs: "
       + ", ".join(f"{count} {state}" for state, count in states),
     )
-  names = _names([group for group in members.values()])
-  result = [
-    Configuration(
-      name=name,
-      fields=fields,
-      runs={run.seed: run for run in sorted(group, key=lambda run: run.seed)},
-    )
-    for name, (fields, group) in zip(names, members.values(), strict=True)
-  ]
+  groups = list(members.values())
+  fields = [group[0].fields for group in groups]
+  names = _names(groups, fields)
   if baseline is not None and baseline not in names:
     raise InputError("--baseline", f"one of {', '.join(names)}", baseline)
+  rows = [
+    Configuration(
+      name=name,
+      fields=own,
+      runs={run.seed: run for run in sorted(group, key=lambda run: run.seed)},
+    )
+    for name, own, group in zip(names, fields, groups, strict=True)
+  ]
   # Sorting keeps the order of the others.
-  return sorted(result, key=lambda row: row.name != (baseline or names[0]))
+  return sorted(rows, key=lambda row: row.name != (baseline or names[0]))
 
 
-def _names(groups: Sequence[tuple[Mapping[str, Any], list[runs.Run]]]):
+def _names(
+  groups: Sequence[Sequence[runs.Run]], fields: Sequence[Mapping[str, Any]]
+) -> list[str]:
   """Names of folders where each configuration has its own, else its fields."""
-  parents = [{run.folder.parent for run in group} for _, group in groups]
+  parents = [{run.folder.parent for run in group} for group in groups]
   names = [next(iter(folders)).name for folders in parents]
   if len(set(names)) == len(names) and all(len(f) == 1 for f in parents):
-    if len(names) > 1 or len(groups[0][1]) > 1:
+    if len(names) > 1 or len(groups[0]) > 1:
       return names
   if len(groups) == 1:
-    return [groups[0][1][0].folder.name]
-  fields = [fields for fields, _ in groups]
+    return [groups[0][0].folder.name]
   chosen = _distinguishing(fields)
-  return [", ".join(_spell(chosen, row)) for row in fields]
+  return [", ".join(_equations(chosen, row)) for row in fields]
+
+
+def _as_frame(fields: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+  """Fields as JSON, a row per configuration; NaN where it lacks the field."""
+  return pd.DataFrame(
+    [{name: json.dumps(value) for name, value in row.items()} for row in fields]
+  )
 
 
 def differing_fields(fields: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -121,12 +116,8 @@ def differing_fields(fields: Sequence[Mapping[str, Any]]) -> list[str]:
 
   What a configuration lacks follows from its modalities and tasks.
   """
-  names = dict.fromkeys(name for row in fields for name in row)
-  return [
-    name
-    for name in names
-    if len({json.dumps(row[name]) for row in fields if name in row}) > 1
-  ]
+  frame = _as_frame(fields)
+  return list(frame.columns[frame.nunique() > 1])
 
 
 def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -135,39 +126,32 @@ def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
   Fields that only some have come last: they follow from others, unless the
   runs are of different versions of the software.
   """
-  names = list(dict.fromkeys(name for row in fields for name in row))
-  names.sort(key=lambda name: not all(name in row for row in fields))
+  frame = _as_frame(fields)
   chosen, parts = [], 1
-  for name in names:
-    tried = {
-      json.dumps([row.get(field, "absent") for field in (*chosen, name)])
-      for row in fields
-    }
-    if len(tried) > parts:
-      chosen.append(name)
-      parts = len(tried)
+  for name in sorted(frame, key=lambda name: frame[name].isna().any()):
+    tried = len(frame[[*chosen, name]].drop_duplicates())
+    if tried > parts:
+      chosen, parts = [*chosen, name], tried
   return chosen
 
 
-def _spell(names: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
+def _equations(names: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
   """`name=value` each; modalities of one value share `name=value`."""
-  words = {}
+  values = {}
   for name in names:
     parent, _, last = name.rpartition(".")
-    value = spell_value(fields.get(name, "absent"))
-    if last in MODALITIES:
-      words.setdefault(parent, []).append((name, value))
-    else:
-      words[name] = [(name, value)]
+    key = parent if last in MODALITIES else name
+    value = format_value(fields.get(name, "absent"))
+    values.setdefault(key, {})[name] = value
   result = []
-  for parent, pairs in words.items():
-    if len({value for _, value in pairs}) == 1:
-      pairs = [(parent, pairs[0][1])]
-    result += [f"{name}={value}" for name, value in pairs]
+  for parent, pairs in values.items():
+    if len(set(pairs.values())) == 1:
+      pairs = {parent: next(iter(pairs.values()))}
+    result += [f"{name}={value}" for name, value in pairs.items()]
   return result
 
 
-def spell_value(value: Any) -> str:
+def format_value(value: Any) -> str:
   """Writes a value of a field in a line; lists joined by +."""
   if isinstance(value, list) and len(value) > 3 and len(set(value)) == 1:
     return f"{len(value)} times {value[0]}"
@@ -180,11 +164,11 @@ def single_task_of(
   multiple: Configuration, task: str, among: Sequence[Configuration]
 ) -> Configuration | None:
   """Finds the configuration that trains on `task` alone, all else equal."""
-  for candidate in among:
-    if candidate.tasks == (task,) and _apart_from_tasks(
-      candidate
-    ) == _apart_from_tasks(multiple):
-      return candidate
+  for row in among:
+    if row.tasks == (task,) and _apart_from_tasks(row) == _apart_from_tasks(
+      multiple
+    ):
+      return row
   return None
 
 

@@ -1,16 +1,16 @@
-"""What a configuration costs: parameters, operations, hours."""
+"""What a configuration costs: parameters, FLOPs, hours."""
 
-import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from flairhub_jax import atomic, run_directory
-from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import summary
-from flairhub_jax.studies import runs, statistics
+from flairhub_jax.studies import runs, scores
 from flairhub_jax.studies.configurations import Configuration
 
 # A backward pass is about two forward passes: one for the gradients of the
@@ -18,58 +18,40 @@ from flairhub_jax.studies.configurations import Configuration
 _PASSES_PER_STEP = 3
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cost:
-  """What a configuration costs.
-
-  Attributes:
-    num_parameters: all of them.
-    num_parameters_published: without fusion, as the reference counts.
-    num_dates: lengths of the series that operations were counted with.
-    forward_flops: operations of one patch, without auxiliary decoders.
-    training_flops: operations of the whole training, with them.
-    hours: of the training steps, by the clock of the machine that took them;
-      None where the runs tell none.
-  """
-
-  num_parameters: int
-  num_parameters_published: int
-  num_dates: Mapping[str, int]
-  forward_flops: float
-  training_flops: float | None
-  hours: statistics.Estimate | None
-
-
-def count(row: Configuration, memory: pathlib.Path) -> Cost:
-  """Counts a configuration's network and reads what its runs took.
+def count(rows: Sequence[Configuration], cache: pathlib.Path) -> pd.DataFrame:
+  """Counts the networks and reads how long the runs trained.
 
   Args:
-    row: the configuration.
-    memory: file that keeps the counts of networks: one takes many seconds.
+    rows: the configurations.
+    cache: JSON file of the counts of networks: one takes many seconds.
+
+  Returns:
+    By `configuration`: `parameters` and `parameters_without_fusion`, as the
+    reference counts; `forward_gflop_per_patch` without auxiliary decoders;
+    `training_pflop` of all steps with them, NaN where their number is unknown;
+    and `scores.STATISTICS` over seeds of the `hours` of training.
   """
-  config = row.config
-  network = _network(config, memory)
-  num_steps = config.train.num_steps
-  hours = [
-    value
-    for value in (training_hours(run) for run in row.runs.values())
-    if value is not None
-  ]
-  patches = None if num_steps is None else num_steps * config.data.batch_size
-  return Cost(
-    num_parameters=network["num_parameters"],
-    num_parameters_published=network["num_parameters_published"],
-    num_dates={
-      name: config.inputs[name].num_dates
-      for name in config.data.modalities
-      if MODALITIES[name].is_series
-    },
-    forward_flops=network["forward_flops"],
-    training_flops=None
-    if patches is None
-    else _PASSES_PER_STEP * network["training_forward_flops"] * patches,
-    hours=statistics.estimate(hours) if hours else None,
-  )
+  records = []
+  for row in rows:
+    network, train = _network(row.config, cache), row.config.train
+    patches = (train.num_steps or float("nan")) * row.config.data.batch_size
+    flops = _PASSES_PER_STEP * network["training_forward_flops"] * patches
+    records.append(
+      {
+        "configuration": row.name,
+        "parameters": network["num_parameters"],
+        "parameters_without_fusion": network["num_parameters_published"],
+        "forward_gflop_per_patch": network["forward_flops"] / 1e9,
+        "training_pflop": flops / 1e15,
+      }
+    )
+  costs = pd.DataFrame(records).set_index("configuration")
+  hours = pd.DataFrame(
+    [(row.name, training_hours(r)) for row in rows for r in row.runs.values()],
+    columns=["configuration", "value"],
+  ).astype({"value": float})
+  hours = scores.summarise(hours, ["configuration"]).set_index("configuration")
+  return costs.join(hours[scores.STATISTICS].add_prefix("hours_"))
 
 
 def training_hours(run: runs.Run) -> float | None:
@@ -86,18 +68,18 @@ def training_hours(run: runs.Run) -> float | None:
   return seconds / 3600 if last else None
 
 
-def _network(config: Any, memory: pathlib.Path) -> Mapping[str, Any]:
+def _network(config: Any, cache: pathlib.Path) -> Mapping[str, Any]:
   key = _network_key(config)
-  known = _read(memory)
+  known = run_directory.read_json(cache) if cache.exists() else {}
   if key not in known:
-    found = summary.summarise(config)
+    counts = summary.summarise(config)
     known[key] = {
-      "num_parameters": found.num_parameters,
-      "num_parameters_published": found.num_parameters_without_fusion,
-      "forward_flops": found.flops,
-      "training_forward_flops": sum(part.flops for part in found.parts),
+      "num_parameters": counts.num_parameters,
+      "num_parameters_published": counts.num_parameters_without_fusion,
+      "forward_flops": counts.flops,
+      "training_forward_flops": sum(part.flops for part in counts.parts),
     }
-    atomic.write_text(memory, json.dumps(known, indent=2) + "\n")
+    atomic.write_text(cache, json.dumps(known, indent=2) + "\n")
   return known[key]
 
 
@@ -111,7 +93,3 @@ def _network_key(config: Any) -> str:
     if not name.startswith("fusion.modality_dropout.")
   }
   return hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:16]
-
-
-def _read(memory: pathlib.Path) -> dict[str, Any]:
-  return run_directory.read_json(memory) if memory.exists() else {}

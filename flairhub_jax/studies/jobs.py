@@ -1,241 +1,165 @@
-"""Work in processes of its own: some at a time here, or a SLURM array."""
+"""Jobs on this machine: `flairhub` in processes of its own, some at a time."""
 
+import concurrent.futures
 import contextlib
-import dataclasses
-import getpass
 import os
 import pathlib
-import shutil
+import queue
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
 
-import submitit
-
-from flairhub_jax.errors import InputError
-
-_FOREVER = 10 * 365 * 24 * 60  # minutes; submitit's own default is two
-
-Work = Callable[[], str]
+from flairhub_jax import faults
 
 
-class Resumable:
-  """Work that a job stopped by SLURM takes up again when it is requeued."""
+class Slot:
+  """A share of the cores, on which one process runs at a time."""
 
-  def checkpoint(self):
-    """Called by submitit: what the job does after it was requeued."""
-    return submitit.helpers.DelayedSubmission(self)
+  def __init__(self, number: int, cores: Sequence[int] | None):
+    """Starts nothing.
+
+    Args:
+      number: 0 to the number of slots - 1.
+      cores: on which its processes run; None: on all.
+    """
+    self.number, self._cores = number, cores
+    self._process: subprocess.Popen[bytes] = None
+    self._lock = threading.Lock()
+    self.is_stopped = False
+
+  def run(
+    self,
+    argv: Sequence[str],
+    folder: pathlib.Path,
+    environment: Mapping[str, str],
+  ) -> str:
+    """Runs `flairhub` with these arguments, and waits for its end.
+
+    Args:
+      argv: command and flags.
+      folder: what it prints is appended to `stdout.txt` and `stderr.txt` here.
+      environment: its variables.
+
+    Returns:
+      What went wrong, "" if nothing did.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+      open(folder / "stdout.txt", "ab") as stdout,
+      open(folder / "stderr.txt", "ab+") as stderr,
+    ):
+      start = stderr.tell()
+      with self._lock:
+        if self.is_stopped:
+          return "stopped"
+        if self._cores:
+          # Of this thread; its processes inherit it. XLA, OpenMP and the
+          # readers make as many threads as they may use cores, and sums are
+          # rounded otherwise on another number of cores.
+          os.sched_setaffinity(0, self._cores)
+        self._process = subprocess.Popen(
+          [sys.executable, "-m", "flairhub_jax", *argv],
+          stdin=subprocess.DEVNULL,
+          stdout=stdout,
+          stderr=stderr,
+          env={**environment, faults.PARENT: str(os.getpid())},
+          # Ctrl-C in a terminal reaches the sweep alone, which says SIGTERM.
+          process_group=0,
+        )
+      code = self._process.wait()
+      if code < 0:
+        return "it was killed, or ran out of memory"
+      stderr.seek(start)
+      return _last_line(stderr.read(), argv[0]) if code else ""
+
+  def stop(self) -> None:
+    """Asks the process to save and to end; starts no other."""
+    with self._lock:
+      self.is_stopped = True
+      if self._process:
+        self._process.terminate()
+
+  def kill(self) -> None:
+    """Ends the process at once, with those that it has started."""
+    if self._process and self._process.poll() is None:
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(self._process.pid, signal.SIGKILL)
 
 
-# ---- here ----------------------------------------------------------------
+def _last_line(stderr: bytes, command: str) -> str:
+  text = stderr.decode(errors="replace").replace("\r", "\n")
+  lines = text.strip().splitlines() or ["an error without a word"]
+  return lines[-1].removeprefix(f"flairhub {command}: ")
 
 
 def run_local(
   names: Sequence[str],
-  work: Callable[[str, int], Work],
-  folder: Callable[[str], pathlib.Path],
+  job: Callable[[str, Slot], str],
   *,
   at_a_time: int,
-  environment: Mapping[str, str],
   started: Callable[[str], None],
   ended: Callable[[str, str], None],
 ) -> None:
-  """Does each work in a process; an interrupt ends those that run.
+  """Does the jobs; an interrupt lets those that run save and end.
 
   Args:
-    names: of the works, in order.
-    work: makes the work of a name; the second argument counts the places, 0 to
-      `at_a_time` - 1, of which each has one work at a time.
-    folder: where a name's process writes what it prints.
-    at_a_time: processes at the same time, each on its share of the cores.
-    environment: variables for them where this process has none.
+    names: of the jobs, in order.
+    job: does the job of a name by `Slot.run`, in a thread; returns what went
+      wrong, "" if nothing did.
+    at_a_time: jobs at the same time, each on its share of the cores.
     started: called with the name.
-    ended: called with the name and what went wrong, "" if nothing did.
+    ended: called with the name and what went wrong.
   """
-  waiting, places = list(names), list(range(at_a_time))
-  running: dict[int, tuple[str, submitit.Job[str]]] = {}
-  try:
-    while waiting or running:
-      while waiting and places:
-        name, place = waiting.pop(0), places.pop(0)
-        executor = submitit.LocalExecutor(folder(name))
-        executor.update_parameters(timeout_min=_FOREVER)
-        with _share(place, at_a_time, environment):
-          running[place] = name, executor.submit(work(name, place))
+  slots, free = _build_slots(at_a_time), queue.SimpleQueue()
+  for slot in slots:
+    free.put(slot)
+  printing = threading.Lock()
+
+  def run(name: str) -> None:
+    slot = free.get()
+    try:
+      with printing:
         started(name)
-      for place, (name, job) in list(running.items()):
-        if job.done():
-          del running[place]
-          places.append(place)
-          ended(name, _fault(job))
-      time.sleep(0.1)
-  finally:
-    for _, job in running.values():
-      job.cancel()
-    until = time.monotonic() + 10
-    while not all(job.done() for _, job in running.values()):
-      if time.monotonic() > until:
-        break
-      time.sleep(0.1)
+      fault = job(name, slot)
+      if not slot.is_stopped:
+        with printing:
+          ended(name, fault)
+    finally:
+      free.put(slot)
+
+  with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
+    futures = [pool.submit(run, name) for name in names]
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
+    finally:
+      pool.shutdown(wait=False, cancel_futures=True)
+      for slot in slots:
+        slot.stop()
+      try:
+        running = [future for future in futures if not future.cancelled()]
+        concurrent.futures.wait(running, timeout=faults.GRACE)
+      finally:  # after that time, or at a second interrupt
+        for slot in slots:
+          slot.kill()
 
 
-@contextlib.contextmanager
-def _share(
-  place: int, at_a_time: int, environment: Mapping[str, str]
-) -> Iterator[None]:
-  """Lets a process that is started here inherit its share of the cores.
-
-  And heed interrupts, which this one ignores if it runs in the background.
-
-  XLA, OpenMP and the readers all make as many threads as they may use cores.
-  Sums are rounded otherwise on another number of cores.
-  """
-  before = dict(os.environ)
-  cores = None
-  ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-  if ignores:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-  for name, value in environment.items():
-    os.environ.setdefault(name, value)
-  if hasattr(os, "sched_setaffinity") and at_a_time > 1:
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, share_of_cores(sorted(cores), place, at_a_time))
-  try:
-    yield
-  finally:
-    os.environ.clear()
-    os.environ.update(before)
-    if ignores:
-      signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if cores:
-      os.sched_setaffinity(0, cores)
+def _build_slots(count: int) -> list[Slot]:
+  if count == 1 or not hasattr(os, "sched_getaffinity"):
+    return [Slot(number, None) for number in range(count)]
+  cores = sorted(os.sched_getaffinity(0))
+  return [
+    Slot(number, share_of_cores(cores, number, count))
+    for number in range(count)
+  ]
 
 
 def share_of_cores(
-  cores: Sequence[int], place: int, at_a_time: int
+  cores: Sequence[int], slot: int, at_a_time: int
 ) -> tuple[int, ...]:
   """The cores of one of `at_a_time` processes; at least one."""
   count = max(1, len(cores) // at_a_time)
-  start = place * count % len(cores)
+  start = slot * count % len(cores)
   return tuple(cores[start : start + count])
-
-
-def _fault(job: submitit.Job) -> str:
-  """What went wrong: the work's own word, or its last line."""
-  if not job.paths.result_pickle.exists():
-    return "it was killed, or ran out of memory"
-  if job.exception() is None:
-    return job.result()
-  lines = (job.stderr() or "").replace("\r", "\n").strip().splitlines()
-  return lines[-1] if lines else "an error without a word"
-
-
-# ---- SLURM ---------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class SlurmOptions:
-  """What a run asks of SLURM.
-
-  Attributes:
-    minutes: after which a run is stopped and queued again.
-    partition: None takes SLURM's default.
-    account: None takes SLURM's default.
-    gpus: of each run; None asks for none.
-    cpus: of each run; None takes SLURM's default.
-    at_a_time: runs at the same time; None sets no limit.
-    other: any further options of sbatch.
-  """
-
-  minutes: int
-  partition: str | None = None
-  account: str | None = None
-  gpus: int | None = None
-  cpus: int | None = None
-  at_a_time: int | None = None
-  other: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-class _SlurmExecutor(submitit.SlurmExecutor):
-  """Can be made where there is no SLURM, to show what it would submit."""
-
-  @classmethod
-  def affinity(cls) -> int:
-    return 2
-
-
-def _slurm_executor(
-  folder: pathlib.Path, options: SlurmOptions, num_runs: int
-) -> _SlurmExecutor:
-  # Every requeue continues a run; none is lost however often time is up.
-  executor = _SlurmExecutor(folder, max_num_timeout=1000)
-  parameters: dict[str, Any] = {
-    "job_name": "flairhub",
-    "time": options.minutes,
-    "partition": options.partition,
-    "account": options.account,
-    "gpus_per_node": options.gpus,
-    "cpus_per_task": options.cpus,
-    "array_parallelism": options.at_a_time or num_runs,
-    # Five minutes to end a step or a validation, and to save.
-    "signal_delay_s": min(300, 30 * options.minutes),
-    "additional_parameters": dict(options.other) or None,
-  }
-  executor.update_parameters(
-    **{name: value for name, value in parameters.items() if value is not None}
-  )
-  return executor
-
-
-def sbatch_script(
-  folder: pathlib.Path, options: SlurmOptions, num_runs: int
-) -> str:
-  """Returns the script that `submit_slurm` hands to sbatch."""
-  executor = _slurm_executor(folder, options, num_runs)
-  if num_runs > 1:
-    executor.parameters["map_count"] = num_runs
-  return executor._make_submission_file_text(executor._submitit_command_str, "")
-
-
-def submit_slurm(
-  works: Sequence[Work], folder: pathlib.Path, options: SlurmOptions
-) -> list[str]:
-  """Submits an array of one job per work, and returns their ids.
-
-  Raises:
-    InputError: there is no SLURM here, or it refuses.
-  """
-  for program in ("sbatch", "srun", "squeue"):
-    if shutil.which(program) is None:
-      raise InputError("--executor slurm", f"{program} on this machine", "none")
-  executor = _slurm_executor(folder, options, len(works))
-  try:
-    jobs = executor.submit_array(works)
-  except submitit.core.utils.FailedJobError as error:
-    raise InputError(
-      "--executor slurm", "options that sbatch accepts", str(error).strip()
-    ) from error
-  return [job.job_id for job in jobs]
-
-
-def queued_slurm(job_ids: Sequence[str]) -> set[str]:
-  """Tells which jobs wait or run; all of them where SLURM does not answer."""
-  command = ["squeue", "--noheader", "--array", "--format=%i"]
-  try:
-    done = subprocess.run(
-      [*command, f"--user={getpass.getuser()}"], capture_output=True, text=True
-    )
-  except FileNotFoundError as error:
-    raise InputError(
-      "--executor slurm", "squeue on this machine", "none"
-    ) from error
-  if done.returncode:
-    return set(job_ids)
-  return set(job_ids) & set(done.stdout.split())
-
-
-def slurm_fault(folder: pathlib.Path, job_id: str) -> str:
-  """What a job that has left the queue said went wrong."""
-  return _fault(submitit.SlurmJob(folder=folder, job_id=job_id))

@@ -1,6 +1,7 @@
-"""Run directories as they are: what was trained, how far, what it scored."""
+"""Run directories: what was trained, how far, and its scores."""
 
 import dataclasses
+import functools
 import glob
 import json
 import pathlib
@@ -21,13 +22,13 @@ class Run:
   """One run directory.
 
   Attributes:
-    folder: where it lies.
+    folder: its path.
     config: its resolved configuration.
     records: lines of `metrics.jsonl`.
     scores: `scores.json` of the results on its own data; None before
       `evaluate`.
-    subsets: `subsets.json` beside it, where that was asked for.
-    state: `FINISHED`, or in words what it lacks to be averaged.
+    subsets: `subsets.json` beside it; None if it was not requested.
+    state: `FINISHED`, or the reason why it is not averaged.
   """
 
   folder: pathlib.Path
@@ -39,8 +40,18 @@ class Run:
 
   @property
   def seed(self) -> int:
-    """What its randomness started from."""
+    """Of its random numbers."""
     return self.config.seed
+
+  @property
+  def title(self) -> str:
+    """Name in a report: the last two parts of the path."""
+    return f"{self.folder.parent.name}/{self.folder.name}"
+
+  @functools.cached_property
+  def fields(self) -> dict[str, Any]:
+    """Its `relevant_fields`."""
+    return relevant_fields(self.config)
 
   @property
   def is_finished(self) -> bool:
@@ -132,7 +143,7 @@ def _read_records(path: pathlib.Path) -> list[dict[str, Any]]:
     records = run_directory.read_records(path)
     steps = [int(record["step"]) for record in records if record["kind"]]
   except (ValueError, KeyError, TypeError) as error:
-    raise InputError(path, "records of a training", _spell(error)) from error
+    raise InputError(path, "records of a training", _in_words(error)) from error
   if len(steps) < lines:
     raise InputError(f"{path}, line {len(steps) + 1}", "JSON", "something else")
   return records
@@ -152,15 +163,19 @@ def _read_results(
       numbers += [scores[name] for name in metrics.AVERAGES]
       for values in scores["classes"].values():
         numbers += [values["iou"], values["pixels"]]
-    if not all(isinstance(number, int | float) for number in numbers):
+    if path.stem == "subsets":
+      for names in (row["modalities"] for row in rows):
+        if not names or not set(names) <= set(MODALITIES):
+          raise ValueError(f"modalities {names}")
+    if not all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers):
       raise TypeError("scores that are no numbers")
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     expected = f"results of `evaluate` on {', '.join(tasks)}"
-    raise InputError(path, expected, _spell(error)) from error
+    raise InputError(path, expected, _in_words(error)) from error
   return content
 
 
-def _spell(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
   return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
@@ -170,10 +185,8 @@ def _state(run, config, records, scores, subsets, split) -> str:
   valid = [r for r in records if r["kind"] == "valid" and metric in r]
   if not run.origin.exists():
     steps = [r["step"] for r in records if r["kind"] == "train"]
-    last, num_steps = (
-      max(steps, default=0),
-      run_directory.last_step(config, valid),
-    )
+    last = max(steps, default=0)
+    num_steps = run_directory.last_step(config, valid)
     if last < num_steps:
       return f"unfinished: step {last} of {num_steps}"
   if scores is None:
@@ -196,19 +209,13 @@ def _state(run, config, records, scores, subsets, split) -> str:
 def _check_data(runs: Sequence[Run]) -> None:
   """Refuses runs whose scores are not of one data set.
 
-  What a run was trained on and what it was evaluated on are compared each by
-  itself: weights from elsewhere name no training data.
+  The data of training and those of evaluation are compared each by itself:
+  imported weights name no training data.
   """
-  of_training = [(run, run.config.data.fingerprint) for run in runs]
-  of_scores = [
-    (run, results["data"])
-    for run in runs
-    for results in (run.scores, run.subsets)
-    if results is not None
-  ]
-  for expected, pairs in (
-    ("training on the data of", of_training),
-    ("scores on the data of", of_scores),
+  results = [(run, r) for run in runs for r in (run.scores, run.subsets) if r]
+  for what, pairs in (
+    ("training", [(run, run.config.data.fingerprint) for run in runs]),
+    ("scores", [(run, content["data"]) for run, content in results]),
   ):
     pairs = [(run, data) for run, data in pairs if data]
     for run, data in pairs[1:]:
@@ -216,7 +223,7 @@ def _check_data(runs: Sequence[Run]) -> None:
       if data != first_data:
         raise InputError(
           run.folder,
-          f"{expected} {first.folder} ({first_data[:12]})",
+          f"{what} on the data of {first.folder} ({first_data[:12]})",
           f"others ({data[:12]})",
         )
 
@@ -224,22 +231,23 @@ def _check_data(runs: Sequence[Run]) -> None:
 def _without_repetitions(runs: Sequence[Run]) -> list[Run]:
   """Marks all but the first finished run of a configuration and seed.
 
-  They give the same numbers; averaged, they would feign certainty.
+  They give the same numbers; averaged, they would make the interval too
+  narrow.
   """
   seen, result = {}, []
   for run in runs:
     if run.is_finished:
-      key = json.dumps([run.seed, relevant_fields(run.config)])
+      key = json.dumps([run.seed, run.fields], sort_keys=True)
       first = seen.setdefault(key, run)
       if first is not run:
-        state = f"repeats {first.folder.parent.name}/{first.folder.name}"
-        run = dataclasses.replace(run, state=state)
+        run = dataclasses.replace(run, state=f"repeats {first.title}")
     result.append(run)
   return result
 
 
-# What runs of one configuration may differ in, or what follows from other
-# fields: `find_runs` compares the data, and epochs became numbers of steps.
+# Fields in which runs of one configuration may differ, or which follow from
+# other fields: `find_runs` compares the data, and epochs became numbers of
+# steps.
 _LEFT_OUT = (
   "seed",
   "data.fingerprint",
@@ -254,61 +262,62 @@ def relevant_fields(config: Any) -> dict[str, Any]:
   Left out: the seed, what changes nothing, and the fields of modalities,
   tasks and parts of the network that the run does not have.
   """
-  flat = configuration.flatten(config)
-  modalities, tasks = config.data.modalities, config.data.tasks
-  has_series = any(MODALITIES[name].is_series for name in modalities)
-  result = {}
-  for name, value in flat.items():
-    words = name.split(".")
-    if name in _LEFT_OUT or not base.has_effect(name):
-      continue
-    if words[0] == "inputs" and words[1] not in modalities:
-      continue
-    if words[0] == "labels" and words[1] not in tasks:
-      continue
-    if words[0] == "fusion":
-      if len(modalities) == 1:
-        continue
-      if words[-1] in MODALITIES and words[-1] not in modalities:
-        continue
-    if words[:2] == ["model", "utae"] and not has_series:
-      continue
-    if (
-      words[0] == "auxiliary_weight" and words[1] not in config.model.auxiliary
-    ):
-      continue
-    if words[:2] == ["optim", "encoder_rates"] and words[2] not in modalities:
-      continue
-    result[name] = value
-  return result
+  return {
+    name: value
+    for name, value in configuration.flatten(config).items()
+    if name not in _LEFT_OUT and base.has_effect(name)
+    if _is_used(name.split("."), config)
+  }
+
+
+def _is_used(path: Sequence[str], config: Any) -> bool:
+  """Whether a run has the modality, task or part that a field is of."""
+  modalities = config.data.modalities
+  match path:
+    case "inputs", name, *_:
+      return name in modalities
+    case "tasks", name, *_:
+      return name in config.data.tasks
+    case "fusion", *_:
+      is_of_another = path[-1] in MODALITIES and path[-1] not in modalities
+      return len(modalities) > 1 and not is_of_another
+    case "model", "utae", *_:
+      return any(MODALITIES[name].is_series for name in modalities)
+    case "auxiliary_weight", name, *_:
+      return name in config.model.auxiliary
+    case "optim", "encoder_rates", name, *_:
+      return name in modalities
+  return True
 
 
 def as_record(run: Run) -> dict[str, Any]:
-  """What a report rests on, of one run: JSON in a line.
+  """Returns the basis of a report, of one run: JSON in a line.
 
   Its configuration, its scores on the split by task and class, and those with
   modalities missing; percent.
   """
-  averages = list(metrics.AVERAGES)
-  scores, subsets = {}, []
-  for task, found in run.scores["tasks"].items() if run.scores else ():
-    scores[task] = {name: found[name] for name in averages}
-    scores[task]["iou"] = {
-      name: row["iou"] for name, row in found["classes"].items()
+
+  def averages(tasks):
+    return {
+      task: {name: scores[name] for name in metrics.AVERAGES}
+      for task, scores in tasks.items()
     }
-  for entry in run.subsets["subsets"] if run.subsets else ():
-    by_task = {
-      task: {name: found[name] for name in averages}
-      for task, found in entry["tasks"].items()
-    }
-    subsets.append({"modalities": entry["modalities"], "scores": by_task})
+
+  own = run.scores["tasks"] if run.scores else {}
+  scores = averages(own)
+  for task, values in scores.items():
+    classes = own[task]["classes"].items()
+    values["iou"] = {name: row["iou"] for name, row in classes}
   return {
-    "run": f"{run.folder.parent.name}/{run.folder.name}",
+    "run": run.title,
     "state": run.state,
     "seed": run.seed,
     "data": run.config.data.fingerprint,
     "weights": run.scores.get("weights") if run.scores else None,
-    "config": relevant_fields(run.config),
+    "config": run.fields,
     "scores": scores,
-    "subsets": subsets,
+    "subsets": [
+      {"modalities": entry["modalities"], "scores": averages(entry["tasks"])}
+      for entry in (run.subsets["subsets"] if run.subsets else ())
+    ],
   }

@@ -1,4 +1,4 @@
-"""What a sweep tells while its runs come and go."""
+"""The lines that a sweep prints as its runs start and end."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from flairhub_jax.studies import sweep
 
 
 class Watch:
-  """Follows the runs by what they leave on disk, and tells of each."""
+  """Reads the progress of the runs from their folders, and prints it."""
 
   def __init__(
     self,
@@ -17,7 +17,7 @@ class Watch:
     split: str,
     subsets: str | None = None,
   ):
-    """Reads how far each run is.
+    """Reads the progress of each run.
 
     Args:
       directory: of the sweep.
@@ -27,7 +27,7 @@ class Watch:
     """
     self._directory, self._names = directory, names
     self._split, self._subsets = split, subsets
-    # What went wrong, by name of the runs that failed.
+    # Why runs failed, by name.
     self.faults: dict[str, str] = {}
     self._started: dict[str, float] = {}
     self.progress: dict[str, sweep.Progress] = {}
@@ -52,13 +52,13 @@ class Watch:
     }
 
   def started(self, name: str) -> None:
-    """Tells that a run has begun or goes on."""
+    """Prints that a run starts or continues."""
     self._started[name] = time.monotonic()
     step = self.progress[name].step
     print(name, f"goes on at step {step}" if step else "starts", flush=True)
 
   def ended(self, name: str, fault: str) -> None:
-    """Tells how a run ended; done is what left its scores."""
+    """Prints how a run ended; it is finished if it has scores."""
     progress = self._read(name)
     after = ""
     if name in self._started:

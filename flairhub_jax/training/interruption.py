@@ -1,4 +1,4 @@
-"""Being asked to stop: by a scheduler before a limit or for another job."""
+"""Stopping on a signal: from a scheduler, before a time limit or preemption."""
 
 import contextlib
 import signal
@@ -13,16 +13,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 @contextlib.contextmanager
 def listen() -> Iterator[Callable[[bool], str | None]]:
-  """Notes signals that ask a run to stop, instead of ending at once.
+  """Defers signals that ask a run to stop until it has saved.
 
-  What handles a user signal otherwise (submitit lets a job of SLURM end and
-  queues it again) gets it when the block has ended, and all is saved. SIGTERM
-  is left to what handles it already.
+  An existing handler of a user signal (submitit requeues a SLURM job) is called
+  after the block, when everything is saved. An existing handler of SIGTERM is
+  left in place.
 
   Yields:
-    A function that returns the name of the signal, None before any. Where
-    several processes train, they only learn of it together: when they all
-    ask, with True.
+    A function that returns the name of the signal, or None. Several processes
+    agree on it: only when all of them call the function with True.
   """
   noted: list[signal.Signals] = []
 

@@ -27,7 +27,7 @@ Draw = Callable[[Mapping[str, Any], pathlib.Path], None]
 
 
 class NonFiniteLossError(RunError):
-  """Loss or gradient is no number any more; names the step and its patches."""
+  """The loss or gradient is NaN or infinite; names the step and its patches."""
 
 
 def train(
@@ -45,16 +45,16 @@ def train(
 
   Args:
     config: resolved configuration.
-    run: where everything is written; a new one is begun, or the one of this
-      configuration is continued, once the largest program fits the device.
+    run: where everything is written. A new run is started, or one of the same
+      configuration is continued, after the largest program was found to fit.
     dataset: converted data.
     model: the network, `apply(variables, batch, train=…)`.
     evaluate: scores by task of the network's variables on the validation
       split; None without one.
     draw: draws maps of the validation split to a file; None: no maps.
-    initial_variables: the network's, where the run has no checkpoint yet;
-      None draws them.
-    profiles: whether some steps are traced, into the run's `profile/`.
+    initial_variables: of the network, for a run without a checkpoint; None:
+      drawn from the seed.
+    profiles: whether to trace some steps into the run's `profile/`.
 
   Returns:
     The last state.
@@ -69,7 +69,7 @@ def train(
   num_steps = config.train.num_steps
   devices = mesh.build_mesh(**config.mesh)
   reader = pipeline.PatchReader(
-    dataset, "train", pipeline.build_reading(config)
+    dataset, "train", pipeline.build_read_options(config)
   )
 
   # ---- draw parameters, compile the largest program ----
@@ -93,7 +93,7 @@ def train(
     report = train_step.compile(state, largest)
   opening = _opening(config, state, devices, dataset, reader.padding)
   for line in (*warnings, *opening, *filter(None, [report])):
-    tracker.tell(line)
+    tracker.log(line)
 
   # ---- batch, step, log, save, evaluate ----
   batches = pipeline.train_batches(
@@ -127,7 +127,7 @@ def train(
       batch, on_devices = placed or _place_next(batches, devices, clock)
       with clock.of("compile"):
         if report := train_step.compile(state, on_devices):
-          tracker.tell(f"step {number}: {report}")
+          tracker.log(f"step {number}: {report}")
       state, step_metrics = train_step(state, on_devices)
       window.append((number, batch["patch"], step_metrics))
       # The next batch is placed while the step runs, but not before the step
@@ -165,7 +165,7 @@ def train(
             tracker.write_picture("valid/maps", number, picture)
         best_metric = scores[config.train.best_metric]
         tracker.write("valid", number, scores)
-        tracker.tell(
+        tracker.log(
           f"step {number}: {config.train.best_metric} {best_metric:.2f}"
         )
         if optim.has_plateau(config.optim, number, num_steps):
@@ -183,8 +183,8 @@ def train(
 
 
 def _open_run(run, config):
-  """Begins the run, or accepts the one that is there; its checkpoints."""
-  processes.first_alone(
+  """Starts the run or accepts an existing one; returns its checkpoints."""
+  processes.main_process_first(
     lambda: run_directory.start_or_continue(run.path, config)
   )
   return checkpoint.Checkpoints(
@@ -203,7 +203,7 @@ def _place_next(batches, devices, clock):
 
 
 def _opening(config, state, devices, dataset, padding):
-  """What a run says of itself before it begins."""
+  """The first log lines of a run."""
   num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
   yield (
     f"step {int(state.step)} of {config.train.num_steps}, {num_parameters}"
@@ -224,7 +224,7 @@ def _opening(config, state, devices, dataset, padding):
   if valid and valid.num_patches < batch_size:
     yield (
       f"the valid split has {valid.num_patches} patches, fewer than a batch of"
-      f" {batch_size}: filled up with some that do not count"
+      f" {batch_size}: padded with patches that are not scored"
     )
 
 
@@ -239,7 +239,7 @@ def _read_window(
   """Fetches the metrics since the last log: the only wait for the device."""
   fetched = jax.device_get([step_metrics for _, _, step_metrics in window])
   for (number, patches, _), values in zip(window, fetched, strict=True):
-    # A gradient that is no number spoils the parameters a step before the loss.
+    # A NaN gradient spoils the parameters one step before the loss is NaN.
     for name in ("loss", "gradient_norm"):
       if not math.isfinite(values[name]):
         table = pipeline.PatchTable(dataset, "train")

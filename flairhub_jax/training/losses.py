@@ -1,7 +1,7 @@
-"""What is minimised: a sum of losses per task, summed over tasks.
+"""The training loss: a weighted sum of losses per task, summed over tasks.
 
-All of them leave out pixels whose label is no class, or a class of weight 0,
-and are 0 where no pixel counts.
+Every loss ignores pixels whose label is not a class, or is a class of weight 0,
+and is 0 if all pixels are ignored.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from flairhub_jax.errors import InputError
 
 Loss = Callable[..., Float[Array, ""]]
-# Means over pixels: those of the parts of a batch add up to that of the whole.
+# Means over pixels: those of the parts of a batch sum to that of the batch.
 ADDITIVE = ("cross_entropy", "focal")
 _LARGEST_WEIGHT = 1e30  # of a class: products with it stay finite in float32
 
@@ -32,16 +32,16 @@ def weighted_cross_entropy(
 ) -> Float[Array, ""]:
   """Mean over pixels, each weighted by its true class: sum(w l) / sum(w).
 
-  As torch's, except that labels beyond the classes count nothing (the
+  As in torch, except that labels outside the classes are ignored (the
   reference trains them as class 0).
 
   Args:
     logits: of every class.
-    labels: true class; others than 0 to k - 1 count nothing.
+    labels: true class; labels outside 0 to k - 1 are ignored.
     class_weights: of each class.
-    total: what the sum over pixels is divided by; None: `total_weight`.
-    label_smoothing: share of a label that is spread evenly over all classes,
-      each with its weight.
+    total: divisor of the sum over pixels; None: `total_weight`.
+    label_smoothing: fraction of a label that is spread evenly over all
+      classes, each with its weight.
   """
   index, is_class = _index_of(labels, logits.shape[-1])
   weight = class_weights[index] * is_class
@@ -54,8 +54,8 @@ def weighted_cross_entropy(
   if total is None:
     total = weight.sum()
   spread = (spread * (weight > 0)).sum() / jnp.where(total > 0, total, 1)
-  share = label_smoothing / logits.shape[-1]
-  return (1 - label_smoothing) * loss + share * spread
+  per_class = label_smoothing / logits.shape[-1]
+  return (1 - label_smoothing) * loss + per_class * spread
 
 
 def total_weight(
@@ -80,10 +80,10 @@ def focal(
   """
   index, is_class = _index_of(labels, logits.shape[-1])
   log_p = _log_probability(logits.astype(jnp.float32), index)
-  # The power has no slope at p = 1 where gamma < 1.
-  doubt = jnp.maximum(-jnp.expm1(log_p), 1e-7)
+  # For gamma < 1 the power is not differentiable at p = 1.
+  one_minus_p = jnp.maximum(-jnp.expm1(log_p), 1e-7)
   weight = class_weights[index] * is_class
-  return _mean(-(doubt**gamma) * log_p, weight, total)
+  return _mean(-(one_minus_p**gamma) * log_p, weight, total)
 
 
 def dice(
@@ -96,14 +96,14 @@ def dice(
   Sums go over the whole batch. Milletari et al. 2016, arXiv:1606.04797,
   without their squares.
   """
-  index, counted = _counted(labels, class_weights)
-  p = jax.nn.softmax(logits.astype(jnp.float32), -1) * counted[..., None]
-  is_true = _is_true(index, counted, logits.shape[-1])
+  index, pixel_mask = _masked(labels, class_weights)
+  p = jax.nn.softmax(logits.astype(jnp.float32), -1) * pixel_mask[..., None]
+  is_true = _is_true(index, pixel_mask, logits.shape[-1])
   pixels = (0, 1, 2)
   both = jnp.where(is_true, p, 0.0).sum(pixels)
   number = is_true.sum(pixels).astype(jnp.float32)
-  share = 2 * both / jnp.maximum(p.sum(pixels) + number, 1e-7)
-  return _mean_of_classes(1 - share, number > 0)
+  score = 2 * both / jnp.maximum(p.sum(pixels) + number, 1e-7)
+  return _mean_of_classes(1 - score, number > 0)
 
 
 def lovasz(
@@ -113,14 +113,15 @@ def lovasz(
 ) -> Float[Array, ""]:
   """Lovász-softmax, mean over the classes that occur in the batch.
 
-  The convex surrogate of 1 - IoU: errors of a class, sorted, times how much
-  each of them costs in IoU. Berman et al. 2018, arXiv:1705.08790.
+  The convex surrogate of 1 - IoU: the sorted errors of a class, times the
+  gradient of the IoU with respect to each. Berman et al. 2018,
+  arXiv:1705.08790.
   """
-  index, counted = _counted(labels, class_weights)
+  index, pixel_mask = _masked(labels, class_weights)
   p = jax.nn.softmax(logits.astype(jnp.float32), -1)
-  is_true = _is_true(index, counted, logits.shape[-1])
-  # What does not count has error 0, comes last and costs nothing.
-  errors = jnp.abs(is_true - p) * counted[..., None]
+  is_true = _is_true(index, pixel_mask, logits.shape[-1])
+  # Ignored pixels have error 0 and come last: they add nothing.
+  errors = jnp.abs(is_true - p) * pixel_mask[..., None]
   flat = (-1, logits.shape[-1])
   falling, is_true = jax.lax.sort(
     (-errors.reshape(flat), is_true.reshape(flat).astype(jnp.int32)),
@@ -129,39 +130,39 @@ def lovasz(
   )
   number = is_true.sum(0)
   # Counts of pixels: float32 would round them in large batches.
-  found = jnp.cumsum(is_true, 0)
-  union = number + jnp.arange(1, len(is_true) + 1)[:, None] - found
-  jaccard = 1 - (number - found) / jnp.maximum(union, 1)
+  so_far = jnp.cumsum(is_true, 0)
+  union = number + jnp.arange(1, len(is_true) + 1)[:, None] - so_far
+  jaccard = 1 - (number - so_far) / jnp.maximum(union, 1)
   cost = jnp.diff(jaccard, axis=0, prepend=0.0)
   loss = (-falling * jax.lax.stop_gradient(cost)).sum(0)
   return _mean_of_classes(loss, number > 0)
 
 
 def _index_of(labels, num_classes):
-  """Labels as indices, and which of them are classes at all."""
+  """Labels as indices, and a mask of those that are classes."""
   index = labels.astype(jnp.int32)
   is_class = (index >= 0) & (index < num_classes)
   return jnp.where(is_class, index, 0), is_class
 
 
-def _counted(labels, class_weights):
-  """Labels as indices, and which pixels count."""
+def _masked(labels, class_weights):
+  """Labels as indices, and the mask of pixels whose class has a weight."""
   index, is_class = _index_of(labels, class_weights.shape[0])
   return index, is_class & (class_weights[index] > 0)
 
 
 def _is_true(
-  index: Int[Array, "b h w"], counted: Bool[Array, "b h w"], num_classes: int
+  index: Int[Array, "b h w"], pixel_mask: Bool[Array, "b h w"], num_classes: int
 ) -> Bool[Array, "b h w k"]:
-  return (index[..., None] == jnp.arange(num_classes)) & counted[..., None]
+  return (index[..., None] == jnp.arange(num_classes)) & pixel_mask[..., None]
 
 
 @jax.custom_vjp
 def _log_probability(logits, index):
   """Log-softmax of the class `index`, [b h w].
 
-  Only logits are kept for the gradient, which is made in one pass over them:
-  on a CPU reading them once more is what costs.
+  Only the logits are saved for the backward pass, which reads them once: on a
+  CPU memory traffic dominates.
   """
   return _log_probability_forward(logits, index)[0]
 
@@ -172,8 +173,8 @@ def _log_probability_forward(logits, index):
   return of_class - normaliser, (logits, index, normaliser)
 
 
-def _log_probability_backward(kept, gradient):
-  logits, index, normaliser = kept
+def _log_probability_backward(residuals, gradient):
+  logits, index, normaliser = residuals
   p = jnp.exp(logits - normaliser[..., None])
   is_class = index[..., None] == jnp.arange(logits.shape[-1])
   return (is_class - p) * gradient[..., None], None
@@ -197,11 +198,11 @@ def build_loss(settings: Any) -> Loss:
   """Builds the loss of one output from a configuration's `loss` section.
 
   Returns:
-    `loss(logits, labels, class_weights, total=None)`: the weighted sum of
-    those losses whose weight is not 0.
+    `loss(logits, labels, class_weights, total=None)`: the weighted sum of the
+    losses with a nonzero weight.
 
   Raises:
-    InputError: no weight is above 0.
+    InputError: all weights are 0.
   """
   known = {
     "cross_entropy": functools.partial(
@@ -242,27 +243,28 @@ def balance(
   weight.
 
   Args:
-    class_weights: of each class; those of 0 have no part in the median.
-    counts: training pixels of each class; () where they are not known.
+    class_weights: of each class; classes of weight 0 are left out of the
+      median.
+    counts: training pixels of each class; () if unknown.
     power: 0 to 1, or beyond.
   """
   weights = np.asarray(class_weights, np.float64)
   if power and len(counts):
     counts = np.asarray(counts, np.float64)
-    there = (weights > 0) & (counts > 0)
-    if there.any():
-      median = np.median(counts[there])
-      weights[there] *= (median / counts[there]) ** power
+    occurs = (weights > 0) & (counts > 0)
+    if occurs.any():
+      median = np.median(counts[occurs])
+      weights[occurs] *= (median / counts[occurs]) ** power
   return tuple(weights.tolist())
 
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-  """What a configuration minimises.
+  """The training loss of a configuration.
 
   Attributes:
     class_weights: by task.
-    total_loss: see `total_loss`, with its settings.
+    total_loss: `total_loss` with the weights of the configuration.
   """
 
   class_weights: Mapping[str, Float[Array, "k"]]
@@ -277,7 +279,7 @@ class Criterion:
   def totals(
     self, labels: Mapping[str, Integer[Array, "b h w"]]
   ) -> dict[str, Float[Array, ""]]:
-    """Weight of all pixels of a batch by task."""
+    """Total weight of the pixels of a batch, by task."""
     return {
       task: total_weight(labels[task], weights)
       for task, weights in self.class_weights.items()
@@ -287,18 +289,18 @@ class Criterion:
 def build_criterion(
   config: Any, class_counts: Mapping[str, Sequence[int]]
 ) -> Criterion:
-  """Builds what a configuration minimises.
+  """Builds the training loss of a configuration.
 
   Args:
     config: the whole configuration.
     class_counts: training pixels of each class by task, where known.
 
   Raises:
-    InputError: nothing has a weight, or a class too large a one.
+    InputError: every weight is 0, or that of a class is too large.
   """
   class_weights = {}
   for task in config.data.tasks:
-    settings = config.labels[task]
+    settings = config.tasks[task]
     weights = balance(
       settings.class_weights,
       class_counts.get(task, ()),
@@ -306,15 +308,15 @@ def build_criterion(
     )
     if not 0 < max(weights) <= _LARGEST_WEIGHT:
       raise InputError(
-        f"config.labels.{task}.frequency_power",
+        f"config.tasks.{task}.frequency_power",
         f"one that keeps weights of classes below {_LARGEST_WEIGHT:g}",
         f"{settings.frequency_power}, which makes {max(weights):g}",
       )
     class_weights[task] = jnp.asarray(weights, jnp.float32)
-  task_weights = {task: config.labels[task].weight for task in class_weights}
+  task_weights = {task: config.tasks[task].weight for task in class_weights}
   if not any(task_weights.values()):
     raise InputError(
-      "config.labels", "a weight above 0 for any task", task_weights
+      "config.tasks", "a weight above 0 for any task", task_weights
     )
   return Criterion(
     class_weights,
@@ -337,23 +339,23 @@ def total_loss(
   loss_of: Loss = weighted_cross_entropy,
   totals: Mapping[str, Float[Array, ""]] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-  """Sums the tasks' losses, and their mean auxiliary losses.
+  """Sums the losses of the tasks and their mean auxiliary losses.
 
   Args:
-    outputs: of the network: {"logits": …, "aux": …}; with "log_variance" each
-      task's loss l counts exp(-s) l + s / 2, s being that of the task.
+    outputs: of the network: {"logits": …, "aux": …}; with "log_variance" s a
+      task's loss l becomes exp(-s) l + s / 2.
     labels: by task.
     class_weights: by task.
     task_weights: by task.
-    auxiliary_weight: by modality; the losses of a task's auxiliary decoders
-      times these are averaged.
+    auxiliary_weight: by modality, of the auxiliary losses of a task, which are
+      then averaged.
     loss_of: the loss of one output.
     totals: by task, see `weighted_cross_entropy`; None: of these labels.
 
   Returns:
-    The loss, and its parts: by task name, unweighted; for auxiliary ones
-    `<task>/aux`, their mean with their weights; learned uncertainties as
-    `<task>/log_variance`.
+    The loss, and its parts: by task, unweighted; `<task>/aux`, the weighted
+    mean of the auxiliary losses; `<task>/log_variance`, the learned
+    uncertainty.
   """
   parts, total = {}, jnp.zeros(())
   for task, logits in outputs["logits"].items():

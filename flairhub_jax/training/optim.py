@@ -1,6 +1,5 @@
 """The optimiser, its learning rate over the steps and over the network."""
 
-import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from flairhub_jax.errors import InputError
@@ -220,71 +218,10 @@ def _scale_by_place(optim: Any) -> optax.GradientTransformation:
 # ---- the optimiser ----------------------------------------------------------
 
 
-class Gradients:
-  """Notes which parameters have a gradient, while one is traced.
-
-  Parameters that exist only because the reference's files have them get none:
-  torch skips them, and so their decay. Autodiff knows them before anything is
-  computed.
-  """
-
-  def __init__(self):
-    """Nothing noted."""
-    self._paths: set[Any] = set()
-
-  def watch(self, params: Any) -> Any:
-    """Returns `params`, from which a loss is to be computed."""
-    return jax.tree_util.tree_map_with_path(
-      lambda path, x: _watched(functools.partial(self._paths.add, path), x),
-      params,
-    )
-
-  def exist(self, params: Any) -> Any:
-    """Whether each of the parameters has one, as a tree of bool."""
-    return jax.tree_util.tree_map_with_path(
-      lambda path, _: path in self._paths, params
-    )
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _watched(note, x):
-  """`x`; calls `note` where it is traced that a gradient comes back."""
-  return x
-
-
-def _watched_backward(note, kept, gradient):
-  if isinstance(gradient, SymbolicZero):
-    return (None,)
-  note()
-  return (gradient,)
-
-
-_watched.defvjp(
-  lambda note, x: (x.value, None), _watched_backward, symbolic_zeros=True
-)
-
-
-def _decay(rate: float) -> optax.GradientTransformationExtraArgs:
-  """Adds `rate` times each parameter that has a gradient (`has_gradient`)."""
-
-  def update(updates, state, params, *, has_gradient, **_):
-    updates = jax.tree.map(
-      lambda x, p, has: x + rate * p if has else x,
-      updates,
-      params,
-      has_gradient,
-    )
-    return updates, state
-
-  return optax.GradientTransformationExtraArgs(
-    lambda params: optax.EmptyState(), update
-  )
-
-
 def _adam(optim: Any) -> list[optax.GradientTransformation]:
   """Torch's: the decay is part of the gradient."""
   return [
-    _decay(optim.weight_decay),
+    optax.add_decayed_weights(optim.weight_decay),
     optax.scale_by_adam(optim.beta1, optim.beta2),
   ]
 
@@ -292,14 +229,14 @@ def _adam(optim: Any) -> list[optax.GradientTransformation]:
 def _adamw(optim: Any) -> list[optax.GradientTransformation]:
   return [
     optax.scale_by_adam(optim.beta1, optim.beta2),
-    _decay(optim.weight_decay),
+    optax.add_decayed_weights(optim.weight_decay),
   ]
 
 
 def _lamb(optim: Any) -> list[optax.GradientTransformation]:
   return [
     optax.scale_by_adam(optim.beta1, optim.beta2, eps=1e-6),
-    _decay(optim.weight_decay),
+    optax.add_decayed_weights(optim.weight_decay),
     optax.scale_by_trust_ratio(),
   ]
 
@@ -307,7 +244,7 @@ def _lamb(optim: Any) -> list[optax.GradientTransformation]:
 def _lion(optim: Any) -> list[optax.GradientTransformation]:
   return [
     optax.scale_by_lion(optim.beta1, optim.beta2),
-    _decay(optim.weight_decay),
+    optax.add_decayed_weights(optim.weight_decay),
   ]
 
 
@@ -327,12 +264,11 @@ _OPTIMIZERS = {
 
 def build_optimizer(
   optim: Any, num_steps: int
-) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Builds the optimiser of a configuration's `optim` section.
 
   Gradients are clipped to `clip_norm` first; weight decay acts on every
-  parameter that is used, as in the reference: `update` takes `has_gradient`, of
-  `Gradients.exist`.
+  parameter, as in the reference.
 
   Raises:
     InputError: an unknown name.

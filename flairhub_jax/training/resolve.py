@@ -1,4 +1,4 @@
-"""A configuration made whole by the data, and checked before anything runs."""
+"""Completes a configuration from the data and checks it before training."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ _BATCH_STATISTICS = ("global", "device")
 
 
 def resolve(config: Any, dataset: records.Dataset) -> Any:
-  """Fills in what depends on the data: steps, sizes, metric, fingerprint.
+  """Sets fields that depend on the data: steps, sizes, metric, fingerprint.
 
   Raises:
-    InputError: there is nothing to train on, or a value cannot be.
+    InputError: there is no training split, or a value is not possible.
   """
   config = config.copy_and_resolve_references()
   if "train" not in dataset.splits:
@@ -49,17 +49,19 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
   watches = "plateau" in config.optim.schedule or config.train.patience
   if watches and "valid" not in dataset.splits:
     raise InputError(
-      dataset.folder, "a valid split to tell a plateau", sorted(dataset.splits)
+      dataset.folder,
+      "a valid split to detect a plateau",
+      sorted(dataset.splits),
     )
   _check_metric(config)
   return config
 
 
 def _check_metric(config):
-  """Refuses a best metric that validations do not have."""
+  """Refuses a best metric that validation does not compute."""
   averages, classes = [], []
   for task in config.data.tasks:
-    scored = np.flatnonzero(np.asarray(config.labels[task].class_weights) > 0)
+    scored = np.flatnonzero(np.asarray(config.tasks[task].class_weights) > 0)
     averages += metrics.score_names(task, ())
     classes += metrics.score_names(task, scored)
   if config.train.best_metric not in classes:
@@ -71,15 +73,15 @@ def _check_metric(config):
 
 
 def _set_lengths(config, dataset):
-  """Fills in the dates of the longest padded series."""
-  reading = pipeline.build_reading(config)
-  padding = pipeline.PatchReader(dataset, "train", reading).padding
+  """Sets the number of dates of the longest padded series."""
+  options = pipeline.build_read_options(config)
+  padding = pipeline.PatchReader(dataset, "train", options).padding
   for series, length in padding.longest.items():
     config.inputs[series].num_dates = length
 
 
 def _check_devices(config):
-  """Refuses a batch that the devices cannot share, or take in parts."""
+  """Refuses a batch size that the devices or the parts do not divide."""
   mesh.build_mesh(**config.mesh)
   num_parts = config.train.accumulation
   mesh.local_batch_size(config.data.batch_size, num_parts)

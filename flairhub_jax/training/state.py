@@ -1,4 +1,4 @@
-"""All of a run that must survive a restart."""
+"""The training state: everything that must survive a restart."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +18,9 @@ class TrainState:
   """The state of training; its step is also the position in the data.
 
   Attributes:
-    step: updates already applied.
+    step: number of updates applied.
     params: the network's parameters.
-    batch_stats: running statistics of its batch normalisations.
+    batch_stats: running statistics of its batch norms.
     opt_state: the optimiser's moments.
     rng: base key; step n uses `fold_in(rng, n)`.
     ema: exponential moving average of the parameters; {} without one.
@@ -37,7 +37,7 @@ class TrainState:
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What `Segmenter.apply` takes: the average where there is one."""
+    """Variables for `Segmenter.apply`, with averaged parameters if kept."""
     return {
       "params": self.ema or self.params,
       "batch_stats": self.batch_stats,
@@ -51,10 +51,10 @@ def init_state(
   *,
   has_ema: bool = False,
 ) -> TrainState:
-  """Returns the state before the first update, moments still on the host.
+  """Returns the state before the first update, with moments on the host.
 
-  There they cost neither a program for each shape nor memory of a device that
-  will hold only a part of them.
+  On the host they need neither a program per shape nor memory of a device that
+  will hold only a shard of them.
   """
   params = variables["params"]
   # All optimisers of `optim` start from zeros.
@@ -68,7 +68,7 @@ def init_state(
     batch_stats=variables.get("batch_stats", {}),
     opt_state=moments,
     rng=rng,
-    # A copy: the step gives the memory of both away.
+    # A copy: the step donates both.
     ema=jax.tree.map(np.array, params) if has_ema else {},
     plateau=optim.no_plateau(),
   )

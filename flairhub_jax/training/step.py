@@ -39,18 +39,14 @@ def make_train_step(
     params = jax.lax.with_sharding_constraint(
       state.params, mesh.replicated(devices)
     )
-    noted = optim.Gradients()
     (loss, (parts, batch_stats)), gradients = differentiate(
-      params, state.batch_stats, batch, key, noted
+      params, state.batch_stats, batch, key
     )
     gradients = jax.lax.with_sharding_constraint(
       gradients, mesh.split_state(gradients, devices)
     )
     updates, opt_state = optimizer.update(
-      gradients,
-      state.opt_state,
-      state.params,
-      has_gradient=noted.exist(gradients),
+      gradients, state.opt_state, state.params
     )
     updates = optax.tree.scale(state.plateau.factor, updates)
     metrics = {
@@ -94,9 +90,9 @@ def _make_forward(model, config, devices):
   def forward_of_device(variables, batch, key):
     key = jax.random.fold_in(key, jax.lax.axis_index(devices.axis_names))
     outputs, batch_stats = forward(variables, batch, key)
-    # Learned weights of tasks are no part of any patch.
+    # Learned task weights have no batch axis.
     weights = {k: outputs.pop(k) for k in ["log_variance"] if k in outputs}
-    # Running statistics are the mean over devices; they count alike.
+    # Running statistics are the mean over devices, each with the same weight.
     batch_stats = jax.tree.map(
       lambda x: jax.lax.pmean(x, devices.axis_names).astype(x.dtype),
       batch_stats,
@@ -122,8 +118,8 @@ def _make_forward(model, config, devices):
 def _make_gradient(forward, criterion, config):
   """Loss, its parts, new batch statistics, and the gradient of a batch."""
 
-  def loss_fn(params, batch_stats, batch, key, noted, totals=None):
-    params = optim.freeze(noted.watch(params), config.optim)
+  def loss_fn(params, batch_stats, batch, key, totals=None):
+    params = optim.freeze(params, config.optim)
     outputs, batch_stats = forward(
       {"params": params, "batch_stats": batch_stats}, batch, key
     )
@@ -135,8 +131,8 @@ def _make_gradient(forward, criterion, config):
   if num_parts == 1:
     return differentiate
 
-  def accumulate(params, batch_stats, batch, key, noted):
-    # Each part adds its share of the mean over all pixels of the batch.
+  def accumulate(params, batch_stats, batch, key):
+    # Each part adds its fraction of the mean over all pixels of the batch.
     totals = {
       task: total / num_parts
       for task, total in criterion.totals(batch["labels"]).items()
@@ -150,7 +146,6 @@ def _make_gradient(forward, criterion, config):
         batch_stats,
         batch,
         jax.random.fold_in(key, number),
-        noted,
         totals,
       )
       gradients = jax.tree.map(
@@ -160,15 +155,15 @@ def _make_gradient(forward, criterion, config):
 
     start = jax.tree.map(jnp.zeros_like, params), batch_stats
     numbered = jnp.arange(num_parts), _cut(batch, num_parts)
-    (gradients, batch_stats), told = jax.lax.scan(add, start, numbered)
-    loss, parts = jax.tree.map(lambda x: x.mean(0), told)
+    (gradients, batch_stats), values = jax.lax.scan(add, start, numbered)
+    loss, parts = jax.tree.map(lambda x: x.mean(0), values)
     return (loss, (parts, batch_stats)), gradients
 
   return accumulate
 
 
 def _cut(batch, num_parts):
-  """Cuts [b …] into [parts b/parts …]; each device cuts its own share."""
+  """Reshapes [b …] to [parts b/parts …]; each device splits its own rows."""
 
   def cut(x):
     return x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1)
@@ -177,10 +172,10 @@ def _cut(batch, num_parts):
 
 
 class CompiledStep:
-  """A step, compiled ahead for each shape of batch that it meets.
+  """A training step, compiled ahead of time for each batch shape.
 
   Attributes:
-    shardings: where each array of the state lies.
+    shardings: of each array of the state.
   """
 
   def __init__(
@@ -189,8 +184,8 @@ class CompiledStep:
     """Compiles nothing yet.
 
     Args:
-      train_step: of `make_train_step`; the state it is given is overwritten.
-      shardings: where each array of the state lies.
+      train_step: of `make_train_step`; its state is donated.
+      shardings: of each array of the state.
       deterministic: see `mesh.compiler_options`.
     """
     self.shardings = shardings
@@ -204,21 +199,22 @@ class CompiledStep:
     self._programs: dict[Any, jax.stages.Compiled] = {}
 
   def __call__(self, state: TrainState, batch: Any):
-    """Returns the new state and the metrics, without waiting for them."""
+    """Returns the new state and the metrics, dispatched asynchronously."""
     self.compile(state, batch)
     return self.program(batch)(state, batch)
 
   def compile(self, state: TrainState, batch: Any) -> str | None:
-    """Compiles the step for batches of this shape, unless it is already.
+    """Compiles the step for batches of this shape, unless that was done.
 
     The state and the batch may be shapes, as of `mesh.place_shapes`.
 
     Returns:
-      Time and memory in words, where it was compiled.
+      A line for the log with compile time and memory; None if the program
+      existed.
 
     Raises:
-      InputError: the step and the batch that is placed meanwhile need more
-        memory than the device has.
+      InputError: the step, together with the next batch, needs more memory than
+        the device has.
     """
     if _shapes(batch) in self._programs:
       return None
@@ -243,11 +239,11 @@ class CompiledStep:
     )
 
   def program(self, batch: Any) -> jax.stages.Compiled:
-    """Returns what was compiled for batches of this shape."""
+    """Returns the compiled step for batches of this shape."""
     return self._programs[_shapes(batch)]
 
   def flops(self, state: TrainState, batch: Any) -> float:
-    """Counts the operations of a step, over all devices."""
+    """Counts the FLOPs of a step, over all devices."""
     return operations.count(self._jitted, state, batch)
 
 
@@ -256,7 +252,7 @@ def _shapes(batch):
 
 
 def _lengths(batch):
-  """Dates of the series of a batch, in words."""
+  """Lengths of the series of a batch, for the log."""
   dates = {name: x.shape[1] for name, x in batch.get("dates", {}).items()}
   if not dates:
     return ""
@@ -266,11 +262,9 @@ def _lengths(batch):
 
 def _bytes_placed(batch):
   """Bytes of a batch on each device."""
-  leaves = jax.tree.leaves(batch)
-  shares = [x.sharding.shard_shape(x.shape) for x in leaves]
   return sum(
-    math.prod(share) * x.dtype.itemsize
-    for share, x in zip(shares, leaves, strict=True)
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x in jax.tree.leaves(batch)
   )
 
 
@@ -281,7 +275,7 @@ def prepare(
   devices: jax.sharding.Mesh,
   class_counts: Mapping[str, Sequence[int]],
 ) -> tuple[TrainState, CompiledStep, optax.Schedule]:
-  """Builds what a training starts from.
+  """Builds the initial state and the training step.
 
   Args:
     config: resolved configuration.
@@ -291,8 +285,8 @@ def prepare(
     class_counts: see `losses.build_criterion`.
 
   Returns:
-    The state before the first update, not on the devices yet; the step; the
-    learning rate by step.
+    The state before the first update, on the host; the step; the learning rate
+    by step.
   """
   optimizer, schedule = optim.build_optimizer(
     config.optim, config.train.num_steps
@@ -313,7 +307,7 @@ def prepare(
 
 
 def needed_bytes(program: jax.stages.Compiled) -> int:
-  """Memory that a program takes of each device, arguments included."""
+  """Device memory that a program needs, arguments included."""
   memory = program.memory_analysis()
   if memory is None:
     return 0
@@ -326,7 +320,7 @@ def needed_bytes(program: jax.stages.Compiled) -> int:
 
 
 def device_bytes() -> int:
-  """Memory of a device; 0 where it is not told (CPUs)."""
+  """Memory of a device; 0 where the backend does not report it (CPUs)."""
   return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
 
 
@@ -335,5 +329,5 @@ def _too_large(batch, found):
     "config.data.batch_size",
     "a step that fits the device (or try config.train.accumulation,"
     " config.model.remat='block', config.dtype='bfloat16')",
-    f"{batch['counted'].shape[0]} patches: {found}",
+    f"{batch['sample_mask'].shape[0]} patches: {found}",
   )

@@ -1,4 +1,4 @@
-"""What a run tells: JSON lines, TensorBoard events, a text log."""
+"""Records of a run: JSON lines, TensorBoard events and a text log."""
 
 import contextlib
 import json
@@ -18,18 +18,18 @@ from flairhub_jax import atomic, processes, run_directory, terminal
 
 
 class Stopwatch:
-  """Tells how long a run waits for data, compiles, computes, and so on."""
+  """Measures the seconds spent on data, compiling, computing and so on."""
 
   PARTS = ("data", "place", "compile", "evaluate", "save")
 
   def __init__(self):
-    """Starts it."""
+    """Starts measuring."""
     self._seconds: dict[str, float] = {}
     self._start = time.monotonic()
 
   @contextlib.contextmanager
   def of(self, what: str) -> Iterator[None]:
-    """Counts the time within as that of `what`."""
+    """Adds the time inside the block to `what`."""
     start = time.monotonic()
     try:
       yield
@@ -38,12 +38,12 @@ class Stopwatch:
       self._seconds[what] = self._seconds.get(what, 0.0) + spent
 
   def read(self, num_patches: int) -> dict[str, float]:
-    """Seconds since the last reading by what they went into, and the rate.
+    """Seconds since the last call by activity, and the training rate.
 
-    The rest is `compute`: the host waits for the device only where it logs.
+    The remainder is `compute`: the host waits for the device only when it logs.
 
     Args:
-      num_patches: those trained on since then.
+      num_patches: patches trained on since the last call.
     """
     now = time.monotonic()
     seconds = {name: self._seconds.get(name, 0.0) for name in self.PARTS}
@@ -57,18 +57,18 @@ class Stopwatch:
 
 
 class Trace:
-  """Traces a few steps for the profiler, after those that compile."""
+  """Profiles a few steps, after those that compile."""
 
   AFTER, STEPS = 5, 5
 
   def __init__(self, folder: pathlib.Path | None, start_step: int):
-    """Traces nothing without a folder."""
+    """Does nothing without a folder."""
     self._folder = folder
     self._first = start_step + self.AFTER + 1
     self._is_running = False
 
   def before(self, step: int) -> None:
-    """Starts or ends the trace where it is time."""
+    """Starts or ends the trace if `step` is its first or follows its last."""
     if self._folder is None:
       return
     if step == self._first:
@@ -78,7 +78,7 @@ class Trace:
       self.close()
 
   def close(self) -> None:
-    """Writes what was traced."""
+    """Writes the trace."""
     if self._is_running:
       self._is_running = False
       jax.profiler.stop_trace()
@@ -87,21 +87,25 @@ class Trace:
 class Tracker:
   """Writes the records of a run; a continued run repeats none.
 
-  Of several processes the first one writes.
+  Only the first process writes.
   """
 
   def __init__(self, run: run_directory.RunDirectory, start_step: int):
-    """Opens the files, dropping what lies after `start_step`.
+    """Opens the files and drops records after `start_step`.
 
-    A killed run may have told more than it saved; those steps come again.
+    A killed run may have recorded steps after its last checkpoint; they are
+    computed and recorded again.
     """
-    records = run_directory.read_records(run.metrics)
-    kept = [r for r in records if r.get("step", 0) <= start_step]
+    records = [
+      record
+      for record in run_directory.read_records(run.metrics)
+      if record.get("step", 0) <= start_step
+    ]
     # Records of all validations so far.
-    self.validations = [r for r in kept if r["kind"] == "valid"]
+    self.validations = [r for r in records if r["kind"] == "valid"]
     is_first = processes.is_first()
     if is_first:
-      text = "".join(json.dumps(r) + "\n" for r in kept)
+      text = "".join(json.dumps(r) + "\n" for r in records)
       atomic.write_text(run.metrics, text)
     self._lines = open(
       run.metrics if is_first else os.devnull, "a", encoding="utf-8"
@@ -112,11 +116,11 @@ class Tracker:
     self._log = open(run.log if is_first else os.devnull, "a", encoding="utf-8")
 
   def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-    """Records named numbers after `step` updates.
+    """Records values after `step` updates.
 
     Args:
       kind: `train` or `valid`.
-      step: updates applied.
+      step: number of updates applied.
       values: numbers by name.
     """
     record = {"kind": kind, "step": step, **values}
@@ -128,7 +132,7 @@ class Tracker:
       if isinstance(value, (int, float)) and math.isfinite(value):
         self._events.add_scalar(f"{kind}/{name}", value, step)
 
-  def tell(self, line: str) -> None:
+  def log(self, line: str) -> None:
     """Tells the log and the terminal."""
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     self._log.write(f"{now} {line}\n")
@@ -137,7 +141,7 @@ class Tracker:
       terminal.print_line(line)
 
   def write_picture(self, name: str, step: int, path: pathlib.Path) -> None:
-    """Shows a picture among the TensorBoard images."""
+    """Adds a picture to the TensorBoard images."""
     if processes.is_first():
       with PIL.Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))

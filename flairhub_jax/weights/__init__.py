@@ -1,1 +1,1 @@
-"""Names of other code bases for our parameters, both ways."""
+"""Weights of other code bases: names, files, configurations."""

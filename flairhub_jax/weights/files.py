@@ -1,7 +1,7 @@
 """Files of tensors: safetensors, and never a pickle.
 
-A pickle runs code when it is read; it is refused with the command that turns
-it into safetensors on a machine that has PyTorch.
+A pickle runs code when it is read; the error has the command that converts it
+to safetensors on a machine with PyTorch.
 """
 
 import os
@@ -9,7 +9,7 @@ import pathlib
 import shlex
 from collections.abc import Mapping
 
-import ml_dtypes  # noqa: F401  makes numpy know bfloat16
+import ml_dtypes  # noqa: F401  registers bfloat16 with numpy
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -87,7 +87,7 @@ def write_tensors(
   metadata: Mapping[str, str],
 ) -> None:
   """Writes tensors as safetensors, whole or not at all."""
-  # The library stores memory as it lies, whatever the strides.
+  # The library ignores strides.
   whole = {
     name: np.ascontiguousarray(tensor).reshape(tensor.shape)
     for name, tensor in tensors.items()

@@ -1,8 +1,8 @@
-"""What the reference calls our variables, module by module.
+"""The reference's names of our variables, module by module.
 
-Each row says which of our modules (or parameters) a key of the reference's
-state dictionary stands for, and how PyTorch lays the kernel out (the kinds of
-`reference.py`). A network part adds its rows here.
+Each row has the name of a module (or parameter) of ours, the key of the
+reference's state dictionary, and the layout of the kernel in PyTorch (the kinds
+of `reference.py`). A new network part adds its rows here.
 """
 
 import re
@@ -171,7 +171,7 @@ _ROWS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
 
 
 def reference_key(path: str) -> tuple[str, str]:
-  """Looks a variable up in the table.
+  """Looks up a variable in the table.
 
   Args:
     path: its names below the collection, joined by "/".
@@ -188,7 +188,7 @@ def reference_key(path: str) -> tuple[str, str]:
     if match is None:
       continue
     for row_pattern, row_template, kind in _ROWS[rows]:
-      # A row names a parameter, or the module that a parameter lies in.
+      # A row names a parameter, or its module.
       module, _, leaf = below.rpartition("/")
       whole = re.fullmatch(row_pattern, below)
       inner = re.fullmatch(row_pattern, module) if leaf in _LEAVES else None
@@ -204,7 +204,7 @@ def reference_key(path: str) -> tuple[str, str]:
 
 
 def _position(key):
-  """Ends such as `conv2`, `norm2` as places in a sequence of three a layer."""
+  """Maps `conv2`, `norm2` to their index in a sequence of three per layer."""
   match = re.fullmatch(r"(.*\.)(conv|norm)(\d+)", key)
   if match is None or ".conv." not in key:
     return key

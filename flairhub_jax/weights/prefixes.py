@@ -2,8 +2,7 @@
 
 Lightning writes `model.`, DDP `module.`, torch.compile `_orig_mod.`, averages
 of the weights `ema_model.` or `module.`, and people's own classes anything.
-Each key is looked at by itself, so that one that is unknown leaves the others
-recognised.
+Each key is matched by itself: an unknown one does not affect the others.
 """
 
 import collections
@@ -20,12 +19,12 @@ _ANYWHERE = (
   "_fsdp_wrapped_module",
   "_checkpoint_wrapped_module",
 )
-# What classifiers are wrapped in; no part of an encoder begins so.
+# Prefixes of classifiers; no part of an encoder has such a name.
 _USUAL = (*_ANYWHERE, "model", "ema", "ema_model", "model_ema", "student",
           "teacher", "net", "network", "backbone", "encoder")  # fmt: skip
-# Lightning's, of which nothing needs to be told.
+# Lightning's, which needs no note.
 _SILENT = ("", "model.")
-# torch.optim.swa_utils counts its averages beside the network.
+# Counter of torch.optim.swa_utils.
 _COUNTER = "n_averaged"
 
 
@@ -34,17 +33,17 @@ def strip(
   expected: Collection[str],
   allow: re.Pattern[str] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-  """Tensors under the keys of the network, whatever they are wrapped in.
+  """Returns tensors by keys of the network, without prefixes of wrappers.
 
   Args:
     tensors: a state dictionary.
     expected: the keys of the network.
-    allow: keys in which it is found may be left over: where a file holds the
-      network twice, the other one is taken.
+    allow: keys that it matches may be left over: where a file has the network
+      twice, the other one is taken.
 
   Returns:
-    Key -> tensor: those of `expected` that were found, and all others as they
-    were, without the prefix that most keys have; and a note for each prefix.
+    Key -> tensor: those of `expected`, and all others without the prefix that
+    most keys have; and a note for each prefix.
   """
   split = {full: _split(full, expected) for full in tensors}
   split.pop(_COUNTER, None)
@@ -86,26 +85,26 @@ def strip(
 
 
 def strip_usual(tensors: Mapping[str, Any]) -> dict[str, Any]:
-  """Tensors without the prefixes that are in use, of any network."""
+  """Returns tensors of any network without the usual prefixes."""
   stripped = {}
   for full, tensor in tensors.items():
     parts = full.split(".")
     while len(parts) > 1 and parts[0] in _USUAL:
       parts = parts[1:]
     key = ".".join(part for part in parts if part not in _ANYWHERE)
-    # Two networks in one file: the second keeps its name, and is told.
+    # Two networks in one file: the second keeps its prefix.
     stripped[full if key in stripped else key] = tensor
   stripped.pop(_COUNTER, None)
   return stripped
 
 
 def unwrapped(full: str) -> str:
-  """A key without what wrappers put into it, wherever they did."""
+  """Returns a key without the parts that wrappers insert anywhere."""
   return ".".join(part for part in full.split(".") if part not in _ANYWHERE)
 
 
 def _split(full: str, expected: Collection[str]) -> tuple[str, str | None]:
-  """Prefix and key of the network; None: it is none of them."""
+  """Prefix and key of the network; None: not one of its keys."""
   parts = full.split(".")
   for read in (str, unwrapped):
     for start in range(len(parts)):

@@ -1,7 +1,7 @@
-"""The reference's names and layouts for our variables, both ways.
+"""From the reference's tensors to our variables, and back.
 
-`names.py` says what the reference calls each of them. Nothing is guessed and
-nothing is skipped: a file that does not fit is an error that lists every key.
+`names.py` has the reference's name of each variable. Loading is strict: a file
+that does not fit is an error that lists every key.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from flairhub_jax.models.swin import resize_bias_table
 from flairhub_jax.weights import prefixes
 from flairhub_jax.weights.names import reference_key
 
-# Of class weights, which the reference keeps beside the network.
+# Class weights, which the reference stores with the network.
 _CRITERION = "criterion."
 
 
@@ -59,16 +59,19 @@ class Fitted:
 
   Attributes:
     variables: of the structure of the network, as numpy arrays.
-    notes: what was let pass or changed on the way, a line each.
+    reference_only: of the structure of `reference_only.describe`.
+    notes: exceptions and changes, a line each.
   """
 
   variables: dict[str, Any]
+  reference_only: dict[str, Any]
   notes: tuple[str, ...]
 
 
 def from_reference(
   tensors: Mapping[str, np.ndarray],
   variables_shape: Mapping[str, Any],
+  reference_only_shape: Mapping[str, Any] | None = None,
   *,
   where: object = "weights",
   resize_bias_tables: bool = False,
@@ -77,6 +80,7 @@ def from_reference(
   return fit_reference(
     tensors,
     variables_shape,
+    reference_only_shape,
     where=where,
     resize_bias_tables=resize_bias_tables,
   ).variables
@@ -85,32 +89,36 @@ def from_reference(
 def fit_reference(
   tensors: Mapping[str, np.ndarray],
   variables_shape: Mapping[str, Any],
+  reference_only_shape: Mapping[str, Any] | None = None,
   *,
   where: object = "weights",
   resize_bias_tables: bool = False,
   allow: re.Pattern[str] | None = None,
-  start: Callable[[], Mapping[str, Any]] | None = None,
+  start: Callable[[], tuple[Any, Any]] | None = None,
 ) -> Fitted:
   """Turns the reference's tensors into variables of a network.
 
   Args:
     tensors: its state dictionary, with or without the prefixes of wrappers
       (`prefixes.strip`); class weights (`criterion.…`) are left out.
-    variables_shape: what `jax.eval_shape(segmenter.init, …)` returns.
-    where: what error messages call the file.
+    variables_shape: of `build.variables_shape`.
+    reference_only_shape: of `reference_only.shape_of`.
+    where: name of the file in error messages.
     resize_bias_tables: whether tables of relative positions of another window
       are resized bicubically, as the reference does, for other image sizes.
-    allow: keys in which it is found may be missing, left over or of another
+    allow: keys that it matches anywhere may be missing, left over or of another
       shape.
-    start: draws the variables that such keys leave open; only called then.
+    start: draws both trees, for keys that are missing so; only called then.
 
   Raises:
     InputErrors: keys that are missing, left over or of another shape, all of
       them.
   """
-  leaves, tree = jax.tree_util.tree_flatten_with_path(dict(variables_shape))
+  leaves, tree = jax.tree_util.tree_flatten_with_path(
+    (dict(variables_shape), dict(reference_only_shape or {}))
+  )
   named = [
-    reference_key("/".join(part.key for part in path[1:])) for path, _ in leaves
+    reference_key("/".join(part.key for part in path[2:])) for path, _ in leaves
   ]
   found, notes = prefixes.strip(tensors, {key for key, _ in named}, allow)
   problems, values, drawn = [], [], []
@@ -135,14 +143,15 @@ def fit_reference(
   if problems or surplus:
     raise errors.InputErrors(errors.in_turn(problems, surplus))
   if drawn:
-    own = jax.tree.leaves(dict(start()))
+    own = jax.tree.leaves(start())
     for index in drawn:
       values[index] = np.asarray(own[index])
-  return Fitted(jax.tree_util.tree_unflatten(tree, values), tuple(notes))
+  variables, reference_only = jax.tree_util.tree_unflatten(tree, values)
+  return Fitted(variables, reference_only, tuple(notes))
 
 
 def _left_over(found, allow, where, notes):
-  """A fault for each key that the network does not have; notes the others."""
+  """Returns a fault per unknown key; adds a note for those allowed."""
   problems = []
   for key, tensor in found.items():
     if _CRITERION in key:
@@ -156,7 +165,7 @@ def _left_over(found, allow, where, notes):
 
 
 def _fault(tensor, expected, dtype):
-  """What keeps a tensor from its place; None if nothing does."""
+  """Why a tensor does not fit; None if it does."""
   if tensor is None:
     return f"expected {expected}, found nothing"
   if tensor.shape != expected:
@@ -175,7 +184,7 @@ def _fault(tensor, expected, dtype):
 def class_weights(
   weights: Mapping[str, Sequence[float] | np.ndarray], auxiliary: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """The class weights that the reference's files hold beside the network.
+  """Class weights, as the reference's files have them.
 
   Args:
     weights: task -> one weight per class.

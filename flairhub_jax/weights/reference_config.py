@@ -1,50 +1,24 @@
 """From the reference's training YAML to a configuration of ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import TASKS
+from flairhub_jax.labels import TASKS, LabelTask
 from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build
-from flairhub_jax.weights.reference_yaml import Section
+from flairhub_jax.weights import reference_document
 
 # Names that only we know: nothing of them comes from there or goes there.
 OURS_ALONE = ("swin_nano", "upernet_nano")
 # Modalities of which the reference reads all bands, whatever is listed.
 WHOLE = ("AERIAL-RLT_PAN", "DEM_ELEV")
-# Our field of `config.model.utae` -> the reference's.
-UTAE_LISTS = {
-  "encoder_widths": "encoder_widths",
-  "decoder_widths": "decoder_widths",
-  "head_widths": "out_conv",
-}
-UTAE_NUMBERS = {
-  "kernel": "str_conv_k",
-  "stride": "str_conv_s",
-  "padding": "str_conv_p",
-  "num_heads": "n_head",
-  "attention_width": "d_model",
-  "key_width": "d_k",
-}
-UTAE_NAMES = {
-  "aggregation": "agg_mode",
-  "encoder_norm": "encoder_norm",
-  "padding_mode": "padding_mode",
-}
-_MOST_LEVELS, _WIDEST = 8, 4096
-_UTAE_OTHERS = ("ref_date", "pad_value")
 # Our names of the reference's `scheduler`; without one the rate is constant.
 SCHEDULES = {
   "one_cycle_lr": "one_cycle",
   "reduce_on_plateau": "reduce_on_plateau",
   "cycle_then_plateau": "cycle_then_plateau",
 }
-_OPTIMIZERS = ("adamw", "adam", "sgd")
-_HYPERPARAMETERS = (
-  "num_epochs batch_size seed learning_rate optimizer optim_weight_decay "
-  "optim_betas scheduler warmup_fraction plateau_patience"
-).split()
 
 
 def fill_config(
@@ -65,62 +39,85 @@ def fill_config(
     InputError: an unknown name, a value of another type, classes that are not
       ours, or something that no network here does.
   """
-  top = Section(str(where), document, joint=": ")
+  read = reference_document.parse(document, where=where)
+  try:
+    return _fill(read, config)
+  except InputError as error:
+    raise InputError(f"{where}: {error}") from error
+
+
+def _fill(read: reference_document.Document, config: Any) -> list[str]:
   notes: list[str] = []
-  _modalities(top.section("modalities"), config, notes)
-  _bands(top.section("modalities"), config, notes)
-  _preprocessing(top.section("modalities"), config)
-  models = top.section("models")
-  _image_network(models.section("monotemp_model"), config)
-  _series_network(models.section("multitemp_model"), config, notes)
-  _tasks(top, config)
-  for task in config.data.tasks:
-    _labels(top.section("labels_configs").section(task), task, config, notes)
-  _hyperparameters(top.section("hyperparams"), config, notes)
-  return [note.replace(f"{where}: ", "") for note in notes]
+  _modalities(read.modalities, config, notes)
+  _bands(read.modalities, config, notes)
+  _preprocessing(read.modalities.pre_processings, config)
+  _image_network(read.models.monotemp_model.arch, config)
+  _copy(read.models.multitemp_model, config)
+  # The reference trains so; predictions do not depend on it.
+  config.model.utae.count_padding = True
+  _note_extra("models.multitemp_model", read.models.multitemp_model, notes)
+  tasks = read.labels
+  if not tasks or len(set(tasks)) < len(tasks):
+    raise InputError("labels", "at least one task, each once", tasks)
+  _refuse_unknown("labels", tasks, TASKS)
+  config.data.tasks = tuple(tasks)
+  for task in tasks:
+    labels = read.labels_configs.get(task, reference_document.Labels())
+    _labels(labels, TASKS[task], config.tasks[task], notes)
+  _hyperparameters(read.hyperparams, config, notes)
+  return notes
 
 
-def _modalities(section: Section, config: Any, notes: list[str]) -> None:
-  inputs, auxiliary = section.section("inputs"), section.section("aux_loss")
-  active = [name for name in inputs if inputs.is_true(name)]
-  _refuse_unknown(inputs.where, active, MODALITIES)
+def _copy(section: Any, config: Any) -> None:
+  """Takes over the fields of a section that are given."""
+  for name, path in reference_document.same_fields(type(section)).items():
+    value = getattr(section, name)
+    if value is not None:
+      value = tuple(value) if isinstance(value, list) else value
+      config.update_from_flattened_dict({path: value})
+
+
+def _modalities(
+  section: reference_document.Modalities, config: Any, notes: list[str]
+) -> None:
+  active = [name for name, is_active in section.inputs.items() if is_active]
+  _refuse_unknown("modalities.inputs", active, MODALITIES)
   if not active:
-    raise InputError(inputs.where, "at least one modality that is True", "none")
+    raise InputError(
+      "modalities.inputs", "at least one modality that is True", "none"
+    )
   config.data.modalities = tuple(m for m in MODALITIES if m in active)
   config.model.auxiliary = tuple(
-    m for m in config.data.modalities if auxiliary.is_true(m)
+    m for m in config.data.modalities if section.aux_loss.get(m)
   )
-  weight = section.number("aux_loss_weight")
+  weight = section.aux_loss_weight
   if weight is not None:
     config.auxiliary_weight.update(dict.fromkeys(MODALITIES, weight))
-  dropout = section.section("modality_dropout")
-  if any(dropout.number(m) for m in config.data.modalities if m in dropout):
+  if any(map(section.modality_dropout.get, config.data.modalities)):
     notes.append(
-      f"{dropout.where}: ignored; the reference ignores these rates too, and "
-      "drops about half of all maps"
+      "modalities.modality_dropout: ignored; the reference ignores these rates "
+      "too, and drops about half of all features"
     )
 
 
-def _bands(section: Section, config: Any, notes: list[str]) -> None:
+def _bands(
+  section: reference_document.Modalities, config: Any, notes: list[str]
+) -> None:
   """Which bands each modality reads, and their statistics by name."""
-  channels = section.section("inputs_channels")
-  normalisation = section.section("normalization")
-  kind = normalisation.text("norm_type")
-  if kind is not None:
-    kinds = ("custom", "scaling", "without")
-    _refuse_unknown(normalisation.place("norm_type"), [kind], kinds)
-    config.data.normalisation = kind
+  if section.normalization.norm_type:
+    config.data.normalisation = section.normalization.norm_type
   for modality in config.data.modalities:
     row = MODALITIES[modality]
     if modality == "DEM_ELEV":
-      bands = _elevation_bands(section.section("pre_processings"))
+      bands = _elevation_bands(section.pre_processings)
     elif modality in WHOLE:
       bands = row.bands
     else:
-      numbers = channels.whole_numbers(modality)
-      place, last = channels.place(modality), len(row.bands)
+      numbers = section.inputs_channels.get(modality)
+      place = f"modalities.inputs_channels.{modality}"
       if not numbers:
         raise InputError(place, "the channels to read, from 1", "none")
+      last = len(row.bands)
       if len(set(numbers)) < len(numbers) or not all(
         1 <= number <= last for number in numbers
       ):
@@ -129,94 +126,62 @@ def _bands(section: Section, config: Any, notes: list[str]) -> None:
     inputs = config.inputs[modality]
     inputs.bands = bands
     if not row.is_series and config.data.normalisation == "custom":
-      names = [f"{modality}_means", f"{modality}_stds"]
-      mean, std = (normalisation.numbers(name) for name in names)
-      _check_statistics(normalisation, names, (mean, std), bands, notes)
+      mean, std = _statistics(section.normalization, modality, bands, notes)
       # By position, as the reference: entry i is of the i-th chosen channel.
       inputs.mean = dict(zip(bands, mean, strict=False))
       inputs.std = dict(zip(bands, std, strict=False))
 
 
-def _check_statistics(section, names, values, bands, notes):
-  for name, numbers in zip(names, values, strict=True):
+def _statistics(section, modality, bands, notes):
+  """Means and standard deviations, at least as many as bands."""
+  names = [f"{modality}_means", f"{modality}_stds"]
+  places = [f"modalities.normalization.{name}" for name in names]
+  mean, std = (section.model_extra.get(name) for name in names)
+  for place, numbers in zip(places, (mean, std), strict=True):
     if not numbers or len(numbers) < len(bands):
       raise InputError(
-        section.place(name), f"a number for each of {', '.join(bands)}", numbers
+        place, f"a number for each of {', '.join(bands)}", numbers
       )
-  mean, std = values
-  where = " and ".join(map(section.place, names))
+  where = " and ".join(places)
   if len(mean) != len(std):
     raise InputError(where, "as many of each", f"{len(mean)} and {len(std)}")
   if min(std) <= 0:
-    raise InputError(section.place(names[1]), "positive numbers", std)
+    raise InputError(places[1], "positive numbers", std)
   if len(mean) > len(bands):
     notes.append(
       f"{where}: {len(mean)} numbers for {len(bands)} channels; the first "
       f"{len(bands)} are used, in the order of the channels, as the reference "
       "does"
     )
+  return mean, std
 
 
-def _elevation_bands(section: Section) -> tuple[str, ...]:
-  if section.is_true("calc_elevation") is False:
+def _elevation_bands(
+  section: reference_document.Preprocessing,
+) -> tuple[str, ...]:
+  if not section.calc_elevation:
     return ("DSM", "DTM")
-  if section.is_true("calc_elevation_stack_dsm") is False:
-    return ("NDSM",)
-  return ("DSM", "NDSM")
+  return ("DSM", "NDSM") if section.calc_elevation_stack_dsm else ("NDSM",)
 
 
-def _preprocessing(section: Section, config: Any) -> None:
-  section = section.section("pre_processings")
-  cloud_filter = config.data.cloud_filter
-  for settings, field, name in (
-    (cloud_filter, "enabled", "filter_sentinel2"),
-    (config.data, "augment", "use_augmentation"),
-  ):
-    value = section.is_true(name)
-    if value is not None:
-      settings[field] = value
-  cloud_filter.fallback = "snow_free"
-  for field, name in (
-    ("max_cloud", "filter_sentinel2_max_cloud"),
-    ("max_snow", "filter_sentinel2_max_snow"),
-    ("max_cover", "filter_sentinel2_max_frac_cover"),
-  ):
-    value = section.number(name)
-    if value is not None:
-      cloud_filter[field] = value
+def _preprocessing(
+  section: reference_document.Preprocessing, config: Any
+) -> None:
+  _copy(section, config)
+  config.data.cloud_filter.fallback = "snow_free"
   config.data.averaging = "reference"
-  for name, modalities in (
-    ("temporal_average_sentinel2", ("SENTINEL2_TS",)),
-    (
-      "temporal_average_sentinel1",
-      ("SENTINEL1-ASC_TS", "SENTINEL1-DESC_TS"),
-    ),
-  ):
-    for modality in modalities:
-      config.inputs[modality].temporal_average = _period(section, name)
+  sentinel2 = section.temporal_average_sentinel2 or "none"
+  sentinel1 = section.temporal_average_sentinel1 or "none"
+  config.inputs["SENTINEL2_TS"].temporal_average = sentinel2
+  for orbit in ("ASC", "DESC"):
+    config.inputs[f"SENTINEL1-{orbit}_TS"].temporal_average = sentinel1
 
 
-def _period(section: Section, name: str) -> str:
-  """False or one of the periods."""
-  try:
-    if not section.is_true(name):
-      return "none"
-  except InputError:
-    pass
-  period = section.text(name) if name in section else "none"
-  periods = ("monthly", "semi-monthly")
-  if period not in periods:
-    raise InputError(
-      section.place(name), f"False, {' or '.join(periods)}", repr(period)
-    )
-  return period
-
-
-def _image_network(section: Section, config: Any) -> None:
+def _image_network(arch: str, config: Any) -> None:
   if all(MODALITIES[m].is_series for m in config.data.modalities):
     return
-  where, arch = section.place("arch"), section.text("arch")
-  encoder, hyphen, decoder = (arch or "").partition("-")
+  where = "models.monotemp_model.arch"
+  encoder, hyphen, decoder = arch.partition("-")
   if not hyphen or "-" in decoder:
     raise InputError(where, "ENCODER-DECODER", repr(arch))
   for name, table in ((encoder, build.ENCODERS), (decoder, build.DECODERS)):
@@ -225,166 +190,96 @@ def _image_network(section: Section, config: Any) -> None:
   config.model.encoder, config.model.decoder = encoder, decoder
 
 
-def _series_network(section: Section, config: Any, notes: list[str]) -> None:
-  utae = config.model.utae
-  # The reference trains so; predictions do not depend on it.
-  utae.count_padding = True
-  date = section.text("ref_date")
-  if date is not None:
-    config.data.reference_date = date
-  if section.number("pad_value"):
-    raise InputError(section.place("pad_value"), "0", "another number")
-  for field, name in UTAE_LISTS.items():
-    widths = section.whole_numbers(name)
-    if widths is not None:
-      if not 1 <= len(widths) <= _MOST_LEVELS or not all(
-        1 <= width <= _WIDEST for width in widths
-      ):
-        raise InputError(
-          section.place(name),
-          f"up to {_MOST_LEVELS} widths from 1 to {_WIDEST}",
-          widths[: _MOST_LEVELS + 1],
-        )
-      utae[field] = widths
-  for field, name in UTAE_NUMBERS.items():
-    value = section.whole(name, at_least=0 if field == "padding" else 1)
-    if value is not None:
-      if value > _WIDEST:
-        raise InputError(section.place(name), f"at most {_WIDEST}", value)
-      utae[field] = value
-  for field, name in UTAE_NAMES.items():
-    value = section.text(name)
-    if value is not None:
-      utae[field] = value
-  known = (
-    *UTAE_LISTS.values(),
-    *UTAE_NUMBERS.values(),
-    *UTAE_NAMES.values(),
-    *_UTAE_OTHERS,
-  )
-  _note_unknown(section, known, notes)
-
-
-def _tasks(top: Section, config: Any) -> None:
-  tasks = top.texts("labels")
-  if not tasks or len(set(tasks)) < len(tasks):
-    raise InputError(top.place("labels"), "at least one task, each once", tasks)
-  _refuse_unknown(top.place("labels"), tasks, TASKS)
-  config.data.tasks = tasks
-
-
-def _labels(section: Section, task: str, config: Any, notes: list[str]) -> None:
+def _labels(
+  section: reference_document.Labels,
+  row: LabelTask,
+  settings: Any,
+  notes: list[str],
+) -> None:
   """Classes, their weights and the weight of the task."""
-  row, settings = TASKS[task], config.labels[task]
-  _check_classes(section.section("value_name"), row)
-  if row.num_bands > 1:
-    channel = section.whole("label_channel_nomenclature")
-    if channel not in (None, row.band + 1):
-      raise InputError(
-        section.place("label_channel_nomenclature"),
-        f"{row.band + 1}: the other levels' classes are not in our table",
-        channel,
-      )
-  weight = section.number("task_weight")
-  if weight is not None:
-    settings.weight = weight
-  weights = section.section("value_weights")
-  default = weights.number("default")
-  if default is None:
-    notes.append(f"{weights.place('default')}: absent; our weights are kept")
+  where = f"labels_configs.{row.id}"
+  _check_classes(f"{where}.value_name", section.value_name, row)
+  channel = section.label_channel_nomenclature
+  if row.num_bands > 1 and channel not in (None, row.band + 1):
+    raise InputError(
+      f"{where}.label_channel_nomenclature",
+      f"{row.band + 1}: the other levels' classes are not in our table",
+      channel,
+    )
+  if section.task_weight is not None:
+    settings.weight = section.task_weight
+  where, weights = f"{where}.value_weights", section.value_weights
+  if weights.default is None:
+    notes.append(f"{where}.default: absent; our weights are kept")
     return
-  values = [default] * row.num_classes
-  exceptions = weights.section("default_exceptions")
-  for key in exceptions:
-    if not key.isdecimal() or int(key) >= row.num_classes:
-      raise InputError(
-        exceptions.where, f"classes from 0 to {row.num_classes - 1}", repr(key)
-      )
-    value = exceptions.number(key)
-    values[int(key)] = default if value is None else value
+  values = [weights.default] * row.num_classes
+  for key, weight in weights.default_exceptions.items():
+    number = _class_number(f"{where}.default_exceptions", "classes", key, row)
+    values[number] = weight
   if min(values) < 0 or max(values) == 0:
-    raise InputError(weights.where, "weights from 0, not all 0", values)
+    raise InputError(where, "weights from 0, not all 0", values)
   settings.class_weights = tuple(values)
-  others = weights.section("per_modality_exceptions")
-  if any(len(others.section(name)) for name in others):
+  if any(weights.per_modality_exceptions.values()):
     notes.append(
-      f"{others.where}: ignored; auxiliary losses use the weights of the task"
+      f"{where}.per_modality_exceptions: ignored; auxiliary losses use the "
+      "weights of the task"
     )
 
 
-def _check_classes(section: Section, row: Any) -> None:
-  """Refuses another number of classes, or ours in another order."""
-  if len(section) != row.num_classes:
+def _class_number(where: str, what: str, key: str, row: LabelTask) -> int:
+  if not key.isdecimal() or int(key) >= row.num_classes:
     raise InputError(
-      section.where,
+      where, f"{what} from 0 to {row.num_classes - 1}", repr(key)
+    )
+  return int(key)
+
+
+def _check_classes(
+  where: str, names: Mapping[str, str], row: LabelTask
+) -> None:
+  """Refuses another number of classes, or ours in another order."""
+  if len(names) != row.num_classes:
+    raise InputError(
+      where,
       f"the {row.num_classes} classes of {row.id}",
-      f"{len(section)} classes",
+      f"{len(names)} classes",
     )
 
   def plain(name):
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
   ours = [plain(label.name) for label in row.classes]
-  for key in section:
-    name = section.text(key)
-    if not key.isdecimal() or int(key) >= row.num_classes:
-      raise InputError(
-        section.where, f"values from 0 to {row.num_classes - 1}", repr(key)
-      )
-    if plain(name or "") in ours and ours[int(key)] != plain(name):
-      raise InputError(
-        f"{section.where}.{key}", row.classes[int(key)].name, repr(name)
-      )
+  for key, name in names.items():
+    number = _class_number(where, "values", key, row)
+    if plain(name) in ours and ours[number] != plain(name):
+      raise InputError(f"{where}.{key}", row.classes[number].name, repr(name))
 
 
-def _hyperparameters(section: Section, config: Any, notes: list[str]) -> None:
+def _hyperparameters(
+  section: reference_document.Hyperparameters, config: Any, notes: list[str]
+) -> None:
   """How it was trained; nothing of it changes what the weights compute."""
-  for name, at_least, target, field in (
-    ("num_epochs", 1, config.train, "num_epochs"),
-    ("batch_size", 1, config.data, "batch_size"),
-    ("seed", 0, config, "seed"),
-  ):
-    value = section.whole(name, at_least=at_least)
-    if value is not None:
-      target[field] = value
-  for name, field in (
-    ("learning_rate", "learning_rate"),
-    ("optim_weight_decay", "weight_decay"),
-    ("warmup_fraction", "warmup_fraction"),
-  ):
-    value = section.number(name)
-    if value is not None:
-      config.optim[field] = value
-  betas = section.numbers("optim_betas")
-  if betas is not None:
-    if len(betas) != 2:
-      raise InputError(section.place("optim_betas"), "two numbers", betas)
-    config.optim.beta1, config.optim.beta2 = betas
-  patience = section.whole("plateau_patience", at_least=0)
-  if patience is not None:
-    config.optim.plateau.patience = patience
-  optimizer, schedule = section.text("optimizer"), section.text("scheduler")
-  if optimizer is not None:
-    _refuse_unknown(section.place("optimizer"), [optimizer], _OPTIMIZERS)
-    config.optim.name = optimizer
-  if schedule is not None:
-    _refuse_unknown(section.place("scheduler"), [schedule], SCHEDULES)
-    config.optim.schedule = SCHEDULES[schedule]
-    if "plateau" in schedule:
+  _copy(section, config)
+  if section.optim_betas is not None:
+    config.optim.beta1, config.optim.beta2 = section.optim_betas
+  if section.scheduler is not None:
+    config.optim.schedule = SCHEDULES[section.scheduler]
+    if "plateau" in section.scheduler:
       notes.append(
-        f"{section.place('scheduler')}: plateaus are those of the score that "
-        "chooses the best checkpoint, not of the validation loss"
+        "hyperparams.scheduler: plateaus are those of the score that chooses "
+        "the best checkpoint, not of the validation loss"
       )
-  _note_unknown(section, _HYPERPARAMETERS, notes)
+  _note_extra("hyperparams", section, notes)
 
 
-def _note_unknown(section: Section, known: Sequence[str], notes: list[str]):
-  unknown = [name for name in section if name not in known]
-  if unknown:
-    notes.append(f"{section.where}: ignored: {', '.join(unknown)}")
+def _note_extra(where: str, section: Any, notes: list[str]) -> None:
+  if section.model_extra:
+    notes.append(f"{where}: ignored: {', '.join(section.model_extra)}")
 
 
-def _refuse_unknown(where, names: Sequence[str], known) -> None:
+def _refuse_unknown(
+  where: str, names: Iterable[str], known: Iterable[str]
+) -> None:
   unknown = [name for name in names if name not in known]
   if unknown:
     raise InputError(

@@ -5,12 +5,10 @@ from typing import Any
 from flairhub_jax.errors import InputError
 from flairhub_jax.labels import TASKS
 from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.weights import reference_document
 from flairhub_jax.weights.reference_config import (
   OURS_ALONE,
   SCHEDULES,
-  UTAE_LISTS,
-  UTAE_NAMES,
-  UTAE_NUMBERS,
   WHOLE,
 )
 
@@ -26,15 +24,15 @@ _ELEVATION = {
 def documents(
   config: Any, *, weights: str = ""
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-  """Says in the reference's words what a configuration says.
+  """Translates a configuration to the reference's YAML.
 
   Args:
     config: a configuration of `configs/base.py`.
-    weights: path that the YAML gives as that of the checkpoint.
+    weights: path of the checkpoint, for the YAML.
 
   Returns:
-    File name -> document, as in the reference's `configs/train`; and notes:
-    what its YAML cannot say, a line each.
+    File name -> document, as in the reference's `configs/train`; and a note
+    for each setting that its YAML cannot express.
 
   Raises:
     InputError: a network that the reference cannot build.
@@ -48,6 +46,15 @@ def documents(
   }, _notes(config)
 
 
+def _same(section: type, config: Any) -> dict[str, Any]:
+  """Fields that both have, under the reference's names."""
+  values = {}
+  for name, path in reference_document.same_fields(section).items():
+    value = config[path]
+    values[name] = list(value) if isinstance(value, tuple) else value
+  return values
+
+
 def _check_network(config: Any) -> None:
   model = config.model
   for field in ("encoder", "decoder"):
@@ -55,7 +62,9 @@ def _check_network(config: Any) -> None:
       raise InputError(
         f"config.model.{field}", "one that the reference has", model[field]
       )
-  if config.fusion.kind != "mid_concat" and _images(config):
+  # Without images, all of these average the logits of the series.
+  kinds = ("mid_concat", "mid_mean", "late_mean")
+  if config.fusion.kind not in kinds[: 1 if _images(config) else None]:
     raise InputError(
       "config.fusion.kind", "mid_concat, as the reference", config.fusion.kind
     )
@@ -92,7 +101,6 @@ def _modalities(config: Any) -> dict[str, Any]:
         f"{modality}_means": [float(mean.get(band, 0.0)) for band in bands],
         f"{modality}_stds": [float(std.get(band, 1.0)) for band in bands],
       }
-  filter_ = data.cloud_filter
   elevation, stack = _elevation(config, "DEM_ELEV") or (True, True)
   return {
     "inputs": {m: m in data.modalities for m in MODALITIES},
@@ -101,15 +109,11 @@ def _modalities(config: Any) -> dict[str, Any]:
     "aux_loss_weight": _auxiliary_weight(config),
     "modality_dropout": {m: 0 for m in MODALITIES},
     "pre_processings": {
-      "filter_sentinel2": filter_.enabled,
-      "filter_sentinel2_max_cloud": filter_.max_cloud,
-      "filter_sentinel2_max_snow": filter_.max_snow,
-      "filter_sentinel2_max_frac_cover": filter_.max_cover,
+      **_same(reference_document.Preprocessing, config),
       "temporal_average_sentinel2": _period(config, "SENTINEL2_TS"),
       "temporal_average_sentinel1": _sentinel1_period(config),
       "calc_elevation": elevation,
       "calc_elevation_stack_dsm": stack,
-      "use_augmentation": data.augment,
     },
     "normalization": normalisation,
   }
@@ -135,29 +139,27 @@ def _sentinel1_period(config):
 
 
 def _models(config: Any) -> dict[str, Any]:
-  utae, model = config.model.utae, config.model
+  model = config.model
   names = (model.encoder, model.decoder)
   if not _images(config) and any(name in OURS_ALONE for name in names):
     # Nothing is built of it, but the field must be there.
     names = ("swin_tiny_patch4_window7_224", "upernet")
-  series: dict[str, Any] = {"ref_date": config.data.reference_date}
-  series |= {name: list(utae[field]) for field, name in UTAE_LISTS.items()}
-  series |= {name: utae[field] for field, name in UTAE_NUMBERS.items()}
-  series |= {name: utae[field] for field, name in UTAE_NAMES.items()}
-  series["pad_value"] = 0
   return {
     "monotemp_model": {
       "arch": "-".join(names),
       "new_channels_init_mode": "random",
     },
-    "multitemp_model": series,
+    "multitemp_model": {
+      **_same(reference_document.SeriesNetwork, config),
+      "pad_value": 0,
+    },
   }
 
 
 def _supervision(config: Any) -> dict[str, Any]:
   described = {}
   for task, row in TASKS.items():
-    settings = config.labels[task]
+    settings = config.tasks[task]
     weights = [float(weight) for weight in settings.class_weights]
     default = max(weights, key=weights.count)
     described[task] = {
@@ -183,7 +185,7 @@ def _auxiliary_weight(config: Any) -> float:
 
 
 def _task(config: Any, weights: str) -> dict[str, Any]:
-  """How it is run; paths of data are left for the user to fill in."""
+  """Settings of a prediction; the user fills in paths of data."""
   optim = config.optim
   schedules = {ours: theirs for theirs, ours in SCHEDULES.items()}
   return {
@@ -208,16 +210,9 @@ def _task(config: Any, weights: str) -> dict[str, Any]:
       "metrics_only": False,
     },
     "hyperparams": {
-      "num_epochs": config.train.num_epochs,
-      "batch_size": config.data.batch_size,
-      "seed": config.seed,
-      "learning_rate": optim.learning_rate,
-      "optimizer": optim.name,
-      "optim_weight_decay": optim.weight_decay,
+      **_same(reference_document.Hyperparameters, config),
       "optim_betas": [optim.beta1, optim.beta2],
       "scheduler": schedules.get(optim.schedule),
-      "warmup_fraction": optim.warmup_fraction,
-      "plateau_patience": optim.plateau.patience,
     },
     "hardware": {
       "accelerator": "auto",
@@ -242,7 +237,7 @@ def _task(config: Any, weights: str) -> dict[str, Any]:
 
 
 def _notes(config: Any) -> list[str]:
-  """Where the reference will not do as this configuration says."""
+  """Lists settings that the reference does not follow."""
   data, modalities, notes = config.data, config.data.modalities, []
   if "SENTINEL2_TS" in modalities and (
     data.cloud_filter.enabled and data.cloud_filter.fallback != "snow_free"

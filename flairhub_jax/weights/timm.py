@@ -1,8 +1,8 @@
-"""ImageNet encoders of timm and torchvision as starts of image encoders.
+"""Image encoders pretrained by timm and torchvision.
 
 Imported once into a file of our own names (`import_encoder`); each training
 run then fits it to its modalities (`start_encoder`): another number of
-channels, and windows that the map is too small for.
+channels, and windows larger than the features.
 """
 
 import re
@@ -21,11 +21,10 @@ _ANY = "AERIAL_RGBI"
 _CHANNELS = 3
 # Metadata of our files.
 ENCODER = "encoder"
-# Kernels that read the image, and the side of their patch where they are
-# stored as matrices.
+# Kernels that read the image -> size of their patch, if stored as matrices.
 _STEMS = {"patch_embedding/projection": 4, "stem": 4, "stem_conv": None}
 
-# What a classifier has beyond its encoder, and buffers that are computed.
+# Parameters of a classifier beyond its encoder, and computed buffers.
 _DROPPED = re.compile(
   r"head\.|fc\.|norm\.|norm_pre\.|.*relative_position_index$|.*attn_mask$"
 )
@@ -39,7 +38,7 @@ _META = (
   (r"grn\.beta", "mlp.grn.bias"),
   (r"grn\.gamma", "mlp.grn.weight"),
 )
-# Places in a sequence -> attributes, as where timm returns all maps.
+# Indices of a sequence -> attributes, as where timm returns all features.
 _FLAT = re.compile(r"^(layers|stages|stem)\.(\d+)\.")
 
 
@@ -55,11 +54,11 @@ def import_encoder(
     tensors: timm's or torchvision's state dictionary.
     variables_shape: of the encoder for three channels and an image on which no
       window shrinks.
-    where: what error messages call the file.
+    where: name of the file in error messages.
 
   Returns:
     `collection/module/…/parameter` -> array; tables of relative positions
-    keep the window they come with.
+    have the window of the file.
 
   Raises:
     InputErrors: keys that are missing, left over or of another shape, all of
@@ -74,7 +73,7 @@ def import_encoder(
     expected = reference.torch_shape(leaf.shape, kind)
     tensor = found.pop(key, None)
     if tensor is None and name.endswith("/count") and not has_counters:
-      # Files from before PyTorch counted.
+      # Early versions of PyTorch had no counter.
       tensor = np.zeros((), np.int64)
     if tensor is None:
       problems.append(f"{where}: {key}: expected {expected}, found nothing")
@@ -109,10 +108,10 @@ def start_encoder(
   """Replaces the variables of one image encoder.
 
   Args:
-    encoder: what `import_encoder` returned.
+    encoder: result of `import_encoder`.
     variables: of the whole network.
     module: name of the encoder in it.
-    where: what error messages call the file.
+    where: name of the file in error messages.
 
   Returns:
     The variables, with those of `module` taken from `encoder`.
@@ -157,7 +156,7 @@ def adapt_channels(
   """Fits a kernel for three channels to another number, as timm.
 
   One channel gets the sum of the three; more get them in turn, scaled so that
-  the sum of all stays what it was.
+  the sum over all is unchanged.
   """
   if channels == _CHANNELS:
     return kernel
@@ -187,7 +186,7 @@ def resize_bias_table(
 
 
 def _positions(old, new):
-  """Where the old rows lie, in steps of the new ones from the centre."""
+  """Positions of the old rows, in steps of the new ones from the centre."""
   low, high = 1.01, 1.5
   ratio = low
   while high - low > 1e-6:
@@ -203,7 +202,7 @@ def _positions(old, new):
 def _linear_matrix(positions, new):
   """Weights [new old] of the linear interpolation at whole numbers.
 
-  Beyond the last position its value holds.
+  Beyond the last position its value is constant.
   """
   targets = np.arange(new) - new // 2
   columns = np.eye(len(positions))

@@ -122,7 +122,7 @@ def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
     ("--config.seed=-1", "config.seed: expected a whole number from 0"),
     ("--config.model.utae.num_heads=3", "a network that can be built"),
     (
-      "--config.labels.AERIAL_LABEL-COSIA.class_weights=(1.0,)",
+      "--config.tasks.AERIAL_LABEL-COSIA.class_weights=(1.0,)",
       "19 numbers, one per class",
     ),
     ("--config.data.reference_date=0515", "month-day"),

@@ -30,7 +30,8 @@ def bring_in(capsys, weights, configs, out, *more, code=0):
 
 
 def test_an_import_is_a_run_directory(released, run):
-  assert left_over(run, "config.json", "checkpoints", "log.txt", "origin.json")
+  files = ("config.json", "checkpoints", "log.txt", "origin.json")
+  assert left_over(run, *files, "reference_only.safetensors")
   assert left_over(run.parent, "imported")
   origin = json.loads((run / "origin.json").read_text())
   digest = hashlib.sha256(released[0].read_bytes()).hexdigest()
@@ -89,6 +90,27 @@ NETWORKS = {
 }
 
 
+def assert_drawn_where_a_run_has_none(capsys, tmp_path, tensors):
+  """Exports `run` as if it were trained from the start."""
+  path = tmp_path / "run" / "reference_only.safetensors"
+  unused = safetensors.numpy.load_file(path)
+  path.unlink()
+  out = tmp_path / "drawn.safetensors"
+  argv = ("--out", out, "--configs", tmp_path / "drawn")
+  call(capsys, "export-weights", "--run", tmp_path / "run", *argv)
+  drawn = safetensors.numpy.load_file(out)
+  assert drawn.keys() == tensors.keys()
+  for key, tensor in tensors.items():
+    found = drawn[key]
+    assert found.shape == tensor.shape and found.dtype == tensor.dtype
+    is_unused = key.removeprefix("model.") in unused
+    assert is_unused != (found.tobytes() == tensor.tobytes()), key
+    if is_unused:
+      assert np.isfinite(found).all()
+    if is_unused and key.endswith("running_var"):
+      assert (found == 1).all()
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_there_and_back_bit_for_bit(capsys, tmp_path, name):
   document, sides = NETWORKS[name]
@@ -109,6 +131,7 @@ def test_there_and_back_bit_for_bit(capsys, tmp_path, name):
   for key, tensor in before.items():
     assert after[key].dtype == tensor.dtype and after[key].shape == tensor.shape
     assert after[key].tobytes() == tensor.tobytes(), key
+  assert_drawn_where_a_run_has_none(capsys, tmp_path, before)
   # What was exported comes in again, as the same network.
   bring_in(capsys, out, tmp_path / "yaml", tmp_path / "again")
   configs = [
@@ -285,6 +308,21 @@ def test_an_import_that_breaks_off_leaves_nothing(
   assert left_over(tmp_path)
 
 
+def test_a_file_of_another_network_beside_a_run(capsys, released, tmp_path):
+  bring_in(capsys, *released, tmp_path / "run")
+  path = tmp_path / "run" / "reference_only.safetensors"
+  tensors = safetensors.numpy.load_file(path)
+  tensors.pop(next(iter(tensors)))
+  safetensors.numpy.save_file(tensors, path)
+  out = tmp_path / "out.safetensors"
+  argv = ("--out", out, "--configs", tmp_path / "yaml")
+  told = call(
+    capsys, "export-weights", "--run", tmp_path / "run", *argv, code=2
+  )
+  assert str(path) in told and len(told.splitlines()) == 1
+  assert left_over(tmp_path, "run")
+
+
 def test_nothing_is_replaced_by_an_export(capsys, run, tmp_path):
   out, configs = tmp_path / "x.safetensors", tmp_path / "yaml"
   argv = ("export-weights", "--run", run, "--configs", configs, "--out")
@@ -372,6 +410,12 @@ def test_training_starts_from_a_run(
   )
   assert not (tmp_path / "other").exists()
   train(capsys, converted, tmp_path / "run", start)
+  # What only the reference has goes along.
+  first, second = (
+    (folder / "reference_only.safetensors").read_bytes()
+    for folder in (run, tmp_path / "run")
+  )
+  assert first == second
   # A step of no size leaves them as they were imported.
   for found, expected in zip(
     first_layer(tmp_path / "run"), first_layer(run), strict=True

@@ -12,10 +12,10 @@ import pytest
 from flairhub_jax.__main__ import main
 from flairhub_jax.data import (
   convert,
-  convert_workers,
   geotiff,
-  patch_files,
+  rasters,
   records,
+  workers,
 )
 from flairhub_jax.errors import InputError
 from flairhub_jax.labels import TASKS
@@ -226,16 +226,16 @@ def test_a_changed_file_is_converted_again(many, undisturbed, tmp_path):
 
 
 def _convert_some(layout, out, num_shards):
-  written = convert_workers.write_shards
+  written = workers.run_jobs
 
-  def write_shards(*args):
+  def run_jobs(*args):
     for i, done in enumerate(written(*args)):
       yield done
       if i + 1 == num_shards:
         raise RuntimeError("enough")
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(convert_workers, "write_shards", write_shards)
+    patch.setattr(workers, "run_jobs", run_jobs)
     run(layout, out)
 
 
@@ -308,7 +308,7 @@ def test_bands_are_parted_into_dates_as_the_reference_does(origin):
   fixture = origin.arrays("units/elevation_reshape")
   stacked = np.moveaxis(fixture["s"], 0, -1)
   bands = MODALITIES["SENTINEL2_TS"].bands
-  parted = patch_files._split_dates("x.tif", stacked, bands)
+  parted = rasters.split_dates("x.tif", stacked, bands)
   np.testing.assert_array_equal(np.moveaxis(parted, -1, 1), fixture["s10"])
 
 

@@ -373,7 +373,7 @@ def test_patches_in_two_splits_are_told_with_their_number(layout, tmp_path):
   )
   other.write_csv()
   sources = [
-    convert_sources.Source(name, split_csv.read_split(path))
+    convert_sources.SplitSource(name, split_csv.read_split(path))
     for name, path in (
       ("train", layout.csv),
       ("valid", other.csv),

@@ -7,7 +7,7 @@ import pytest
 from flairhub_jax.data import pipeline, records, time_series
 from flairhub_jax.errors import InputError
 
-READING = pipeline.Reading(
+OPTIONS = pipeline.ReadOptions(
   modalities=("AERIAL_RGBI", "SENTINEL2_TS", "SENTINEL1-ASC_TS"),
   tasks=("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"),
   reference_date="05-15",
@@ -22,7 +22,7 @@ READING = pipeline.Reading(
 
 @pytest.fixture(scope="module")
 def reader(converted):
-  return pipeline.PatchReader(records.load_dataset(converted), "train", READING)
+  return pipeline.PatchReader(records.load_dataset(converted), "train", OPTIONS)
 
 
 def first(iterator, count):
@@ -56,7 +56,7 @@ def test_a_batch_has_the_shapes_of_the_contract(reader):
   assert np.isfinite(batch["inputs"]["SENTINEL1-ASC_TS"]).all()
   assert batch["labels"]["ALL_LABEL-LPIS"].shape == (4, 64, 64)
   assert batch["labels"]["ALL_LABEL-LPIS"].max() < 23
-  assert batch["present"]["AERIAL_RGBI"].all() and batch["counted"].all()
+  assert batch["present"]["AERIAL_RGBI"].all() and batch["sample_mask"].all()
 
 
 def test_batches_are_the_same_for_0_1_and_2_workers(reader):
@@ -121,17 +121,17 @@ def test_evaluation_sees_every_patch_once_and_fills_the_last_batch(
     )
     lengths.append(len(batches))
     for batch in batches:
-      seen += batch["patch"][batch["counted"]].tolist()
+      seen += batch["patch"][batch["sample_mask"]].tolist()
   assert sorted(seen) == list(range(len(reader)))
   assert set(lengths) == {pipeline.num_evaluation_batches(len(reader), 4)}
 
 
 def test_clouded_dates_are_left_out(converted):
   dataset = records.load_dataset(converted)
-  unfiltered = dataclasses.replace(READING, cloud_filter=None)
+  unfiltered = dataclasses.replace(OPTIONS, cloud_filter=None)
   kept, full = (
-    pipeline.PatchReader(dataset, "train", reading)[0]["valid"]["SENTINEL2_TS"]
-    for reading in (READING, unfiltered)
+    pipeline.PatchReader(dataset, "train", options)[0]["valid"]["SENTINEL2_TS"]
+    for options in (OPTIONS, unfiltered)
   )
   record = dataset.open_stream("train", "SENTINEL2_TS")[0]
   assert len(full) == len(record["dates"])
@@ -140,11 +140,11 @@ def test_clouded_dates_are_left_out(converted):
 
 def test_what_the_data_lack_is_named(converted):
   dataset = records.load_dataset(converted)
-  wanting = dataclasses.replace(READING, modalities=("SPOT_RGBI",))
+  wanting = dataclasses.replace(OPTIONS, modalities=("SPOT_RGBI",))
   with pytest.raises(InputError, match="SPOT_RGBI"):
     pipeline.PatchReader(dataset, "train", wanting)
   with pytest.raises(InputError, match="'validation'"):
-    pipeline.PatchReader(dataset, "validation", READING)
+    pipeline.PatchReader(dataset, "validation", OPTIONS)
 
 
 def test_padding_equals_the_references(origin):
@@ -158,7 +158,7 @@ def test_padding_equals_the_references(origin):
         "present": {"S": np.True_},
         "labels": {},
         "patch": np.int32(i),
-        "counted": np.True_,
+        "sample_mask": np.True_,
       }
       for i, length in enumerate((3, 5))
     ],
@@ -177,7 +177,7 @@ def test_an_absent_modality_is_zeros_and_not_present():
     "present": {"S": np.True_},
     "labels": {},
     "patch": np.int32(0),
-    "counted": np.True_,
+    "sample_mask": np.True_,
   }
   absent = example | {
     "inputs": {"S": np.zeros((0, 2, 2, 1), np.float32)},
@@ -193,7 +193,7 @@ def test_an_absent_modality_is_zeros_and_not_present():
 
 def test_elevation_without_a_value_is_filled(converted, monkeypatch):
   dataset = records.load_dataset(converted)
-  reader = pipeline.PatchReader(dataset, "train", READING)
+  reader = pipeline.PatchReader(dataset, "train", OPTIONS)
   hole = np.ones((64, 64, 2), np.float32)
   hole[3, 4, 0] = np.nan
   monkeypatch.setitem(reader._streams, "AERIAL_RGBI", [{"values": hole}])

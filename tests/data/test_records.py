@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from flairhub_jax.data import convert, records
+from flairhub_jax.data import convert, records, shard_files
 from flairhub_jax.errors import InputError
 from tests.data import published_layout
 
@@ -33,7 +33,7 @@ def copy(made, tmp_path):
 @pytest.mark.parametrize("shape", [(2, 3, 4), (5,), (0,), (0, 2, 2)])
 def test_encode_and_decode(dtype, shape):
   array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-  found = records.decode(records.encode({"a": array.T, "b": array}))
+  found = shard_files.decode(shard_files.encode({"a": array.T, "b": array}))
   np.testing.assert_array_equal(found["a"], array.T)
   np.testing.assert_array_equal(found["b"], array)
   assert found["a"].dtype == dtype
@@ -41,7 +41,7 @@ def test_encode_and_decode(dtype, shape):
 
 def test_not_a_number_survives():
   array = np.array([np.nan, 1.5, -np.inf], np.float32)
-  found = records.decode(records.encode({"values": array}))["values"]
+  found = shard_files.decode(shard_files.encode({"values": array}))["values"]
   assert found.tobytes() == array.tobytes()
 
 
@@ -71,7 +71,7 @@ def test_a_stream_can_be_pickled_after_use(made):
 
 
 def test_many_threads_and_few_open_files(made, monkeypatch):
-  monkeypatch.setattr(records, "_MAX_OPEN_SHARDS", 1)
+  monkeypatch.setattr(shard_files, "_MAX_OPEN_SHARDS", 1)
   stream = made.open_stream("train", "SPOT_RGBI")
   order = np.random.default_rng(0).permutation(400) % 40
   with concurrent.futures.ThreadPoolExecutor(8) as executor:

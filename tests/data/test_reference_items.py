@@ -77,12 +77,12 @@ def read(request, items, minidata):
   batches = [k for k in numbers.files if "/batch/" in k and "DATES" in k]
   lengths = sorted({numbers[key].shape[1] for key in batches})
   config = build_config(settings, request.param, tuple(lengths))
-  reading = pipeline.build_reading(config)
-  reader = pipeline.PatchReader(minidata, "test", reading)
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(minidata, "test", options)
   (batch,) = pipeline.evaluation_batches(reader, batch_size=3)
   sources = build.build_segmenter(
     config, output_size=minidata.output_size
-  ).sources
+  ).inputs
   expected = {
     key.removeprefix(f"{request.param}/"): numbers[key]
     for key in numbers.files

@@ -18,7 +18,7 @@ def reading(buckets=(4, 8, 16, 32, 64), **cloud_filter):
   config.data.modalities = ("AERIAL_RGBI", *SERIES)
   config.data.date_buckets = buckets
   config.data.cloud_filter.update(cloud_filter)
-  return pipeline.build_reading(config)
+  return pipeline.build_read_options(config)
 
 
 def dates_read(dataset, split, settings):
@@ -132,7 +132,7 @@ def test_averaged_series_have_a_known_length(converted):
   config = base.get_config()
   config.data.modalities = SERIES
   config.inputs.SENTINEL2_TS.temporal_average = "monthly"
-  settings = pipeline.build_reading(config)
+  settings = pipeline.build_read_options(config)
   dataset = records.load_dataset(converted)
   padding = pipeline.PatchReader(dataset, "train", settings).padding
   assert padding.longest["SENTINEL2_TS"] == 12
@@ -162,7 +162,7 @@ class Patches(pipeline.PatchReader):
       "present": {n: np.True_ for n in dates},
       "labels": {},
       "patch": np.int32(index),
-      "counted": np.True_,
+      "sample_mask": np.True_,
     }
 
 

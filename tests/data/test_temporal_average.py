@@ -124,9 +124,9 @@ def averaging_config(**changes):
 
 
 def batch_of(converted, config):
-  reading = pipeline.build_reading(config)
+  options = pipeline.build_read_options(config)
   reader = pipeline.PatchReader(
-    records.load_dataset(converted), "train", reading
+    records.load_dataset(converted), "train", options
   )
   return next(pipeline.evaluation_batches(reader, batch_size=3))
 
@@ -185,5 +185,5 @@ def test_unknown_averages_are_named(field, expected):
   else:
     config.inputs["SENTINEL2_TS"].temporal_average = "weekly"
   with pytest.raises(InputError) as error:
-    pipeline.build_reading(config)
+    pipeline.build_read_options(config)
   assert str(error.value) == f"{field}: expected {expected}, found 'weekly'"

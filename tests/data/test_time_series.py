@@ -49,7 +49,7 @@ def test_missing_pixels_take_the_median_and_empty_dates_go():
   values[0, 0, 0, 0] = np.nan
   values[0, 1] = 3.0
   values[2] = np.nan
-  kept = time_series.choose_dates({"values": values}, None)
+  kept = time_series.choose_dates(values)
   np.testing.assert_array_equal(kept, [True, True, False])
   filled = time_series.fill_missing_pixels(values[kept])
   assert filled[0, 0, 0, 0] == 3.0
@@ -64,4 +64,4 @@ def test_a_series_longer_than_every_bucket_is_thinned_evenly():
 def test_no_pixel_value_is_lost_when_nothing_is_missing():
   values = np.random.default_rng(0).random((4, 3, 3, 2), np.float32)
   assert time_series.fill_missing_pixels(values) is values
-  assert time_series.choose_dates({"values": values}, None).all()
+  assert time_series.choose_dates(values).all()

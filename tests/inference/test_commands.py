@@ -29,8 +29,8 @@ def write_run(folder, data, modalities, *, seed=0, step=3):
   dataset = records.load_dataset(data)
   config = resolve(config, dataset)
   model = build.build_segmenter(config, output_size=dataset.output_size)
-  reading = pipeline.build_reading(config)
-  reader = pipeline.PatchReader(dataset, "train", reading)
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(dataset, "train", options)
   variables = initialise.init_variables(
     model, pipeline.example_batch(reader), seed=seed
   )

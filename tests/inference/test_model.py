@@ -17,6 +17,7 @@ from flairhub_jax.weights import (
   files,
   reference,
   reference_export,
+  reference_only,
   reference_yaml,
 )
 from tests import host_program, tiny
@@ -34,9 +35,12 @@ def run(tmp_path_factory):
   documents, _ = reference_export.documents(numbers.config_of(CASE))
   reference_yaml.write_documents(folder / "configs_train", documents)
   weights = folder / "weights.safetensors"
-  files.write_tensors(
-    weights, reference.to_reference(variables, prefix="model."), {}
+  tensors = reference.to_reference(variables, prefix="model.")
+  unused = numbers.variables_of(
+    reference_only.shape_of(reference_only.of_config(numbers.config_of(CASE)))
   )
+  tensors |= reference.to_reference(unused, prefix="model.")
+  files.write_tensors(weights, tensors, {})
   words = ["import-weights", "--weights", str(weights)]
   words += ["--configs", str(folder / "configs_train")]
   assert main([*words, "--out", str(folder / "run")]) == 0
@@ -76,7 +80,8 @@ def test_a_model_knows_its_configuration_and_size(model):
     (3, 64, 64, 128, 256, 512), (32, 32, 32, 16, 16, 16), strict=True
   )
   fusion = sum((image + series + 1) * image for image, series in levels)
-  assert model.num_parameters == 14_179_627 + fusion
+  unused = reference_only.count(reference_only.of_config(model.config))
+  assert model.num_parameters + unused == 14_179_627 + fusion
 
 
 def test_bands_may_come_chosen_and_padding_by_its_zeros(model, outputs):
@@ -223,17 +228,15 @@ def test_what_is_not_asked_for_is_not_there(series):
 
 def test_features_are_what_the_decoder_reads(model, outputs):
   found = model.apply(numbers.batch_of(CASE), features=True)["features"]
-  # Of a ResNet-18: the image, its stem, and four stages.
-  assert [x.shape[-1] for x in found] == [3, 64, 64, 128, 256, 512]
+  # Of a ResNet-18: its stem, and four stages.
+  assert [x.shape[-1] for x in found] == [64, 64, 128, 256, 512]
   network = build.build_segmenter(
     model.config, output_size=outputs["logits"][COSIA].shape[1:3]
   )
 
   @jax.jit
-  def decode(variables, maps):
-    return network.apply(
-      variables, maps, False, method=lambda m, *x: m._decoded(*x)
-    )
+  def decode(variables, features):
+    return network.strategy.apply(variables, features, False, method="decode")
 
   decoded = decode(model.variables, found)
   np.testing.assert_allclose(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import origin, partial, patches, report
 
@@ -123,8 +124,45 @@ def test_results_hold_what_the_table_says(tmp_path):
   assert scores[task]["miou"] == pytest.approx((60 + 500 / 7) / 15)
   assert scores[task]["majority"]["overall_accuracy"] == 70
   table = report.format_table(scores, "test")
-  assert "water                        70.00    71.43       70.00" in table
+  assert ["water", "70.00", "71.43", "70.00"] in [
+    line.split() for line in table.splitlines()
+  ]
   assert (tmp_path / f"confusion_{task}.png").stat().st_size > 10_000
+
+
+class Logits:
+  """A network whose logits are its inputs."""
+
+  deterministic = False
+
+  def apply(self, variables, batch, train):
+    return {"logits": batch["inputs"]}
+
+
+def test_a_prediction_is_of_classes_or_of_probabilities():
+  task, rng = "AERIAL_LABEL-COSIA", np.random.default_rng(0)
+  devices = mesh.build_mesh()
+  batch = {
+    "inputs": {task: rng.normal(size=(2, 3, 4, 19)).astype(np.float32)},
+    "labels": {task: rng.integers(0, 19, (2, 3, 4)).astype(np.uint8)},
+    "counted": np.array([True, False]),
+  }
+  classes, probabilities = (
+    patches.make_predict_step(Logits(), devices, output=output)({}, batch)
+    for output in ("classes", "probabilities")
+  )
+  assert classes.keys() == {"classes", "confusion"}
+  assert probabilities.keys() == {"probabilities", "confusion"}
+  p = np.asarray(probabilities["probabilities"][task])
+  assert p.shape == (2, 3, 4, 19) and p.dtype == np.float32
+  expected = np.exp(batch["inputs"][task])
+  expected /= expected.sum(-1, keepdims=True)
+  np.testing.assert_allclose(p, expected, rtol=1e-5)
+  np.testing.assert_array_equal(p.argmax(-1), classes["classes"][task])
+  for found in (classes, probabilities):
+    assert int(found["confusion"][task].sum()) == 12  # of the first patch
+  default = patches.make_predict_step(Logits(), devices)({}, batch)
+  assert default.keys() == classes.keys()
 
 
 def test_the_drawn_patches_are_spread_over_the_split():

@@ -49,7 +49,7 @@ def test_the_whole_set_scores_as_without_subsets(scored):
 
 def test_maps_come_from_the_same_pass(scored):
   *_, runner, variables, found = scored
-  expected = runner.maps(variables, [0, 7])
+  expected = runner.predictions(variables, [0, 7])
   assert found.maps.keys() == expected.keys()
   jax.tree.map(np.testing.assert_array_equal, found.maps, expected)
 
@@ -84,8 +84,8 @@ def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
 
 def test_a_subset_scores_as_data_that_lack_the_rest(scored):
   config, dataset, model, _, variables, found = scored
-  reading = pipeline.build_reading(config)
-  reader = pipeline.PatchReader(dataset, "test", reading)
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(dataset, "test", options)
   batch = pipeline.example_batch(reader)
   forward = jax.jit(model.apply)
   total = {task: 0 for task in config.data.tasks}

@@ -10,19 +10,18 @@ import numpy as np
 from flairhub_jax import modalities
 from flairhub_jax.configs import base
 from flairhub_jax.models import build
-from flairhub_jax.weights import reference, reference_config
+from flairhub_jax.weights import reference, reference_document, reference_only
 from tests.parity.origin import Origin
 
 
 def tell_utae(config: Any, told: dict[str, Any]) -> None:
   """Takes over the reference's section `multitemp_model`, or some of it."""
-  names = reference_config.UTAE_LISTS | reference_config.UTAE_NUMBERS
-  names |= reference_config.UTAE_NAMES
-  for name, theirs in names.items():
-    if theirs in told:
-      value = told[theirs]
+  names = reference_document.same_fields(reference_document.SeriesNetwork)
+  for name, path in names.items():
+    if name in told:
+      value = told[name]
       value = tuple(value) if isinstance(value, list) else value
-      config.model.utae[name] = value
+      config.update_from_flattened_dict({path: value})
 
 
 @dataclasses.dataclass
@@ -89,7 +88,15 @@ class Case:
     side = self.array(self.settings["labels"][0]).shape[1:]
     segmenter = build.build_segmenter(config, output_size=side)
     shape = build.variables_shape(segmenter, batch)
-    return segmenter, reference.from_reference(self.tensors(), shape), batch
+    variables = reference.from_reference(
+      self.tensors(), shape, unused_shape(segmenter, batch)
+    )
+    return segmenter, variables, batch
+
+
+def unused_shape(segmenter: Any, batch: Any) -> dict[str, Any]:
+  """Shapes of what only the reference's files have."""
+  return reference_only.shape_of(reference_only.describe(segmenter, batch))
 
 
 def load_case(origin: Origin, name: str) -> Case:
@@ -127,7 +134,8 @@ def flat_blocks(between: Any) -> dict[str, np.ndarray]:
     if kind == "encoder" and modalities.MODALITIES[owner].is_series:
       logits, maps = output
       _, attention = module["temporal"]["__call__"][0]
-      found[f"utae_logits/{owner}/0"] = _channels_second(logits)
+      if logits is not None:
+        found[f"utae_logits/{owner}/0"] = _channels_second(logits)
       found[f"attn/{owner}/0"] = np.moveaxis(np.asarray(attention), -1, 0)
       for i, x in enumerate(maps):
         found[f"feat/{owner}/{i}"] = _channels_second(x)

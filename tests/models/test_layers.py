@@ -205,7 +205,7 @@ def test_shifted_windows_see_their_own_side_only():
 
 def test_bands_are_chosen_by_name_and_normalised():
   x = np.array([[[[700.0, 650.0]]]], np.float32)
-  source = normalise.Source(
+  source = normalise.InputSpec(
     modality="DEM_ELEV", bands=("NDSM", "DSM"), mean=(10, 0), std=(2, 1)
   )
   found = normalise.normalise(x, source)
@@ -214,7 +214,7 @@ def test_bands_are_chosen_by_name_and_normalised():
 
 def test_integers_become_float32_before_arithmetic():
   x = np.array([[[[10, 200, 30, 40]]]], np.uint8)
-  source = normalise.Source(modality="AERIAL_RGBI", bands=("NIR", "G"))
+  source = normalise.InputSpec(modality="AERIAL_RGBI", bands=("NIR", "G"))
   found = normalise.normalise(x, source)
   assert found.dtype == jnp.float32
   np.testing.assert_array_equal(found, [[[[40.0, 200.0]]]])

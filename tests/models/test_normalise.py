@@ -25,7 +25,7 @@ def sources(kind, *asked, bands=None, statistics=None):
     given.bands = bands[modality]
     if statistics:
       given.mean, given.std = statistics
-  return build.build_segmenter(config, output_size=(64, 64)).sources
+  return build.build_segmenter(config, output_size=(64, 64)).inputs
 
 
 @pytest.mark.parametrize("dtype", STORED_AS)
@@ -61,7 +61,7 @@ def test_values_equal_the_references(kind, dtype, units):
 )
 def test_elevation_equals_the_references(fixture_key, bands, units):
   numbers = units[1]("elevation_reshape")
-  source = normalise.Source(modality="DEM_ELEV", bands=bands)
+  source = normalise.InputSpec(modality="DEM_ELEV", bands=bands)
   found = normalise.normalise(np.moveaxis(numbers["dem"], 0, -1), source)
   expected = np.moveaxis(numbers[fixture_key], 0, -1)
   np.testing.assert_array_equal(found, expected)

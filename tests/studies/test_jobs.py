@@ -1,25 +1,37 @@
-"""Work in processes of its own: how many at a time, how each may end."""
+"""Processes of a sweep: how many at a time, how each may end."""
 
 import os
 import signal
+import sys
 import time
 
 import pytest
 
+from flairhub_jax import faults
 from flairhub_jax.commands import sweep
 from flairhub_jax.errors import InputError
 from flairhub_jax.studies import jobs
-from tests.studies import works
+from tests.studies import stand_in
 
 
-def run_works(tmp_path, ways, at_a_time):
+@pytest.fixture(autouse=True)
+def program(tmp_path, monkeypatch):
+  """Starts the stand-in where `flairhub` would be started."""
+  path = tmp_path / "python"
+  command = f'exec {sys.executable} {stand_in.__file__} "$@"'
+  path.write_text(f"#!/bin/sh\n{command}\n")
+  path.chmod(0o755)
+  monkeypatch.setattr(jobs.sys, "executable", str(path))
+
+
+def run_jobs(tmp_path, ways, at_a_time):
   faults = {}
   jobs.run_local(
     list(ways),
-    lambda name, place: works.Note(str(tmp_path / name), ways[name]),
-    lambda name: tmp_path / "logs" / name,
+    lambda name, slot: slot.run(
+      [ways[name], str(tmp_path / name)], tmp_path / "logs" / name, os.environ
+    ),
     at_a_time=at_a_time,
-    environment={},
     started=lambda name: None,
     ended=faults.__setitem__,
   )
@@ -28,11 +40,12 @@ def run_works(tmp_path, ways, at_a_time):
 
 def test_one_that_fails_does_not_stop_the_others(tmp_path):
   ways = dict(a="dies", b="raises", c="complains", d="well")
-  faults = run_works(tmp_path, ways, at_a_time=2)
+  faults = run_jobs(tmp_path, ways, at_a_time=2)
   assert "killed" in faults["a"]
   assert faults["b"] == "RuntimeError: no bread"
   assert faults["c"] == "expected bread, found stones"
   assert faults["d"] == "" and (tmp_path / "d").exists()
+  assert (tmp_path / "logs" / "b" / "stderr.txt").read_text().count("bread") > 0
 
 
 @pytest.fixture(params=["heeds", "ignores, as in the background"])
@@ -47,34 +60,48 @@ def interrupts(request):
   signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_ends_what_runs(tmp_path, interrupts):
-  note = tmp_path / "a"
+def interrupt_when_started(path, way):
+  """Returns the number of the process that was interrupted."""
 
-  def interrupt(name):
+  def job(name, slot):
+    if name == "job":
+      return slot.run([way, str(path)], path.parent / "logs", os.environ)
     until = time.monotonic() + 30
-    while not (note.exists() and note.read_text()) and time.monotonic() < until:
+    while not (path.exists() and path.read_text()) and time.monotonic() < until:
       time.sleep(0.01)
     raise KeyboardInterrupt
 
-  work = works.Note(str(note), "waits")
+  ended = []
   with pytest.raises(KeyboardInterrupt):
     jobs.run_local(
-      ["a"],
-      lambda name, place: work,
-      lambda name: tmp_path / "logs",
-      at_a_time=1,
-      environment={},
-      started=interrupt,
-      ended=lambda name, fault: None,
+      ["job", "interrupt", "later"],
+      job,
+      at_a_time=2,
+      started=lambda name: None,
+      ended=lambda name, fault: ended.append(name),
     )
-  assert not works.is_alive(int(note.read_text()))
+  assert ended == []
+  return int(path.read_text())
+
+
+def test_at_an_interrupt_what_runs_saves_and_ends(tmp_path, interrupts):
+  pid = interrupt_when_started(tmp_path / "a", "saves")
+  assert not stand_in.is_alive(pid)
+  assert (tmp_path / "a.saved").exists()
+
+
+def test_what_does_not_end_after_an_interrupt_is_killed(tmp_path, monkeypatch):
+  monkeypatch.setattr(faults, "GRACE", 0.2)
+  pid = interrupt_when_started(tmp_path / "a", "hangs")
+  child = int((tmp_path / "a.child").read_text())
+  assert not stand_in.is_alive(pid) and not stand_in.is_alive(child)
 
 
 @pytest.mark.parametrize("at_a_time", [1, 2])
 def test_no_more_at_a_time_than_asked_each_on_its_share(tmp_path, at_a_time):
   names = "abc"
   cores = os.sched_getaffinity(0)
-  run_works(tmp_path, dict.fromkeys(names, "well"), at_a_time)
+  run_jobs(tmp_path, dict.fromkeys(names, "well"), at_a_time)
   assert os.sched_getaffinity(0) == cores
   notes = [(tmp_path / n).read_text().split() for n in names]
   spans = [(float(start), float(end)) for start, end, _ in notes]
@@ -90,6 +117,5 @@ def test_shares_of_cores_and_of_gpus():
   gpus = sweep.share_of_gpus
   assert gpus(None, 1, 2) == "2,3"
   assert gpus("4,5,6,7", 1, 2) == "6,7"
-  assert gpus("3", 0, None) == "3"
   with pytest.raises(InputError, match="4 GPUs"):
     gpus("0,1,2", 1, 2)

@@ -2,14 +2,24 @@
 
 import csv
 import html.parser
+import itertools
 import json
 import pathlib
+import re
 import types
 
+import pandas as pd
 import pytest
 
 from flairhub_jax import __main__, figures
-from flairhub_jax.studies import configurations, costs, report, runs, tables
+from flairhub_jax.studies import (
+  configurations,
+  costs,
+  report,
+  runs,
+  scores,
+  tables,
+)
 from tests.studies import run_folders
 from tests.studies.run_folders import CROPS, LAND_COVER, config, write_run
 
@@ -39,6 +49,13 @@ def groups(folder):
   return configurations.group(runs.find_runs([str(folder / "*")], "test"))
 
 
+def frames(folder):
+  rows = groups(folder)
+  found = [run for row in rows for run in row.runs.values()]
+  frame = scores.read(rows)
+  return tables.compute(found, rows, frame, folder / "networks.json")
+
+
 def read_csv(path):
   with open(path, encoding="utf-8") as file:
     return list(csv.DictReader(file))
@@ -58,10 +75,11 @@ def two(tmp_path):
 
 
 def test_scores_by_hand(two):
-  table = tables.score_table(groups(two), LAND_COVER)
+  table = tables.score_table(frames(two)["scores"], LAND_COVER)
   half = T_2 * (13 / 3) ** 0.5
-  first = dict(zip(table.header, table.rows[0], strict=True))
-  assert first["configuration"] == "a" and first["runs"] == "3"
+  assert table.index.name == "configuration"
+  first = table.loc["a"]
+  assert first["runs"] == "3"
   assert first["mIoU %"] == "43.0"
   assert first["mIoU std"] == "3.6"
   assert first["mIoU 95 %"] == f"[{43 - half:.1f}, {43 + half:.1f}]"
@@ -73,24 +91,25 @@ def test_scores_by_hand(two):
 
 
 def test_differences_by_hand(two):
-  (row,) = tables.difference_table(groups(two), LAND_COVER).rows
+  differences = frames(two)["differences"]
+  table = tables.difference_table(differences, LAND_COVER)
+  (row,) = table.itertuples(name=None)
   # Seeds 2 and 3: 3 and 4 points, so 3.5 ± 12.7062 * sqrt(0.5) / sqrt(2).
   half = 12.7062 * 0.5
   interval = f"[{3.5 - half:+.1f}, {3.5 + half:+.1f}]"
-  assert row[:4] == ["b", "2", f"+3.5 {interval}", "undecided"]
+  assert row[:4] == ("b", "2", f"+3.5 {interval}", "undecided")
   assert row[4].startswith("+2.5 ")  # 72 and 73 against 70
-  (miou, _) = tables.difference_records(groups(two))
+  (miou, _) = differences.to_dict("records")
   assert (miou["configuration"], miou["minus"]) == ("b", "a")
   assert miou["mean"] == 3.5 and miou["runs"] == 2
 
 
 def test_classes_that_do_not_occur_are_left_out(two):
-  table = tables.class_table(groups(two), LAND_COVER)
-  rows = {row[0]: row[1:] for row in table.rows}
-  assert "brushwood" not in rows and "clear cut" not in rows
+  table = tables.class_table(frames(two)["classes"], LAND_COVER)
+  assert not {"brushwood", "clear cut"} & set(table.index)
   # The building's IoU is half the mIoU in these runs.
   half = T_2 * (13 / 3) ** 0.5 / 2
-  assert rows["building"][0] == f"21.5 ± {half:.1f}"
+  assert table.loc["building"].iloc[0] == f"21.5 ± {half:.1f}"
 
 
 def test_several_tasks_against_one_by_hand(tmp_path):
@@ -100,19 +119,20 @@ def test_several_tasks_against_one_by_hand(tmp_path):
     row = config(seed, data__tasks=both)
     scores = {LAND_COVER: 39.0 + 2 * seed, CROPS: 20.0}
     write_run(tmp_path / "both" / f"{seed}", row, scores)
-  records = tables.task_records(groups(tmp_path))
+  found = frames(tmp_path)
+  records = found["tasks"].to_dict("records")
   miou = next(r for r in records if r["score"] == "miou")
   assert (miou["configuration"], miou["minus"]) == ("both", "land")
   assert miou["task"] == LAND_COVER and miou["mean"] == 0.5  # 0 and 1
-  table = tables.task_table(groups(tmp_path))
-  assert {row[1] for row in table.rows} == {"land cover"}
+  table = tables.task_table(found["tasks"], found["scores"])
+  assert set(table["task"]) == {"land cover"}
 
 
 def test_learned_weights_of_tasks_stand_beside_one_task_too(tmp_path):
   row = config(data__tasks=(LAND_COVER, CROPS), task_weighting="uncertainty")
   write_run(tmp_path / "learned" / "1", row, 41.0)
   write_run(tmp_path / "land" / "1", config(), 40.0)
-  (miou, _) = tables.task_records(groups(tmp_path))
+  (miou, _) = frames(tmp_path)["tasks"].to_dict("records")
   assert (miou["configuration"], miou["minus"]) == ("learned", "land")
 
 
@@ -122,29 +142,28 @@ def test_sensors_of_equal_values_share_a_column(tmp_path):
   write_run(tmp_path / "a" / "1", config(), 40.0)
   write_run(tmp_path / "b" / "1", row, 40.0)
   table = tables.field_table(groups(tmp_path))
-  assert table.header[1:] == [
-    "fusion.modality_dropout.AERIAL_RGBI + SENTINEL2_TS"
-  ]
-  assert [list(line) for line in table.rows] == [["a", "0.0"], ["b", "0.25"]]
+  assert list(table) == ["fusion.modality_dropout.AERIAL_RGBI + SENTINEL2_TS"]
+  assert list(table.itertuples(name=None)) == [("a", "0.0"), ("b", "0.25")]
 
 
 def test_a_difference_of_nothing_has_no_sign_of_a_loss(tmp_path):
   write_run(tmp_path / "a" / "1", config(), 40.01)
   write_run(tmp_path / "b" / "1", config(fusion__kind="mid_mean"), 40.0)
-  (row,) = tables.difference_table(groups(tmp_path), LAND_COVER).rows
-  assert row[2] == "+0.0"
+  table = tables.difference_table(frames(tmp_path)["differences"], LAND_COVER)
+  assert table.loc["b", "mIoU, points"] == "+0.0"
 
 
 def test_costs_by_hand(two, tmp_path, counted):
-  row = groups(two)[0]
-  memory = tmp_path / "networks.json"
-  cost = costs.count(row, memory)
+  rows = groups(two)[:1]
+  cache = tmp_path / "networks.json"
+  found = costs.count(rows, cache)
+  cost = found.loc["a"]
   # Nine steps of four patches, three passes of 3 GFLOP each.
-  assert cost.training_flops == 9 * 4 * 3 * 3e9
-  assert cost.forward_flops == 2e9
+  assert cost["training_pflop"] == 9 * 4 * 3 * 3e9 / 1e15
+  assert cost["forward_gflop_per_patch"] == 2
   # Two patches a second in every record.
-  assert cost.hours.mean == pytest.approx(9 * 4 / 2 / 3600)
-  assert costs.count(row, memory) == cost and len(counted) == 1
+  assert cost["hours_mean"] == pytest.approx(9 * 4 / 2 / 3600)
+  assert costs.count(rows, cache).equals(found) and len(counted) == 1
 
 
 def test_subsets_by_hand(tmp_path):
@@ -168,10 +187,17 @@ def test_subsets_by_hand(tmp_path):
 @pytest.mark.parametrize("num_names", [1, 6, 14])
 def test_subsets_of_any_number_of_configurations_are_drawn(tmp_path, num_names):
   names = [f"configuration-{number}" for number in range(num_names)]
-  rows = [figures.SubsetRow(["a"], dict.fromkeys(names, (40.0, 1.0)))]
-  rows += [figures.SubsetRow(["b"], {names[0]: (30.0, None)})] * 15
+  sensors = "AERIAL_RGBI", "DEM_ELEV", "SPOT_RGBI", "SENTINEL2_TS"
+  rows = [("+".join(sensors), name, 40.0, 1.0) for name in names]
+  rows += [
+    ("+".join(subset), names[0], 30.0, float("nan"))
+    for size in (1, 2, 3)
+    for subset in itertools.combinations(sensors, size)
+  ]
+  columns = ["modalities", "configuration", "mean", "half_width"]
+  summary = pd.DataFrame(rows, columns=columns)
   path = tmp_path / "subsets.png"
-  figures.draw_subsets(path, "title", ["a", "b"], rows, names)
+  figures.draw_subsets(path, "title", summary, figures.colours(names))
   assert path.stat().st_size > 1000
 
 
@@ -251,6 +277,7 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
   report.write(out, *studied(tmp_path), "test")
   text = (out / "report.md").read_text(encoding="utf-8")
   assert "One seed only, so without an interval: a; b." in text
+  text = re.sub(" +", " ", text)  # columns are padded
   assert "| a | 1 | 40.0 | – | – |" in text
   assert "| b | 1 | +1.0 | – |" in text
   row = read_csv(out / "scores.csv")[0]

@@ -6,7 +6,7 @@ import pytest
 
 from flairhub_jax import configuration
 from flairhub_jax.errors import InputError
-from flairhub_jax.studies import configurations, runs
+from flairhub_jax.studies import configurations, runs, scores
 from tests import test_run_directory
 from tests.studies import run_folders
 from tests.studies.run_folders import CROPS, LAND_COVER, config, write_run
@@ -14,6 +14,12 @@ from tests.studies.run_folders import CROPS, LAND_COVER, config, write_run
 
 def find(folder, pattern="*"):
   return runs.find_runs([str(folder / pattern)], "test")
+
+
+def miou_by_seed(row):
+  frame = scores.averages(scores.read([row]))
+  frame = frame[frame["score"] == "miou"]
+  return dict(zip(frame["seed"], frame["value"], strict=True))
 
 
 def states(folder):
@@ -33,13 +39,13 @@ def test_only_finished_and_evaluated_runs_count(tmp_path):
     "trained": "not evaluated on test",
   }
   (row,) = configurations.group(find(tmp_path))
-  assert row.score(LAND_COVER, "miou") == {1: 40.0}
+  assert miou_by_seed(row) == {1: 40.0}
 
 
 def test_scores_of_an_earlier_checkpoint_do_not_count(tmp_path):
   run = write_run(tmp_path / "run", config(), 40.0)
-  scores = json.loads((run / "results/own/test/scores.json").read_text())
-  run_folders.write_results(run, "scores.json", 3, tasks=scores["tasks"])
+  own = json.loads((run / "results/own/test/scores.json").read_text())
+  run_folders.write_results(run, "scores.json", 3, tasks=own["tasks"])
   expected = "evaluated at step 3, before its best step 9"
   assert states(tmp_path) == {"run": expected}
 
@@ -64,7 +70,7 @@ def test_seeds_are_averaged_whatever_changes_nothing(tmp_path):
   write_run(tmp_path / "b" / "seed-2", other, 50.0)
   write_run(tmp_path / "c" / "seed-3", config(3, mesh__fsdp=2), 60.0)
   (row,) = configurations.group(find(tmp_path))
-  assert row.score(LAND_COVER, "miou") == {1: 40.0, 2: 50.0, 3: 60.0}
+  assert miou_by_seed(row) == {1: 40.0, 2: 50.0, 3: 60.0}
 
 
 def test_folders_of_runs_are_entered_in_order_of_numbers(tmp_path):
@@ -147,7 +153,7 @@ def test_seeds_and_what_changes_nothing_do_not_part_runs(tmp_path):
     train__log_every=5,
     inputs__DEM_ELEV__pixels=64,  # a sensor that it does not have
   )
-  other.labels[CROPS].weight = 2.0  # a task that it does not have
+  other.tasks[CROPS].weight = 2.0  # a task that it does not have
   write_run(tmp_path / "b", other, 42.0)
   (row,) = configurations.group(find(tmp_path))
   assert list(row.runs) == [1, 2]
@@ -210,3 +216,13 @@ def test_the_single_task_of_several(tmp_path):
   rows = [late, gated, mid, both]
   assert configurations.single_task_of(both, LAND_COVER, rows) is mid
   assert configurations.single_task_of(both, CROPS, rows) is None
+
+
+@pytest.mark.parametrize("modalities", [[], ["no sensor"], None])
+def test_subsets_of_unknown_modalities_are_named(tmp_path, modalities):
+  run = write_run(tmp_path / "run", config(), 40.0)
+  tasks = {LAND_COVER: run_folders.task_scores(LAND_COVER, 40.0, 70.0)}
+  rows = [{"modalities": modalities, "tasks": tasks}]
+  run_folders.write_results(run, "subsets.json", 9, subsets=rows)
+  with pytest.raises(InputError, match=r"subsets\.json: expected results"):
+    find(tmp_path)

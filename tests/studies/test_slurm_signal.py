@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+# Its import closes all handlers of logging, those of pytest too.
+import submitit  # noqa: F401
+
 from flairhub_jax import __main__, run_directory
 from flairhub_jax.commands import sweep as command
 from flairhub_jax.studies import sweep
@@ -20,8 +23,8 @@ def get_runs():
   config = tiny.get_config().lock()
   config.data.modalities = ("SENTINEL2_TS",)
   config.data.tasks = ("ALL_LABEL-LPIS",)
-  config.train.num_steps = 40
-  config.train.validate_every = 40
+  config.train.num_steps = 12
+  config.train.validate_every = 12
   config.train.save_every = 1000
   return [("a", config)]
 """
@@ -98,11 +101,11 @@ def test_a_job_saves_when_its_time_is_up_and_goes_on(
   assert process.returncode == 255, told
   assert (tmp_path / "scontrol").read_text() == "requeue 77\n"
   (saved,) = (int(f.name) for f in run.checkpoints.iterdir())
-  assert saved == steps_told(run)[-1] and 3 <= saved < 40
+  assert saved == steps_told(run)[-1] and 3 <= saved < 12
 
   process = start(directory.logs("slurm"))
   told, _ = process.communicate(timeout=240)
   assert process.returncode == 0, told
-  assert f"step {saved} of 40" in told
-  assert steps_told(run) == list(range(1, 41))
+  assert f"step {saved} of 12" in told
+  assert steps_told(run) == list(range(1, 13))
   assert sweep.read_progress(run, "test").state == "finished"

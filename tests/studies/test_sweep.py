@@ -1,5 +1,6 @@
 """Sweeps: what they plan, how they look after processes, how they go on."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -13,11 +14,15 @@ import time
 import ml_collections
 import pytest
 
-from flairhub_jax import __main__, configuration, lock, run_directory
+# Its import closes all handlers of logging, those of pytest too.
+import submitit  # noqa: F401
+
+from flairhub_jax import __main__, configuration, faults, lock, run_directory
 from flairhub_jax.commands import sweep as command
 from flairhub_jax.configs import base
 from flairhub_jax.studies import sweep
-from tests.studies import works
+from tests import test_lock
+from tests.studies import stand_in
 from tests.training import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -34,7 +39,7 @@ def get_runs(names="a/seed-0,broken,b/seed-1"):
     config.data.tasks = ("ALL_LABEL-LPIS",)
     config.train.num_steps = 30
     config.train.validate_every = 30
-    config.train.save_every = 5
+    config.train.save_every = 4
     if name == "broken":
       config.train.init_from = "no_such_run"
     runs.append((name, config))
@@ -114,7 +119,7 @@ def test_names_that_cannot_be_folders_beside_each_other(
   ("flag", "told"),
   [
     ("--config.optim.learning_rat=1", "learning_rate"),
-    ("--config.labels.ALL_LABEL-LPIS.wait=1", "found wait"),
+    ("--config.tasks.ALL_LABEL-LPIS.wait=1", "found wait"),
     ("--config.data.batch_size=half", "half"),
     ("--split=tset", "tset"),
     ("--jobs=0", "--jobs"),
@@ -153,10 +158,10 @@ def test_a_faulty_file_is_one_line(
 def test_overrides_reach_every_run_published_ids_included(file):
   runs = configuration.load_runs(
     f"{file}:a,b",
-    ["--config.labels.ALL_LABEL-LPIS.weight=0.5", "--config.train.num_steps=7"],
+    ["--config.tasks.ALL_LABEL-LPIS.weight=0.5", "--config.train.num_steps=7"],
   )
   for _, config in runs:
-    assert config.labels["ALL_LABEL-LPIS"].weight == 0.5
+    assert config.tasks["ALL_LABEL-LPIS"].weight == 0.5
     assert config.train.num_steps == 7
   assert [config.seed for _, config in runs] == [0, 1]
 
@@ -232,12 +237,9 @@ def test_how_far_a_run_is(tmp_path):
 
 def test_two_sweeps_in_one_folder(capsys, file, tmp_path, converted):
   directory = sweep.SweepDirectory(tmp_path / "w")
-  with lock.hold(directory.lock, what="sweep") as mark:
-    assert lock.is_held(directory.lock, mark)
-    assert not lock.is_held(directory.lock, "another")
+  with lock.hold(directory.lock, what="sweep"):
     line = complaint(capsys, flags(file, directory.path, converted))
     assert "no other sweep" in line and f"process {os.getpid()}" in line
-  assert not lock.is_held(directory.lock, mark)
 
 
 # ---- SLURM -----------------------------------------------------------------
@@ -309,7 +311,7 @@ def test_jobs_in_the_queue_are_not_submitted_again(
 # ---- a whole sweep, killed twice -------------------------------------------
 
 
-def steps_told(run):
+def steps_of(run):
   if not run.metrics.exists():
     return []
   records = run_directory.read_records(run.metrics)
@@ -324,68 +326,85 @@ def wait_for(condition, process):
     time.sleep(0.005)
 
 
-def process_of(directory, name):
-  words = directory.run(name).lock.read_text().split()
-  return int(words[1]) if len(words) > 3 else None  # being written
+def times_of_change(folder):
+  files = [path for path in folder.rglob("*") if path.is_file()]
+  return {path: path.stat().st_mtime_ns for path in files}
+
+
+def process_of(run):
+  return int(run.lock.read_text().split()[1])
+
+
+def test_a_run_waits_for_a_process_that_still_saves(tmp_path, monkeypatch):
+  directory = sweep.SweepDirectory(tmp_path)
+  args = argparse.Namespace(split="test", subsets=None)
+  calls = []
+
+  def train_and_evaluate():
+    return command._train_and_evaluate(
+      directory, "a", args, lambda argv: calls.append(argv[0]) or ""
+    )
+
+  with lock.hold(directory.run("a").lock, what="training"):
+    monkeypatch.setattr(faults, "GRACE", 0.1)
+    assert f"process {os.getpid()}" in train_and_evaluate()
+  holder = test_lock.start(directory.run("a").lock, "flock", 1.0)
+  assert holder.stdout.readline() == "held\n"
+  monkeypatch.setattr(faults, "GRACE", 30.0)
+  assert train_and_evaluate() == "" and calls == ["train", "evaluate"]
+  holder.communicate(timeout=30)
 
 
 @pytest.mark.slow
 def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
-  file, tmp_path, converted
+  capsys, file, tmp_path, converted, monkeypatch
 ):
+  monkeypatch.setenv("XLA_FLAGS", runs.xla_flags(num_devices=1))
   directory = sweep.SweepDirectory(tmp_path / "w")
   a, b = directory.run("a/seed-0"), directory.run("b/seed-1")
-  environment = runs.environment(1)
 
-  def start(*more):
-    argv = flags(file, directory.path, converted, *more)
-    return subprocess.Popen(
-      [sys.executable, "-m", "flairhub_jax", *argv],
-      env=environment,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
+  def argv(names):
+    return flags(f"{file}:{names}", directory.path, converted, "--jobs=2")
 
-  # The sweep is killed: its run notices and ends.
-  process = start()
-  wait_for(lambda: max(steps_told(a), default=0) >= 7, process)
-  orphan = process_of(directory, "a/seed-0")
+  # A run is killed, then the sweep: its other run notices, saves and ends.
+  process = subprocess.Popen(
+    [sys.executable, "-m", "flairhub_jax", *argv("a/seed-0,b/seed-1")],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  wait_for((a.checkpoints / "4").is_dir, process)
+  wait_for(lambda: steps_of(b), process)
+  orphan = process_of(b)
+  os.kill(process_of(a), signal.SIGKILL)
+  lines = iter(process.stdout.readline, "")
+  assert any(re.search("a/seed-0 failed after .* killed", n) for n in lines)
   process.kill()
-  process.wait()
+  process.communicate()
+  until = time.monotonic() + 60
+  while stand_in.is_alive(orphan):
+    assert time.monotonic() < until
+    time.sleep(0.05)
+  saved = sweep.read_progress(b, "test").step
+  assert steps_of(b)[-1] == saved < 30 and max(steps_of(a)) < 30
 
-  # It goes on as soon as that run has ended; now the run is killed.
-  process = start("--jobs=2")
-  wait_for(
-    lambda: process_of(directory, "a/seed-0") not in (orphan, None), process
-  )
-  assert not works.is_alive(orphan)
-  wait_for(lambda: steps_told(a), process)
-  num_told = len(steps_told(a))
-  wait_for(lambda: len(steps_told(a)) > num_told + 2, process)
-  os.kill(process_of(directory, "a/seed-0"), signal.SIGKILL)
-  out, _ = process.communicate()
-  assert process.returncode == 1, out
-  assert re.search(r"a/seed-0 failed after .* killed", out), out
+  # The same command lets both go on.
+  assert __main__.main(argv("a/seed-0,b/seed-1,broken")) == 1
+  out = capsys.readouterr().out
+  assert "3 runs, 0 finished before" in out
+  assert "a/seed-0 goes on at step" in out
+  assert f"b/seed-1 goes on at step {saved}\n" in out
   assert re.search(r"broken failed after .*no_such_run", out), out
-  assert re.search(r"\[1/3\] b/seed-1 finished after", out), out
-  assert max(steps_told(a)) < 30
-
-  # What is finished is not repeated, the killed run goes on.
-  before = {p: p.stat().st_mtime_ns for p in b.path.rglob("*") if p.is_file()}
-  process = start()
-  out, _ = process.communicate()
-  assert process.returncode == 1, out
-  assert (
-    "3 runs, 1 finished before" in out and "a/seed-0 goes on at step" in out
-  )
-  assert "b/seed-1 starts" not in out
-  after = {p: p.stat().st_mtime_ns for p in b.path.rglob("*") if p.is_file()}
-  assert before == after
-  assert steps_told(a) == list(range(1, 31))
   table = [line.split()[:3] for line in out.splitlines()[-3:]]
   assert table == [
     ["a/seed-0", "finished", "30/30"],
-    ["broken", "failed", "-"],
     ["b/seed-1", "finished", "30/30"],
+    ["broken", "failed", "-"],
   ]
+  assert steps_of(a) == steps_of(b) == list(range(1, 31))
+
+  # What is finished is not repeated.
+  before = times_of_change(directory.path / "runs")
+  assert __main__.main(argv("a/seed-0,b/seed-1")) == 0
+  assert "2 runs, 2 finished before" in capsys.readouterr().out
+  assert times_of_change(directory.path / "runs") == before

@@ -23,6 +23,42 @@ import resource
 limit = resource.RLIMIT_FSIZE
 resource.setrlimit(limit, (6000, resource.getrlimit(limit)[1]))
 """
+# A batch of this process cannot be read, or does not fit.
+BROKEN_RECORD = """
+from flairhub_jax.data import pipeline
+from flairhub_jax.errors import InputError
+def read(self, index):
+  raise InputError("SENTINEL2_TS-00000", "a record", "garbage")
+pipeline.PatchReader.__getitem__ = read
+"""
+OUT_OF_MEMORY = """
+from flairhub_jax import mesh
+def place(batch, devices):
+  raise MemoryError("no memory for a batch")
+mesh.place_batch = place
+"""
+# `jax.device_put` compares values that go to the devices of all processes.
+NOTHING_IS_COMPARED = """
+import numpy as np
+from jax.experimental import multihost_utils
+assert_equal = multihost_utils.assert_equal
+def compare(values, *args):
+  # A barrier compares one number.
+  assert np.size(values) == 1, "arrays are sent to be compared"
+  assert_equal(values, *args)
+multihost_utils.assert_equal = compare
+"""
+# What this process reads of a checkpoint lies on a disk that failed.
+UNREADABLE_CHECKPOINT = """
+import functools
+from flairhub_jax import checkpoint, processes
+from flairhub_jax.errors import InputError
+def restore(self, step, state, shardings):
+  raise InputError(step, "a checkpoint", "an error of the disk")
+checkpoint.Checkpoints.restore = restore
+all_come = processes.all_come
+processes.all_come = lambda name, seconds: all_come(name, 3)
+"""
 RUN = """
 import sys
 from flairhub_jax.__main__ import main
@@ -87,17 +123,17 @@ def step_of(workdir):
     (FULL_DISK, 1, "a checkpoint cannot be written (step 2 takes"),
     (SMALL_FILES, 0, "a checkpoint cannot be written ("),
     (SMALL_FILES, 1, "a checkpoint cannot be written ("),
+    (OUT_OF_MEMORY, 1, "out of memory: no memory for a batch"),
+    (BROKEN_RECORD, 1, "SENTINEL2_TS-00000: expected a record, found garbage"),
   ],
 )
-def test_what_one_cannot_write_ends_both(
-  converted, tmp_path, fault, which, said
-):
+def test_what_one_cannot_do_ends_both(converted, tmp_path, fault, which, said):
   faults = ["", ""]
   faults[which] = fault
   codes, lines = finish(
     start(converted, tmp_path / "run", "--config.mesh.fsdp=2", faults=faults)
   )
-  assert codes == [1, 1]
+  assert codes == [2 if fault == BROKEN_RECORD else 1] * 2
   assert lines[which].startswith("flairhub train: ") and said in lines[which]
   other = lines[1 - which]
   assert other.startswith(f"flairhub: process {which} on ") and said in other
@@ -153,7 +189,19 @@ def test_a_checkpoint_that_none_can_read_is_set_aside_by_both(
 ):
   workdir = tmp_path / "run"
   keep = "--config.train.keep_latest=2"
-  assert finish(start(converted, workdir, keep))[0] == [0, 0]
+  faults = (NOTHING_IS_COMPARED, NOTHING_IS_COMPARED)
+  assert finish(start(converted, workdir, keep, faults=faults))[0] == [0, 0]
+
+  codes, lines = finish(
+    start(converted, workdir, keep, faults=("", UNREADABLE_CHECKPOINT))
+  )
+  assert codes == [2, 2]
+  assert lines[1].endswith(
+    "8: expected a checkpoint, found an error of the disk"
+  )
+  assert lines[0].endswith(lines[1].removeprefix("flairhub train: "))
+  assert (workdir / "checkpoints/8").is_dir()
+
   for path in (workdir / "checkpoints/8/state").rglob("*"):
     if path.is_file():
       os.truncate(path, path.stat().st_size // 2)

@@ -284,7 +284,7 @@ def test_other_data_in_the_same_folder_are_refused(
   with open(other / "dataset.json", "a") as file:
     file.write("\n")
   done = run(environment, other, uninterrupted, expected=2)
-  assert "the data set that this run began on" in done.stderr
+  assert "the data set of this run" in done.stderr
   assert "Traceback" not in done.stderr
 
 

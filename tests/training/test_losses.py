@@ -239,9 +239,9 @@ def test_a_loss_without_any_weight_is_refused():
 
 def test_balanced_weights_stay_finite():
   config = base.get_config()
-  config.labels["AERIAL_LABEL-COSIA"].frequency_power = 10.0
+  config.tasks["AERIAL_LABEL-COSIA"].frequency_power = 10.0
   counts = {"AERIAL_LABEL-COSIA": [10**12] * 18 + [1]}
-  config.labels["AERIAL_LABEL-COSIA"].class_weights = (1.0,) * 19
+  config.tasks["AERIAL_LABEL-COSIA"].class_weights = (1.0,) * 19
   with pytest.raises(InputError, match="frequency_power"):
     losses.build_criterion(config, counts)
 

@@ -102,12 +102,12 @@ def test_a_plateau_reduces_the_rate_as_torchs(origin):
 PARAMS = {
   "encoder_DEM_ELEV": {"stem": {"w": np.array([1.0, -2.0], np.float32)}}
 }
-UNUSED = {"fusion": {"w": np.array([3.0], np.float32)}}
+OTHER = {"fusion": {"w": np.array([3.0], np.float32)}}
 GRADIENTS = [np.array([0.5, 0.1]), np.array([-0.2, 0.4]), np.array([0.3, 0.0])]
 
 
-def updated(section, params=PARAMS | UNUSED, gradients=GRADIENTS):
-  """Parameters after a step for each gradient; the unused ones get zeros."""
+def updated(section, params=PARAMS, gradients=GRADIENTS):
+  """Parameters after a step for each gradient."""
   section.schedule = "constant"
   optimizer, _ = optim.build_optimizer(section, len(gradients))
   state = optimizer.init(params)
@@ -115,11 +115,7 @@ def updated(section, params=PARAMS | UNUSED, gradients=GRADIENTS):
   for gradient in gradients:
     tree = jax.tree.map(np.zeros_like, params)
     tree["encoder_DEM_ELEV"]["stem"]["w"] = gradient.astype(np.float32)
-    has_gradient = jax.tree.map(lambda _: False, params)
-    has_gradient["encoder_DEM_ELEV"]["stem"]["w"] = True
-    changes, state = optimizer.update(
-      tree, state, params, has_gradient=has_gradient
-    )
+    changes, state = optimizer.update(tree, state, params)
     params = optax.apply_updates(params, changes)
   return params
 
@@ -155,25 +151,6 @@ def test_updates_of_each_optimiser(name):
   params = updated(settings(name=name))
   found = params["encoder_DEM_ELEV"]["stem"]["w"]
   np.testing.assert_allclose(found, by_hand(name), rtol=1e-5)
-  # What never has a gradient is not decayed either, as in torch.
-  np.testing.assert_array_equal(params["fusion"]["w"], UNUSED["fusion"]["w"])
-
-
-@pytest.mark.parametrize("transform", [jax.jit, jax.checkpoint])
-def test_autodiff_tells_which_parameters_have_a_gradient(transform):
-  params = {"used": 1.0, "other": {"unused": 2.0, "stopped": 3.0}, "zero": 4.0}
-
-  @transform
-  def network(params):
-    stopped = jax.lax.stop_gradient(params["other"]["stopped"])
-    return params["used"] * stopped + 0.0 * params["zero"]
-
-  watch = optim.Gradients()
-  jax.jit(jax.grad(lambda params: network(watch.watch(params))))(params)
-  # As torch: a gradient that happens to be zero is one.
-  expected = {"used": True, "zero": True}
-  expected["other"] = {"unused": False, "stopped": False}
-  assert watch.exist(params) == expected
 
 
 def test_momentum_and_clipping():
@@ -213,12 +190,12 @@ def test_a_frozen_encoder_stays():
   section = settings()
   section.encoder_rates.DEM_ELEV = 0.0
   params = updated(section)
-  jax.tree.map(np.testing.assert_array_equal, params, PARAMS | UNUSED)
+  jax.tree.map(np.testing.assert_array_equal, params, PARAMS)
   gradient = jax.grad(
     lambda params: sum(
       x.sum() for x in jax.tree.leaves(optim.freeze(params, section))
     )
-  )(PARAMS | UNUSED)
+  )(PARAMS | OTHER)
   assert gradient["encoder_DEM_ELEV"]["stem"]["w"].tolist() == [0, 0]
   assert gradient["fusion"]["w"].tolist() == [1]
 

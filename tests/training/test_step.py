@@ -129,7 +129,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(config, loss):
   """Though one part has no pixel that counts."""
   config.loss.update(loss)
   weights = np.linspace(0, 2, 19)
-  config.labels[TASK].class_weights = tuple(weights)
+  config.tasks[TASK].class_weights = tuple(weights)
   rng = np.random.default_rng(2)
   labels = rng.integers(0, 21, (8, 4, 4)).astype(np.uint8)
   labels[1::4] = 0  # of weight 0, as all of the second part
@@ -150,7 +150,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(config, loss):
 
 
 def test_the_memory_of_a_step_is_told_and_bounded(config, batch, monkeypatch):
-  batch = {**batch, "counted": np.ones(2, bool)}
+  batch = {**batch, "sample_mask": np.ones(2, bool)}
   config.train.num_steps = 10
   kernel = np.ones((3, 19), np.float32)
   variables = {"params": {"encoder_AERIAL_RGBI": {"stem": {"kernel": kernel}}}}

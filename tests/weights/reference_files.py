@@ -12,7 +12,7 @@ import yaml
 from flairhub_jax import labels, modalities
 from flairhub_jax.configs import base
 from flairhub_jax.models import build
-from flairhub_jax.weights import reference, reference_config
+from flairhub_jax.weights import reference, reference_config, reference_only
 
 COVER, CROPS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
 
@@ -144,13 +144,19 @@ def config_of(changed: Mapping[str, Any]) -> Any:
   return config
 
 
-def shapes_of(config: Any, sides: Mapping[str, int]) -> dict[str, Any]:
-  """Shapes of the network's variables for images of these sides."""
+def shapes_of(
+  config: Any, sides: Mapping[str, int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Shapes of variables for images of these sides: ours, reference only."""
   for modality, side in sides.items():
     config.inputs[modality].pixels = side
   side = build.output_side(config)
   segmenter = build.build_segmenter(config, output_size=(side, side))
-  return build.variables_shape(segmenter, build.input_shapes(config))
+  batch = build.input_shapes(config)
+  unused = reference_only.describe(segmenter, batch)
+  return build.variables_shape(segmenter, batch), reference_only.shape_of(
+    unused
+  )
 
 
 def tensors_of(
@@ -170,11 +176,11 @@ def tensors_of(
       return rng.integers(1, 10**6, leaf.shape).astype(leaf.dtype)
     return (0.1 + 0.05 * rng.random(leaf.shape)).astype(leaf.dtype)
 
-  variables = jax.tree.map(draw, shapes_of(config, sides))
-  return reference.to_reference(
-    variables, prefix=prefix
-  ) | reference.class_weights(
-    {task: config.labels[task].class_weights for task in config.data.tasks},
+  own, unused = jax.tree.map(draw, shapes_of(config, sides))
+  tensors = reference.to_reference(own, prefix=prefix)
+  tensors |= reference.to_reference(unused, prefix=prefix)
+  return tensors | reference.class_weights(
+    {task: config.tasks[task].class_weights for task in config.data.tasks},
     config.model.auxiliary,
   )
 

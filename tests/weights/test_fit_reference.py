@@ -35,7 +35,7 @@ def test_what_is_allowed_is_drawn_or_left_out_and_named(network):
   del tensors[HEAD.replace("weight", "bias")]
   tensors["main_decoders.old.weight"] = np.zeros(3, np.float32)
   fitted = reference.fit_reference(
-    tensors, shape, allow=re.compile("main_decoders"), start=ones(shape)
+    tensors, *shape, allow=re.compile("main_decoders"), start=ones(shape)
   )
   assert len(fitted.notes) == 3
   assert "(5, 16, 3, 3)" in "".join(fitted.notes)
@@ -53,7 +53,7 @@ def test_what_is_not_allowed_is_still_refused(network):
   del tensors["encoders.AERIAL_RGBI.seg_model.model.stem_0.weight"]
   with pytest.raises(errors.InputErrors) as error:
     reference.fit_reference(
-      tensors, shape, allow=re.compile("head"), start=ones(shape)
+      tensors, *shape, allow=re.compile("head"), start=ones(shape)
     )
   (problem,) = error.value.problems
   assert "stem_0" in problem
@@ -61,7 +61,7 @@ def test_what_is_not_allowed_is_still_refused(network):
 
 def test_nothing_is_drawn_where_all_fits(network):
   shape, tensors = network
-  fitted = reference.fit_reference(tensors, shape, allow=re.compile(""))
+  fitted = reference.fit_reference(tensors, *shape, allow=re.compile(""))
   assert not fitted.notes
 
 
@@ -82,11 +82,11 @@ def test_prefixes_of_wrappers_are_recognised_and_named(network, prefix):
     f"{prefix}criterion.a.weight": np.ones(3),
     "n_averaged": np.ones(1),
   }
-  fitted = reference.fit_reference(wrapped, shape)
+  fitted = reference.fit_reference(wrapped, *shape)
   jax.tree.map(
     np.testing.assert_array_equal,
     fitted.variables,
-    reference.from_reference(tensors, shape),
+    reference.from_reference(tensors, *shape),
   )
   assert [prefix.rstrip(".").split(".")[0] in n for n in fitted.notes] == (
     [] if prefix == "model." else [True]
@@ -105,10 +105,10 @@ def test_a_prefix_is_recognised_key_by_key(network):
   )
   mixed["val_metrics.confmat"] = np.zeros((19, 19))
   with pytest.raises(errors.InputErrors) as error:
-    reference.fit_reference(mixed, shape)
+    reference.fit_reference(mixed, *shape)
   assert len(error.value.problems) == 1
   assert "val_metrics.confmat" in str(error.value)
-  reference.fit_reference(mixed, shape, allow=re.compile("^val_metrics"))
+  reference.fit_reference(mixed, *shape, allow=re.compile("^val_metrics"))
 
 
 def test_a_network_and_its_average_in_one_file(network):
@@ -117,10 +117,12 @@ def test_a_network_and_its_average_in_one_file(network):
   both = {f"model.{key}": tensor for key, tensor in tensors.items()}
   both |= {f"ema.{key}": tensor + 1 for key, tensor in tensors.items()}
   with pytest.raises(errors.InputErrors) as error:
-    reference.fit_reference(both, shape)
+    reference.fit_reference(both, *shape)
   assert len(str(error.value).splitlines()) == errors.MOST_LINES + 1
   of = {
-    name: reference.fit_reference(both, shape, allow=re.compile(f"^{other}\\."))
+    name: reference.fit_reference(
+      both, *shape, allow=re.compile(f"^{other}\\.")
+    )
     for name, other in (("model", "ema"), ("ema", "model"))
   }
   jax.tree.map(
@@ -142,7 +144,7 @@ def test_values_of_another_kind(network, suffix, value, told):
   shape, tensors = network
   key = next(key for key in tensors if key.endswith(suffix))
   with pytest.raises(errors.InputErrors, match=told):
-    reference.from_reference({**tensors, key: np.asarray(value)}, shape)
+    reference.from_reference({**tensors, key: np.asarray(value)}, *shape)
 
 
 @pytest.mark.parametrize("shape", [(529,), (0, 4), (528, 4), (529, 5), (1, 1)])
@@ -156,7 +158,7 @@ def test_tables_that_are_none_are_not_resized(shape):
   )
   tensors[key] = np.zeros(shape, np.float32)
   with pytest.raises(errors.InputErrors, match=r"layers_0\.blocks\.0"):
-    reference.from_reference(tensors, variables, resize_bias_tables=True)
+    reference.from_reference(tensors, *variables, resize_bias_tables=True)
 
 
 def tables(window, side, prefix=""):

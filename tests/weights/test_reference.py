@@ -11,7 +11,7 @@ import pytest
 from flairhub_jax import errors, modalities
 from flairhub_jax.configs import base
 from flairhub_jax.models import build, swin
-from flairhub_jax.weights import reference
+from flairhub_jax.weights import reference, reference_only
 from tests.parity import origin as numbers
 
 
@@ -48,8 +48,10 @@ def encoder_shape(name: str, side: int, channels: int) -> tuple:
   )
 
 
-def shape_of(manifest: dict) -> dict:
-  """Variables of a manifest's network, with each kind of encoder traced once.
+def shape_of(manifest: dict) -> tuple[dict, dict]:
+  """Variables of a manifest's network, and those of its file alone.
+
+  Each kind of encoder is traced once.
 
   The encoders are left out of the network and put back into its tree.
   """
@@ -65,17 +67,18 @@ def shape_of(manifest: dict) -> dict:
 
     return encoder
 
-  shape = build.variables_shape(
-    segmenter.clone(image_encoder=maps_alone), batch_of(sizes)
-  )
-  for source in segmenter.sources:
-    if not source.is_series:
+  strategy = segmenter.strategy.clone(image_encoder=maps_alone)
+  segmenter = segmenter.clone(strategy=strategy)
+  shape = build.variables_shape(segmenter, batch_of(sizes))
+  for spec in segmenter.inputs:
+    if not spec.is_series:
       _, encoder = encoder_shape(
-        config.model.encoder, sizes[source.modality], len(source.bands)
+        config.model.encoder, sizes[spec.modality], len(spec.bands)
       )
       for collection, tree in encoder.items():
-        shape[collection][f"encoder_{source.modality}"] = tree
-  return shape
+        shape[collection][f"encoder_{spec.modality}"] = tree
+  unused = reference_only.describe(segmenter, batch_of(sizes))
+  return shape, reference_only.shape_of(unused)
 
 
 @pytest.mark.parametrize("name", numbers.MANIFESTS)
@@ -90,12 +93,12 @@ def test_every_key_of_a_manifest_has_its_place(name):
   shape = shape_of(manifest)
   leaves, _ = jax.tree_util.tree_flatten_with_path(shape)
   for path, leaf in leaves:
-    key, kind = reference.reference_key("/".join(p.key for p in path[1:]))
+    key, kind = reference.reference_key("/".join(p.key for p in path[2:]))
     assert key not in found
     dtype = "int64" if leaf.dtype == jnp.int32 else leaf.dtype.name
     found[key] = reference.torch_shape(leaf.shape, kind), dtype
   assert found == expected
-  parameters = jax.tree.leaves(shape["params"])
+  parameters = jax.tree.leaves([tree["params"] for tree in shape if tree])
   assert sum(leaf.size for leaf in parameters) == manifest["params_total"]
 
 

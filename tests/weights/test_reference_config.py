@@ -166,7 +166,7 @@ def test_class_weights():
   weights = document["labels_configs"][CROPS]["value_weights"]
   weights |= {"default": 2, "default_exceptions": {22: 0.5, 0: 0}}
   document["labels_configs"][CROPS]["task_weight"] = 3
-  settings = config_of(document).labels
+  settings = config_of(document).tasks
   assert settings[COVER].class_weights == (1.0,) * 15 + (0.0,) * 4
   assert settings[CROPS].class_weights == (0.0,) + (2.0,) * 21 + (0.5,)
   assert settings[CROPS].weight == 3
@@ -214,7 +214,7 @@ def test_weights_per_modality_are_told():
       dict(modalities__pre_processings__temporal_average_sentinel2="daily"),
       "daily",
     ),
-    (dict(modalities__pre_processings__filter_sentinel2=1), "True or False"),
+    (dict(modalities__pre_processings__filter_sentinel2=1), "valid boolean"),
     (dict(models__monotemp_model__arch="resnet9-unet"), "resnet9"),
     (dict(models__monotemp_model__arch="swin_nano-upernet"), "swin_nano"),
     (dict(models__monotemp_model__arch="resnet18-upernet_nano"), "_nano"),
@@ -228,10 +228,10 @@ def test_weights_per_modality_are_told():
     (dict(labels=["COSIA", "LPIS"]), "LPIS"),
     (dict(labels=[]), "at least one"),
     (dict(labels=[COVER, COVER]), "once"),
-    (dict(labels=COVER), "list of words"),
+    (dict(labels=COVER), "valid list"),
     (dict(labels_configs={}), "0 classes"),
     (dict(hyperparams__batch_size=0), "batch_size"),
-    (dict(hyperparams__optim_betas=[0.9]), "two numbers"),
+    (dict(hyperparams__optim_betas=[0.9]), "at least 2"),
     (dict(hyperparams=[1]), "hyperparams"),
   ],
 )

@@ -1,9 +1,11 @@
 """YAML of others: read as one document, never trusted."""
 
+import re
+
 import pytest
 
-from flairhub_jax.errors import InputError
-from flairhub_jax.weights import reference_yaml
+from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.weights import reference_document, reference_yaml
 
 
 def refusal(path):
@@ -67,37 +69,54 @@ def test_nothing_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("method", "value"),
+  ("path", "value"),
   [
-    ("is_true", 1),
-    ("is_true", "True"),
-    ("text", 3),
-    ("whole", 1.5),
-    ("whole", True),
-    ("whole", -1),
-    ("whole", 10**30),
-    ("number", "fast"),
-    ("number", float("nan")),
-    ("number", float("inf")),
-    ("number", 10**400),
-    ("number", False),
-    ("numbers", 3),
-    ("numbers", [1, "a"]),
-    ("whole_numbers", [1.5]),
-    ("texts", "abc"),
-    ("texts", [1]),
-    ("section", [1]),
+    ("modalities.pre_processings.filter_sentinel2", 1),
+    ("modalities.pre_processings.filter_sentinel2", "True"),
+    ("models.multitemp_model.ref_date", 3),
+    ("hyperparams.seed", 1.5),
+    ("hyperparams.seed", True),
+    ("hyperparams.seed", -1),
+    ("hyperparams.seed", 10**30),
+    ("hyperparams.learning_rate", "fast"),
+    ("hyperparams.learning_rate", "nan"),
+    ("hyperparams.learning_rate", float("nan")),
+    ("hyperparams.learning_rate", float("inf")),
+    ("hyperparams.learning_rate", 10**400),
+    ("hyperparams.learning_rate", False),
+    ("hyperparams.optim_betas", 3),
+    ("hyperparams.optim_betas", [1, "a"]),
+    ("modalities.normalization.SPOT_RGBI_means", [1, True]),
+    ("modalities.inputs_channels.SPOT_RGBI", [1.5]),
+    ("labels", "abc"),
+    ("labels", [1]),
+    ("hyperparams", [1]),
   ],
 )
-def test_values_of_other_types(method, value):
-  section = reference_yaml.Section("file", {"name": value})
-  with pytest.raises(InputError, match=r"file\.name"):
-    getattr(section, method)("name")
-  assert not reference_yaml.Section("file", {}).section("name")
-  if method != "section":
-    assert getattr(reference_yaml.Section("f", {}), method)("name") is None
+def test_values_of_other_types(path, value):
+  *sections, name = path.split(".")
+
+  def nested(value):
+    document = {name: value}
+    for section in reversed(sections):
+      document = {section: document}
+    return document
+
+  with pytest.raises(InputError, match=rf"file: {re.escape(path)}.*expected"):
+    reference_document.parse(nested(value), where="file")
+  nothing = reference_document.parse({}, where="file")
+  assert reference_document.parse(nested(None), where="file") == nothing
+
+
+def test_faults_are_named_together():
+  document = {"labels": 3, "hyperparams": {"seed": -1, "batch_size": "2"}}
+  with pytest.raises(InputErrors) as error:
+    reference_document.parse(document, where="file")
+  assert len(error.value.problems) == 3
+  assert "file: hyperparams.seed: expected" in str(error.value)
 
 
 def test_a_number_that_yaml_takes_for_a_word():
-  section = reference_yaml.Section("file", {"rate": "5e-5"})
-  assert section.number("rate") == 5e-5
+  document = {"hyperparams": {"learning_rate": "5e-5"}}
+  read = reference_document.parse(document, where="file")
+  assert read.hyperparams.learning_rate == 5e-5

@@ -23,7 +23,7 @@ def image(
   rng: np.random.Generator,
   row: Modality,
   pairs: list[tuple[int, int]],
-  shares: Float[np.ndarray, "h w n"],
+  fractions: Float[np.ndarray, "h w n"],
 ) -> Num[np.ndarray, "h w c"]:
   """An image of the sensor.
 
@@ -31,9 +31,9 @@ def image(
     rng: of the noise.
     row: the sensor.
     pairs: covers and crops that occur.
-    shares: share of each pair in the area of each pixel.
+    fractions: fraction of each pair in the area of each pixel.
   """
-  values = np.einsum("hwn,nc->hwc", shares, _levels(row, pairs))
+  values = np.einsum("hwn,nc->hwc", fractions, _levels(row, pairs))
   return _as_stored(rng, row, values)
 
 
@@ -41,7 +41,7 @@ def series(
   rng: np.random.Generator,
   row: Modality,
   pairs: list[tuple[int, int]],
-  shares: Float[np.ndarray, "h w n"],
+  fractions: Float[np.ndarray, "h w n"],
   days: Int[np.ndarray, "t"],
 ) -> Num[np.ndarray, "t h w c"]:
   """A time series of the sensor, which follows the vegetation.
@@ -50,13 +50,13 @@ def series(
     rng: of the noise.
     row: the sensor.
     pairs: covers and crops that occur.
-    shares: share of each pair in the area of each pixel.
+    fractions: fraction of each pair in the area of each pixel.
     days: of the year, of each date.
   """
   _, spread = _statistics(row)
   green = np.stack([spectra.greenness(*pair, days) for pair in pairs], 1)
   levels = _levels(row, pairs) + spread * green[..., None]
-  return _as_stored(rng, row, np.einsum("hwn,tnc->thwc", shares, levels))
+  return _as_stored(rng, row, np.einsum("hwn,tnc->thwc", fractions, levels))
 
 
 def _statistics(row):

@@ -17,7 +17,7 @@ class Scene:
   """A landscape on a grid; all arrays are [h w].
 
   Attributes:
-    metres_per_pixel: of the grid.
+    gsd: of the grid, in metres.
     cover: uint8, COSIA class.
     crop: uint8, LPIS class.
     terrain: float32, elevation of the ground in metres.
@@ -28,7 +28,7 @@ class Scene:
     old_cover: uint8, COSIA class around 1955.
   """
 
-  metres_per_pixel: float
+  gsd: float
   cover: UInt8[np.ndarray, "h w"]
   crop: UInt8[np.ndarray, "h w"]
   terrain: Float[np.ndarray, "h w"]
@@ -55,7 +55,7 @@ def smooth_noise(
 def build_scene(
   rng: np.random.Generator,
   shape: tuple[int, int],
-  metres_per_pixel: float,
+  gsd: float,
   theme: str,
   altitude: float,
 ) -> Scene:
@@ -64,12 +64,12 @@ def build_scene(
   Args:
     rng: all randomness.
     shape: (h, w) of the region in pixels.
-    metres_per_pixel: of the grid.
+    gsd: of the grid, in metres.
     theme: U urban, A agricultural, F forest, N natural.
     altitude: mean elevation; snow lies above 1,400 m.
   """
-  y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * metres_per_pixel
-  per_pixel = 1 / metres_per_pixel
+  y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * gsd
+  per_pixel = 1 / gsd
   terrain = altitude + 0.01 * altitude * smooth_noise(
     rng, shape, 90 * per_pixel
   )
@@ -81,7 +81,7 @@ def build_scene(
     size=int(owner.max()) + 1,
     p=np.array(list(weights.values())) / sum(weights.values()),
   )
-  scene = _paint_parcels(rng, owner, kinds, y, x, terrain, metres_per_pixel)
+  scene = _paint_parcels(rng, owner, kinds, y, x, terrain, gsd)
   _plant_orchards(rng, scene, kinds == "orchard", owner, y, x)
   _plant_hedges(rng, scene, owner, margin)
   _lay_lines(rng, scene, y, x)
@@ -150,20 +150,20 @@ def _paint_parcels(
   y: np.ndarray,
   x: np.ndarray,
   terrain: np.ndarray,
-  metres_per_pixel: float,
+  gsd: float,
 ) -> Scene:
   rows = [KINDS[kind] for kind in kinds]
   spacing = np.array([row.row_spacing for row in rows], np.float32)[owner]
   angle = rng.uniform(0, np.pi, len(kinds)).astype(np.float32)[owner]
   phase = (np.cos(angle) * x + np.sin(angle) * y) * (2 * np.pi)
   # Crowns are about 5 m wide.
-  crowns = smooth_noise(rng, y.shape, 1.3 / metres_per_pixel)
+  crowns = smooth_noise(rng, y.shape, 1.3 / gsd)
   height = np.array([row.height for row in rows], np.float32)[owner]
   height += (
     np.array([row.roughness for row in rows], np.float32)[owner] * crowns
   )
   return Scene(
-    metres_per_pixel=metres_per_pixel,
+    gsd=gsd,
     cover=np.array([cosia(r.cover) for r in rows], np.uint8)[owner],
     crop=np.array([lpis(r.crop) for r in rows], np.uint8)[owner],
     terrain=terrain.astype(np.float32),
@@ -223,7 +223,7 @@ def _plant_hedges(
   """Trees or shrubs along the edges of about a third of the parcels."""
   draw = rng.random(owner.max() + 1)[owner]
   edge = margin < 4.0
-  crowns = smooth_noise(rng, owner.shape, 2.0 / scene.metres_per_pixel)
+  crowns = smooth_noise(rng, owner.shape, 2.0 / scene.gsd)
   trees = edge & (draw < 0.2) & (crowns > -0.6)
   _set(scene, trees, cover="deciduous", height=9 + 2 * crowns)
   shrubs = edge & (draw > 0.85)
@@ -267,13 +267,13 @@ def _build_villages(
   rng: np.random.Generator, scene: Scene, is_village: np.ndarray
 ) -> None:
   """Houses 20 m apart, each with a yard, some with a pool, trees around."""
-  size = np.array(scene.cover.shape) * scene.metres_per_pixel
+  size = np.array(scene.cover.shape) * scene.gsd
   angle = rng.uniform(0, np.pi / 2)
   for north in np.arange(8, size[0], 20.0):
     for east in np.arange(8, size[1], 20.0):
       place = np.array([north, east]) + rng.uniform(-3, 3, 2)
       draws = rng.random(4)
-      row, column = (place / scene.metres_per_pixel).astype(int)
+      row, column = (place / scene.gsd).astype(int)
       inside = row < is_village.shape[0] and column < is_village.shape[1]
       if not inside or not is_village[row, column]:
         continue
@@ -305,7 +305,7 @@ def _build_villages(
 
 
 def _build_greenhouses(rng: np.random.Generator, scene: Scene) -> None:
-  size = np.array(scene.cover.shape) * scene.metres_per_pixel
+  size = np.array(scene.cover.shape) * scene.gsd
   everywhere = np.ones(scene.cover.shape, bool)
   corner, turn = rng.uniform(0.1, 0.8, 2) * size, rng.uniform(0, np.pi)
   step = 11.0 * np.array([np.cos(turn), -np.sin(turn)])
@@ -331,7 +331,7 @@ def _place(
   is_round: bool = False,
 ) -> None:
   """Sets a turned rectangle (or disc) of `half` sides, in metres."""
-  pixel = scene.metres_per_pixel
+  pixel = scene.gsd
   reach = float(np.hypot(*half)) + pixel
   top, left = (int(max(0, (c - reach) // pixel)) for c in centre)
   bottom, right = (

@@ -82,12 +82,12 @@ def _light(scene: Scene, air: Atmosphere) -> Float[np.ndarray, "h w"]:
   surface = scene.height + (scene.terrain - scene.terrain.min())
   azimuth = np.deg2rad(air.sun_azimuth)
   east, south = np.sin(azimuth), -np.cos(azimuth)
-  slope_y, slope_x = np.gradient(surface, scene.metres_per_pixel)
+  slope_y, slope_x = np.gradient(surface, scene.gsd)
   shade = 1 - 0.22 * np.clip(slope_x * east + slope_y * south, -1.5, 1.5)
-  climb = np.tan(np.deg2rad(air.sun_elevation)) * scene.metres_per_pixel
+  climb = np.tan(np.deg2rad(air.sun_elevation)) * scene.gsd
   shadow = np.zeros(surface.shape, bool)
-  reach = int(min(22 / climb, 12 / scene.metres_per_pixel))
-  stride = max(1, round(0.8 / scene.metres_per_pixel))
+  reach = int(min(22 / climb, 12 / scene.gsd))
+  stride = max(1, round(0.8 / scene.gsd))
   for step in range(stride, reach + 1, stride):
     rows, columns = round(south * step), round(east * step)
     towards_sun = np.roll(surface, (-rows, -columns), (0, 1))
@@ -102,7 +102,7 @@ def aerial(
   table = _AERIAL_TABLE[scene.cover]
   grey = _AERIAL_TABLE[cosia("impervious surface")]
   table = np.where(scene.is_grey[..., None], grey, table)
-  per_pixel = 1 / scene.metres_per_pixel
+  per_pixel = 1 / scene.gsd
   texture = rng.standard_normal(scene.cover.shape).astype(np.float32)
   texture += smooth_noise(rng, scene.cover.shape, 1.2 * per_pixel)
   brightness = table[..., 4] * scene.tone + table[..., 5] * texture
@@ -155,15 +155,15 @@ def _signatures(scene: Scene) -> tuple[list[tuple[int, int]], np.ndarray]:
   return pairs, inverse.reshape(code.shape)
 
 
-def cover_shares(
+def cover_fractions(
   scene: Scene, size: tuple[int, int]
 ) -> tuple[list[tuple[int, int]], Float[np.ndarray, "h w n"]]:
-  """Pairs of cover and crop, and the area share of each in coarse pixels."""
+  """Pairs of cover and crop, and the area fraction of each in coarse pixels."""
   pairs, number = _signatures(scene)
-  shares = [
+  fractions = [
     _average((number == n).astype(np.float32), size) for n in range(len(pairs))
   ]
-  return pairs, np.stack(shares, -1)
+  return pairs, np.stack(fractions, -1)
 
 
 def spot(
@@ -190,7 +190,7 @@ def historical(
   light = 1 - 0.3 * np.tanh(scene.height / 8)
   grey = np.where(scene.old_cover == scene.cover, grey * light, grey)
   # Smaller fields than today: narrow strips, each of its own tone.
-  y, x = np.indices(scene.cover.shape) * scene.metres_per_pixel
+  y, x = np.indices(scene.cover.shape) * scene.gsd
   angle = rng.uniform(0, np.pi)
   across = np.cos(angle) * x + np.sin(angle) * y
   strip = ((across - across.min()) / 16).astype(int)
@@ -205,7 +205,7 @@ def historical(
 def sentinel2(
   rng: np.random.Generator,
   pairs: list[tuple[int, int]],
-  shares: Float[np.ndarray, "h w n"],
+  fractions: Float[np.ndarray, "h w n"],
   days: Int[np.ndarray, "t"],
   altitude: float,
 ) -> tuple[UInt16[np.ndarray, "t h w 10"], UInt8[np.ndarray, "t h w 2"]]:
@@ -218,8 +218,8 @@ def sentinel2(
   table = np.stack(
     [spectra.reflectance(*pair, days + shift) for pair in pairs], 1
   )
-  ground = np.einsum("hwn,tnb->thwb", shares, table.astype(np.float32))
-  size = shares.shape[:2]
+  ground = np.einsum("hwn,tnb->thwb", fractions, table.astype(np.float32))
+  size = fractions.shape[:2]
   ground *= 1 + 0.03 * rng.standard_normal((len(days), 1, 1, 10))
   snow, cloud = np.zeros((2, len(days), *size))
   for t, day in enumerate(days):
@@ -243,7 +243,7 @@ def sentinel2(
 def sentinel1(
   rng: np.random.Generator,
   pairs: list[tuple[int, int]],
-  shares: Float[np.ndarray, "h w n"],
+  fractions: Float[np.ndarray, "h w n"],
   days: Int[np.ndarray, "t"],
   incidence: float,
 ) -> Float[np.ndarray, "t h w 2"]:
@@ -255,7 +255,7 @@ def sentinel1(
   table = np.stack([spectra.backscatter(*pair, days) for pair in pairs], 1)
   wet = 0.8 * rng.standard_normal((len(days), 1, 1))  # rain before the pass
   linear = 10 ** ((table + wet + incidence) / 10)
-  values = np.einsum("hwn,tnb->thwb", shares, linear)
+  values = np.einsum("hwn,tnb->thwb", fractions, linear)
   looks = 6.0
   values *= rng.gamma(looks, 1 / looks, values.shape)
   values = values.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Processes that write shards, and what they tell the one that waits."""
+"""Processes that work through jobs, with progress and a way to stop."""
 
 import concurrent.futures
 import multiprocessing
@@ -7,9 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from flairhub_jax import terminal
-from flairhub_jax.data import convert_shard
 
 # Of this worker process; set when it starts.
 _num_done = None
@@ -17,24 +17,27 @@ _stop = None
 
 
 class _Stopped(Exception):
-  """The conversion was given up while this shard was being written."""
+  """All work was given up while this job was under way."""
 
 
-def write_shards(
-  jobs: Iterator[convert_shard.ShardJob],
+def run_jobs(
+  work: Callable[[Any, Callable[[int], None]], Any],
+  jobs: Iterator[Any],
   num_workers: int,
-  on_patches: Callable[[int], None],
-) -> Iterator[tuple[convert_shard.ShardJob, list[str]]]:
-  """Yields each job when it is done, with its problems.
+  on_progress: Callable[[int], None],
+) -> Iterator[tuple[Any, Any]]:
+  """Yields each job and its result when it is done, in any order.
 
   Args:
-    jobs: drawn only when a worker is free, since they hold many paths.
+    work: a function that can be pickled. It takes a job and a function, which
+      it calls with numbers of patches done and whose exceptions end it.
+    jobs: drawn only when a worker is free, since they may be large.
     num_workers: processes; 0 works in this one.
-    on_patches: called with the number of patches done since the last call.
+    on_progress: called with the number of patches done since the last call.
   """
   if num_workers == 0:
     for job in jobs:
-      yield job, convert_shard.write_shard(job, lambda: on_patches(1))
+      yield job, work(job, on_progress)
     return
   # A forked process would share GDAL's locks and open files with this one.
   context = multiprocessing.get_context("spawn")
@@ -43,18 +46,22 @@ def write_shards(
     num_workers, context, _start_worker, (num_done, stop)
   ) as executor:
     try:
-      yield from _write_in(executor, jobs, num_workers, num_done, on_patches)
+      yield from _run_in(
+        executor, work, jobs, num_workers, num_done, on_progress
+      )
     finally:
       stop.set()
       executor.shutdown(cancel_futures=True)
 
 
-def _write_in(executor, jobs, num_workers, num_done, on_patches):
+def _run_in(executor, work, jobs, num_workers, num_done, on_progress):
   pending = {}
   reported = 0
   while True:
-    while len(pending) < num_workers + 1 and (job := next(jobs, None)):
-      pending[executor.submit(_write_shard, job)] = job
+    while (
+      len(pending) < num_workers + 1 and (job := next(jobs, None)) is not None
+    ):
+      pending[executor.submit(_work, work, job)] = job
     if not pending:
       return
     done, _ = concurrent.futures.wait(
@@ -62,7 +69,7 @@ def _write_in(executor, jobs, num_workers, num_done, on_patches):
     )
     # Read once: the workers go on counting.
     total = num_done.value
-    on_patches(total - reported)
+    on_progress(total - reported)
     reported = total
     for future in done:
       yield pending.pop(future), future.result()
@@ -83,12 +90,12 @@ def _end_with_parent() -> None:
   os._exit(1)
 
 
-def _write_shard(job: convert_shard.ShardJob) -> list[str]:
-  return convert_shard.write_shard(job, _count_patch)
+def _work(work, job):
+  return work(job, _add_done)
 
 
-def _count_patch() -> None:
+def _add_done(number: int) -> None:
   if _stop.is_set():
     raise _Stopped
   with _num_done.get_lock():
-    _num_done.value += 1
+    _num_done.value += number

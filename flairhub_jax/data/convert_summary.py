@@ -1,0 +1,194 @@
+"""Counts, statistics and oddities of the patches of a conversion."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Num, UInt8
+
+from flairhub_jax.data import patch_files
+from flairhub_jax.labels import TASKS
+from flairhub_jax.modalities import MODALITIES
+
+_MAX_NOTES = 10
+
+
+class Summary:
+  """Counts and sums over patches; those of shards add up to a split's."""
+
+  def __init__(self, with_statistics: bool):
+    """Starts empty; sums of pixel values only if `with_statistics`."""
+    self._with_statistics = with_statistics
+    self.absent: dict[str, int] = {}
+    # Series -> fewest and most dates of a patch.
+    self.num_dates: dict[str, tuple[int, int]] = {}
+    self.class_counts: dict[str, np.ndarray] = {}
+    self.statistics: dict[str, dict[str, np.ndarray]] = {}
+    # Text -> number of files, sum of fractions (None: whole files), first file.
+    self.notes: dict[str, tuple[int, float | None, str]] = {}
+
+  def add(
+    self, content: patch_files.PatchContent, streams: tuple[str, ...]
+  ) -> None:
+    """Adds the content of the files of a patch."""
+    arrays = content.arrays
+    for note in content.notes:
+      self.add_note(note.text, 1, note.fraction, note.path)
+    for name in streams:
+      if name in TASKS:
+        counts = _count_classes(name, arrays[name]["labels"])
+        self.add_class_counts(name, counts)
+      elif name in MODALITIES and name not in arrays:
+        self.absent[name] = self.absent.get(name, 0) + 1
+      elif name in MODALITIES:
+        self._add_values(name, arrays[name], content.missing.get(name))
+
+  def add_note(
+    self, text: str, number: int, fraction: float | None, path: str
+  ) -> None:
+    """Adds files to the note of this text."""
+    if text in self.notes:
+      known, sum_of_fractions, path = self.notes[text]
+      number += known
+      if fraction is not None:
+        fraction += sum_of_fractions
+    self.notes[text] = number, fraction, path
+
+  def _add_values(
+    self,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    missing: np.ndarray | None,
+  ) -> None:
+    if "dates" in arrays:
+      num_dates = len(arrays["dates"])
+      self.add_num_dates(name, num_dates, num_dates)
+    if self._with_statistics:
+      self.add_statistics(name, _sum_bands(arrays["values"], missing))
+
+  def add_num_dates(self, name: str, fewest: int, most: int) -> None:
+    """Takes the lengths of series."""
+    known = self.num_dates.get(name, (fewest, most))
+    self.num_dates[name] = (min(known[0], fewest), max(known[1], most))
+
+  def add_class_counts(self, task: str, counts: np.ndarray) -> None:
+    """Adds pixels of each class."""
+    self.class_counts[task] = self.class_counts.get(task, 0) + counts
+
+  def add_statistics(self, name: str, sums: Mapping[str, np.ndarray]) -> None:
+    """Adds count, sum, sum_squares, min and max of each band."""
+    if name not in self.statistics:
+      self.statistics[name] = dict(sums)
+      return
+    total = self.statistics[name]
+    for field in ("count", "sum", "sum_squares"):
+      total[field] = total[field] + sums[field]
+    total["min"] = np.fmin(total["min"], sums["min"])
+    total["max"] = np.fmax(total["max"], sums["max"])
+
+  def add_json(self, content: Mapping[str, Any]) -> None:
+    """Adds the result of another summary's `as_json`."""
+    for name, count in content["absent"].items():
+      self.absent[name] = self.absent.get(name, 0) + count
+    for name, (fewest, most) in content["num_dates"].items():
+      self.add_num_dates(name, fewest, most)
+    for text, note in content["notes"].items():
+      self.add_note(text, *note)
+    for task, counts in content["class_counts"].items():
+      self.add_class_counts(task, np.array(counts))
+    for name, sums in content["statistics"].items():
+      self.add_statistics(
+        name, {field: np.array(each, float) for field, each in sums.items()}
+      )
+
+  def as_json(self) -> dict[str, Any]:
+    """Returns a lossless form for JSON."""
+    return {
+      "absent": self.absent,
+      "notes": self.notes,
+      "num_dates": self.num_dates,
+      "class_counts": {
+        task: counts.tolist() for task, counts in self.class_counts.items()
+      },
+      "statistics": {
+        name: {field: each.tolist() for field, each in sums.items()}
+        for name, sums in self.statistics.items()
+      },
+    }
+
+  def band_statistics(self, name: str) -> dict[str, dict[str, float | None]]:
+    """Returns band -> mean, std, min, max; None for a band without values."""
+    bands = MODALITIES[name].bands
+    sums = self.statistics.get(name)
+    if sums is None:
+      fields = dict.fromkeys(("mean", "std", "min", "max"))
+      return {band: dict(fields) for band in bands}
+    with np.errstate(invalid="ignore"):
+      mean = sums["sum"] / sums["count"]
+      variance = sums["sum_squares"] / sums["count"] - mean**2
+    # Rounding can leave a constant band a little below zero.
+    columns = {
+      "mean": mean,
+      "std": np.sqrt(np.maximum(variance, 0)),
+      "min": sums["min"],
+      "max": sums["max"],
+    }
+    return {
+      band: {
+        field: float(values[i]) if sums["count"][i] else None
+        for field, values in columns.items()
+      }
+      for i, band in enumerate(bands)
+    }
+
+
+def print_notes(contents: Iterable[Mapping[str, Any]]) -> None:
+  """Prints oddities of the files, most frequent first, on stderr.
+
+  Args:
+    contents: of the shards, see `Summary.as_json`.
+  """
+  total = Summary(with_statistics=False)
+  for content in contents:
+    for text, note in content["notes"].items():
+      total.add_note(text, *note)
+  notes = sorted(total.notes.items(), key=lambda item: -item[1][0])
+  for text, (number, fraction, path) in notes[:_MAX_NOTES]:
+    of_values = "" if fraction is None else f"{fraction / number:.2%} of "
+    print(
+      f"warning: {text}: {of_values}{number} files, first {path}",
+      file=sys.stderr,
+    )
+  if len(notes) > _MAX_NOTES:
+    print(f"and {len(notes) - _MAX_NOTES} more", file=sys.stderr)
+
+
+def _count_classes(
+  task: str, values: UInt8[np.ndarray, "h w n"]
+) -> Int[np.ndarray, "k"]:
+  labels = values[..., TASKS[task].band].ravel()
+  num_classes = TASKS[task].num_classes
+  # Labels without data are beyond the classes.
+  return np.bincount(labels, minlength=num_classes)[:num_classes]
+
+
+def _sum_bands(
+  values: Num[np.ndarray, "... c"], missing: Bool[np.ndarray, "... c"] | None
+) -> dict[str, np.ndarray]:
+  """Returns sums over the finite values of each band, float64 [c] each."""
+  num_bands = values.shape[-1]
+  fields = ("count", "sum", "sum_squares", "min", "max")
+  sums = {field: np.full(num_bands, np.nan) for field in fields}
+  for i in range(num_bands):
+    band = values[..., i].astype(np.float64).ravel()
+    if missing is not None:
+      band = band[~missing[..., i].ravel()]
+    if np.issubdtype(values.dtype, np.floating):
+      band = band[np.isfinite(band)]
+    sums["count"][i] = band.size
+    sums["sum"][i] = band.sum()
+    sums["sum_squares"][i] = np.square(band).sum()
+    if band.size:
+      sums["min"][i], sums["max"][i] = band.min(), band.max()
+  return sums

@@ -1,0 +1,72 @@
+"""What is done with one patch before it is batched, as functions of arrays.
+
+`pipeline` applies them to records; they take arrays from anywhere. Choosing and
+normalising bands is done on the device, see `models/normalise.py`.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Int, Num, Shaped, UInt8
+
+from flairhub_jax.data import temporal_average, time_series
+
+
+def prepare_image(
+  values: Num[np.ndarray, "h w c"],
+) -> Num[np.ndarray, "h w c"]:
+  """Fills missing pixels; see `time_series.fill_missing_pixels`."""
+  return time_series.fill_missing_pixels(values[None])[0]
+
+
+def prepare_series(
+  values: Num[np.ndarray, "t h w c"],
+  dates: Int[np.ndarray, "t"],
+  snow_cloud: UInt8[np.ndarray, "t h w 2"] | None = None,
+  *,
+  reference_date: str,
+  averaging: str,
+  cloud_filter: time_series.CloudFilter | None = None,
+  period: str | None = None,
+) -> tuple[
+  Num[np.ndarray, "n h w c"], Int[np.ndarray, "n"], Bool[np.ndarray, "n"]
+]:
+  """Chooses dates, fills missing pixels and averages over time.
+
+  Args:
+    values: as measured; NaN and infinite values are missing.
+    dates: days since 1970-01-01; may be none.
+    snow_cloud: probability of snow and of cloud per pixel, 0-100.
+    reference_date: month-day from which days are counted.
+    averaging: one of `temporal_average.RULES`; no effect without `period`.
+    cloud_filter: None keeps dates however cloudy they are.
+    period: one of `temporal_average.PERIODS`; None: no average.
+
+  Returns:
+    Values; days from the reference date, int32; and which dates are valid,
+    that is no padding.
+  """
+  date_mask = time_series.choose_dates(values, snow_cloud, cloud_filter)
+  values = time_series.fill_missing_pixels(values[date_mask])
+  dates = dates[date_mask]
+  if period is not None:
+    return temporal_average.average_periods(
+      values,
+      dates,
+      period=period,
+      rule=averaging,
+      reference_date=reference_date,
+    )
+  days = time_series.days_from_reference(dates, reference_date)
+  return values, days, np.ones(len(days), bool)
+
+
+def fit_length(
+  series: Shaped[np.ndarray, "t ..."], length: int
+) -> Shaped[np.ndarray, "length ..."]:
+  """Thins a longer series evenly and pads a shorter one with zeros.
+
+  Args:
+    series: one entry per date: values, days or `valid`.
+    length: number of dates wanted.
+  """
+  series = series[time_series.thin(len(series), length)]
+  return time_series.pad_dates(series, length)

@@ -1,0 +1,255 @@
+"""Mid fusion: the features of several modalities become one pyramid.
+
+A fusion of features takes those of each modality and who has which, and returns
+one array per level on the grid, and at the width, of the first modality. Levels
+are joined in the order given: the deepest of a U-TAE with the shallowest of an
+image encoder, as in the reference.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flairhub_jax.models import convolution, fusion, initialise, layers, norms
+
+Features = Mapping[str, list[Float[Array, "b _ _ _"]]]
+
+_HEADS = 4
+_KEY_WIDTH = 16
+
+
+class MidFusion(fusion.Fusion, kw_only=True):
+  """Fuses the features of images and series; one decoder per task.
+
+  Attributes:
+    fuse: class of the fusion of features, `(features, present) -> features`.
+  """
+
+  fuse: Any
+
+  fuses_features = True
+
+  @property
+  def has_modality_weights(self) -> bool:
+    """Whether it gives `fusion.MODALITY_WEIGHTS`."""
+    return self.fuse.has_weights
+
+  def setup(self):
+    """Adds the fusion, and decoders per task and per auxiliary modality."""
+    super().setup()
+    self.fusion = self.fuse(dtype=self.dtype)
+    self.decoder = {
+      task: self.image_decoder(num_classes=classes)
+      for task, classes in self.tasks
+    }
+    self.auxiliary = self.decoders_of(self.auxiliary_modalities)
+
+  def reads_logits(self, spec) -> bool:
+    """Whether a series has auxiliary decoders, which read its logits."""
+    return spec.is_series and spec.modality in self.auxiliary_modalities
+
+  def __call__(self, encoded, present, train):
+    """Fuses and decodes."""
+    features = {
+      spec.modality: encoded[spec.modality][1]
+      if spec.is_series
+      else encoded[spec.modality]
+      for spec in self.inputs
+    }
+    return {
+      "logits": self.decode(self.fusion(features, present), train),
+      "aux": self.logits_of(
+        self.auxiliary, self.auxiliary_modalities, encoded, train
+      ),
+    }
+
+  def decode(self, features, train):
+    """Runs the decoder of each task on the same features."""
+    self.sow(fusion.FEATURES, "fused", features)
+    return {task: self.decoder[task](features, train) for task, _ in self.tasks}
+
+
+def levels_of(features: Features) -> Iterator[tuple[int, tuple[Any, ...]]]:
+  """Yields number and features of each level that decoders read.
+
+  The first of six is a ResNet's image (`layers.without_image`).
+  """
+  levels = list(enumerate(zip(*features.values(), strict=True)))
+  yield from layers.without_image(levels)
+
+
+class MidConcat(nn.Module):
+  """Concatenates resized features by level, then one 1x1 convolution.
+
+  Written as a sum of projections, each enlarged after it was projected: the
+  same numbers without the concatenation.
+
+  Attributes:
+    dtype: type of the products.
+  """
+
+  dtype: Any = jnp.float32
+
+  has_weights = False
+
+  @nn.compact
+  def __call__(
+    self, features: Features, present: fusion.Present
+  ) -> list[Float[Array, "b _ _ _"]]:
+    """Fuses; what a sample lacks counts as zeros.
+
+    A single modality passes through.
+    """
+    if len(features) == 1:
+      return [x for _, (x,) in levels_of(features)]
+    fused = []
+    for i, level in levels_of(features):
+      channels = [x.shape[-1] for x in level]
+      width = channels[0]
+      fan_in = initialise.torch_uniform(sum(channels))
+      kernel = self.param(f"kernel_{i}", fan_in, (sum(channels), width))
+      bias = self.param(f"bias_{i}", fan_in, (width,))
+      parts = jnp.split(
+        kernel.astype(self.dtype),
+        [sum(channels[: j + 1]) for j in range(len(channels) - 1)],
+      )
+      masks = [present.get(modality) for modality in features]
+      fused.append(
+        _sum_of_projections(level, parts, masks) + bias.astype(self.dtype)
+      )
+    return fused
+
+
+def _sum_of_projections(level, kernels, masks):
+  """Projects features and sums them on the grid of the first."""
+  size = level[0].shape[1:3]
+  sums = {}
+  for x, kernel, mask in zip(level, kernels, masks, strict=True):
+    if x.shape[1] * x.shape[2] > size[0] * size[1]:
+      x = layers.resize(x, size)
+    y = convolution.project(x.astype(kernel.dtype), kernel)
+    if mask is not None:
+      y = jnp.where(mask[:, None, None, None], y, 0.0)
+    # Features of one size are enlarged together.
+    sums[y.shape] = sums[y.shape] + y if y.shape in sums else y
+  return sum(layers.resize(y, size) for y in sums.values())
+
+
+class MidMean(nn.Module):
+  """Averages the projected features of the modalities that a sample has.
+
+  Attributes:
+    dtype: type of the products.
+  """
+
+  dtype: Any = jnp.float32
+
+  has_weights = False
+
+  @nn.compact
+  def __call__(
+    self, features: Features, present: fusion.Present
+  ) -> list[Float[Array, "b _ _ _"]]:
+    """Fuses; what a sample lacks has no influence."""
+    fused = []
+    for i, level in levels_of(features):
+      tokens = _project(features, level, i, self.dtype)
+      mask = fusion.presence(features, present, level[0].shape[0])
+      fused.append(fusion.masked_mean(tokens, mask))
+    return fused
+
+
+class MidGated(nn.Module):
+  """Mixes projected features by weights that each pixel learns.
+
+  Attributes:
+    dtype: type of the products; weights are float32.
+  """
+
+  dtype: Any = jnp.float32
+
+  has_weights = True
+
+  @nn.compact
+  def __call__(
+    self, features: Features, present: fusion.Present
+  ) -> list[Float[Array, "b _ _ _"]]:
+    """Fuses; what a sample lacks has no influence."""
+    fused = []
+    for i, level in levels_of(features):
+      tokens = _project(features, level, i, self.dtype)
+      gates = [
+        layers.Dense(1, kernel_init=initialise.zeros, name=f"gate_{m}_{i}")(x)
+        for m, x in zip(features, tokens, strict=True)
+      ]
+      mask = fusion.presence(features, present, level[0].shape[0])
+      weights = fusion.masked_softmax(
+        jnp.stack(gates).astype(jnp.float32), mask
+      )
+      fusion.sow_weights(self, i, weights[..., 0])
+      fused.append((weights.astype(self.dtype) * tokens).sum(0))
+    return fused
+
+
+class MidAttention(nn.Module):
+  """Attends from the mean of a place's modalities to each of them.
+
+  Attributes:
+    dtype: type of the products; weights are float32.
+  """
+
+  dtype: Any = jnp.float32
+
+  has_weights = True
+
+  @nn.compact
+  def __call__(
+    self, features: Features, present: fusion.Present
+  ) -> list[Float[Array, "b _ _ _"]]:
+    """Fuses; what a sample lacks has no influence."""
+    fused = []
+    for i, level in levels_of(features):
+      tokens = _project(features, level, i, self.dtype)
+      mask = fusion.presence(features, present, level[0].shape[0])
+      mean = fusion.masked_mean(tokens, mask)
+      fused.append(mean + self._attend(tokens, mean, mask, i))
+    return fused
+
+  def _attend(self, tokens, mean, mask, i):
+    """What the modalities add to their mean, [b h w c]."""
+    width = mean.shape[-1]
+    split = (_HEADS, _KEY_WIDTH)
+
+    def dense(features, name):
+      return layers.Dense(features, dtype=self.dtype, name=f"{name}_{i}")
+
+    # The same keys for all modalities: their projections differ.
+    norm = norms.LayerNorm(dtype=self.dtype, name=f"norm_{i}")
+    tokens, mean = norm(tokens), norm(mean)
+    keys = dense(_HEADS * _KEY_WIDTH, "key")(tokens)
+    query = dense(_HEADS * _KEY_WIDTH, "query")(mean)
+    query = query.reshape(*query.shape[:-1], *split)
+    keys = keys.reshape(*keys.shape[:-1], *split)
+    scores = (keys * query).sum(-1) * _KEY_WIDTH**-0.5
+    weights = fusion.masked_softmax(scores.astype(jnp.float32), mask)
+    fusion.sow_weights(self, i, weights.mean(-1))
+    values = dense(width, "value")(tokens)
+    values = values.reshape(*values.shape[:-1], _HEADS, -1)
+    mixed = (weights.astype(self.dtype)[..., None] * values).sum(0)
+    return dense(width, "output")(mixed.reshape(*mixed.shape[:-2], width))
+
+
+def _project(features, level, i, dtype):
+  """Features of a level at one width on one grid, [n b h w c]."""
+  size, width = level[0].shape[1:3], level[0].shape[-1]
+  projected = []
+  for modality, x in zip(features, level, strict=True):
+    dense = layers.Dense(width, dtype=dtype, name=f"project_{modality}_{i}")
+    # A projection commutes with a resize: first whichever is smaller.
+    if x.shape[1] * x.shape[2] > size[0] * size[1]:
+      x = layers.resize(x, size)
+    projected.append(layers.resize(dense(x), size))
+  return jnp.stack(projected)

@@ -1,0 +1,166 @@
+"""Parameters of the reference's files that its networks never compute with.
+
+They have no gradient there, and no place in our networks. A run keeps those of
+the file it was imported from in `reference_only.safetensors`; export writes
+them again, or draws them as the reference does. Names are those of `names.py`.
+"""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flairhub_jax.models import build, initialise, late, mid, upernet
+from flairhub_jax.weights import files, reference
+
+
+def describe(segmenter: Any, batch: Any) -> dict[str, Any]:
+  """Lists the parameters that a network lacks.
+
+  Args:
+    segmenter: the network.
+    batch: any batch, or its shapes (`build.input_shapes`).
+
+  Returns:
+    Collection -> module -> …, with `initialise.Described` as leaves.
+  """
+  params = build.variables_shape(segmenter, batch)["params"]
+  strategy = segmenter.strategy
+  with initialise.describing():
+    trees = [
+      _lateral(name, tree["lateral_0"]["conv"]["kernel"].shape[-1])
+      for name, tree in params.items()
+      if "lateral_0" in tree
+    ]
+    trees += [
+      _utae_head(strategy, spec, batch["inputs"][spec.modality])
+      for spec in segmenter.inputs
+      if spec.is_series and not strategy.reads_logits(spec)
+    ]
+    if isinstance(strategy, late.SeriesFusion):
+      trees.append(_linear("fusion", "_0", 1, 1))
+      if len(segmenter.tasks) == 1:
+        ((task, classes),) = segmenter.tasks
+        trees.append(_linear(f"decoder_{task}", "", classes, classes))
+    elif isinstance(strategy, mid.MidFusion) and strategy.fuse is mid.MidConcat:
+      trees += _fusion_levels(segmenter, batch, params.get("fusion", {}))
+  merged: dict[str, Any] = {}
+  for tree in trees:
+    for collection, modules in tree.items():
+      for name, module in modules.items():
+        merged.setdefault(collection, {}).setdefault(name, {}).update(module)
+  return merged
+
+
+def of_config(config: Any) -> dict[str, Any]:
+  """Returns `describe` of the network of a configuration."""
+  side = build.output_side(config)
+  segmenter = build.build_segmenter(config, output_size=(side, side))
+  return describe(segmenter, build.input_shapes(config))
+
+
+def _lateral(name, width):
+  """The skip of smp's last UPerNet level, which has no input."""
+  tree = _traced(upernet.ProjectionUnit(width), _shape((1, 1, 1, 1)))
+  return {
+    collection: {name: {"lateral_unused": unit}}
+    for collection, unit in tree.items()
+  }
+
+
+def _utae_head(strategy, spec, x):
+  """Closing convolutions of a series whose logits are not used."""
+  described = _traced(
+    strategy.series_encoder(has_head=True),
+    _shape((*x.shape[:-1], len(spec.bands))),
+    _shape(x.shape[:2], jnp.int32),
+    _shape(x.shape[:2], jnp.bool_),
+  )
+  return {
+    collection: {f"encoder_{spec.modality}": {"head": tree["head"]}}
+    for collection, tree in described.items()
+  }
+
+
+def _traced(module, *inputs):
+  """Variables of a module for these inputs."""
+  return jax.eval_shape(
+    lambda *args: module.init(*args, False), jax.random.key(0), *inputs
+  )
+
+
+def _shape(size, dtype=jnp.float32):
+  return jax.ShapeDtypeStruct(size, dtype)
+
+
+def _linear(name, suffix, in_features, out_features):
+  """A linear layer with PyTorch's default initialisation."""
+  draw = initialise.torch_uniform(in_features)
+  kernel = draw(None, (in_features, out_features))
+  layer = {f"kernel{suffix}": kernel}
+  layer[f"bias{suffix}"] = draw(None, (out_features,))
+  return {"params": {name: layer}}
+
+
+def _fusion_levels(segmenter, batch, own):
+  """Levels of the fusion that a single modality or a ResNet's image skips."""
+  encode = functools.partial(
+    segmenter.init_with_output, train=False, method="encode"
+  )
+  encoded, _ = jax.eval_shape(encode, jax.random.key(0), batch)
+  levels = zip(
+    *(
+      encoded[spec.modality][1] if spec.is_series else encoded[spec.modality]
+      for spec in segmenter.inputs
+    ),
+    strict=True,
+  )
+  for i, level in enumerate(levels):
+    channels = [x.shape[-1] for x in level]
+    if f"kernel_{i}" not in own:
+      yield _linear("fusion", f"_{i}", sum(channels), channels[0])
+
+
+def shape_of(described: Any) -> dict[str, Any]:
+  """Shapes of `describe`, as `reference.fit_reference` takes them."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.value.shape, leaf.value.dtype),
+    described,
+    is_leaf=lambda leaf: isinstance(leaf, initialise.Described),
+  )
+
+
+def count(described: Any, *, with_fusion: bool = True) -> int:
+  """Number of parameters of `describe`, running statistics aside."""
+  return sum(
+    leaf.size
+    for name, module in described.get("params", {}).items()
+    if with_fusion or name != "fusion"
+    for leaf in jax.tree.leaves(module)
+  )
+
+
+def load(path: pathlib.Path, described: Any, *, seed: int) -> dict[str, Any]:
+  """Reads the parameters of a run, or draws them where it has no such file.
+
+  Args:
+    path: `reference_only.safetensors` of the run.
+    described: of `describe`.
+    seed: of the draws.
+
+  Raises:
+    InputError: the file cannot be read.
+    InputErrors: it is of another network.
+  """
+  if not path.exists():
+    return initialise.draw(described, seed=seed)
+  tensors, _ = files.read_tensors(path)
+  return reference.from_reference(tensors, shape_of(described), where=path)
+
+
+def save(path: pathlib.Path, variables: Any) -> None:
+  """Writes the parameters of an imported file, if there are any."""
+  if tensors := reference.to_reference(variables):
+    files.write_tensors(path, tensors, {})
