@@ -36,7 +36,7 @@ def main() -> None:
   stream = network.dataset.open_stream("test", TASK.id)
   truths = [stream[i]["labels"][..., TASK.band] for i in range(len(stream))]
   chosen = sorted(range(len(truths)), key=lambda i: -entropy(truths[i]))[:2]
-  predictions = network.runner.maps(network.variables, chosen)
+  predictions = network.runner.predictions(network.variables, chosen)
   images = network.dataset.open_stream("test", SENSOR)
   figure, axes = plt.subplots(1, 6, figsize=(12, 2.6), layout="constrained")
   panels, shown = [], set()
