@@ -125,4 +125,4 @@ TASKS: Mapping[str, LabelTask] = {
   )
 }
 
-METRES_PER_PIXEL = 0.2
+GSD = 0.2

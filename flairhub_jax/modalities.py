@@ -20,7 +20,7 @@ class Modality:
     id: published name, used in CSV headers, folders, configs and batches.
     is_series: whether a file stacks several dates, time-major.
     bands: names in file order (per date for a series).
-    metres_per_pixel: ground size of a pixel, in metres.
+    gsd: ground sampling distance, in metres.
     pixels: side of the published patch, in pixels.
     num_dates: of a series, mean number of acquisitions of a published region
       (256,221 of Sentinel-2 and 532,696 of Sentinel-1 over 2,822 regions).
@@ -35,7 +35,7 @@ class Modality:
   id: str
   is_series: bool
   bands: tuple[str, ...]
-  metres_per_pixel: float
+  gsd: float
   pixels: int
   num_dates: int | None = None
   dtype: str
@@ -65,7 +65,7 @@ MODALITIES: Mapping[str, Modality] = {
       id="AERIAL_RGBI",
       is_series=False,
       bands=_RGBI,
-      metres_per_pixel=0.2,
+      gsd=0.2,
       pixels=512,
       dtype="uint8",
       unit="digital number",
@@ -77,7 +77,7 @@ MODALITIES: Mapping[str, Modality] = {
       id="AERIAL-RLT_PAN",
       is_series=False,
       bands=("PAN",),
-      metres_per_pixel=0.4,
+      gsd=0.4,
       pixels=256,
       dtype="uint8",
       unit="digital number (1947-1965)",
@@ -89,7 +89,7 @@ MODALITIES: Mapping[str, Modality] = {
       id="DEM_ELEV",
       is_series=False,
       bands=("DSM", "DTM"),
-      metres_per_pixel=0.2,
+      gsd=0.2,
       pixels=512,
       dtype="float32",
       unit="metre",
@@ -103,7 +103,7 @@ MODALITIES: Mapping[str, Modality] = {
       id="SPOT_RGBI",
       is_series=False,
       bands=_RGBI,
-      metres_per_pixel=1.6,
+      gsd=1.6,
       pixels=64,
       dtype="uint16",
       unit="calibrated reflectance",
@@ -115,7 +115,7 @@ MODALITIES: Mapping[str, Modality] = {
       id="SENTINEL2_TS",
       is_series=True,
       bands=_S2_BANDS,
-      metres_per_pixel=10.24,
+      gsd=10.24,
       pixels=10,
       num_dates=91,
       dtype="uint16",
@@ -126,7 +126,7 @@ MODALITIES: Mapping[str, Modality] = {
       id="SENTINEL1-ASC_TS",
       is_series=True,
       bands=("VV", "VH"),
-      metres_per_pixel=10.24,
+      gsd=10.24,
       pixels=10,
       num_dates=94,
       dtype="float32",
@@ -137,7 +137,7 @@ MODALITIES: Mapping[str, Modality] = {
       id="SENTINEL1-DESC_TS",
       is_series=True,
       bands=("VV", "VH"),
-      metres_per_pixel=10.24,
+      gsd=10.24,
       pixels=10,
       num_dates=94,
       dtype="float32",

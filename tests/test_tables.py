@@ -7,7 +7,7 @@ from tests.parity import origin
 
 def test_all_modalities_cover_the_same_ground():
   for row in modalities.MODALITIES.values():
-    metres = row.metres_per_pixel * row.pixels
+    metres = row.gsd * row.pixels
     np.testing.assert_allclose(metres, modalities.PATCH_METRES, rtol=1e-9)
     assert set(row.default_bands) <= {*row.bands, *row.derived_bands}
     assert set(row.mean) == set(row.std)

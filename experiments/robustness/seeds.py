@@ -96,8 +96,7 @@ def kinds(folder: pathlib.Path) -> Mapping[str, Kind]:
 
 
 def _network(config: Any) -> Any:
-  side = build.output_side(config)
-  return build.build_segmenter(config, output_size=(side, side))
+  return build.build_segmenter(config)
 
 
 def _config() -> Any:

@@ -23,7 +23,7 @@ from flairhub_jax import (
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
-from flairhub_jax.models import build, initialise, operations
+from flairhub_jax.models import build, flop_count, initialise
 from flairhub_jax.training import step
 from flairhub_jax.training.resolve import resolve
 
@@ -176,8 +176,9 @@ def _compile(
   config: Any, devices: jax.sharding.Mesh, batch: Any, what: str
 ) -> tuple[Callable[[Any], None], jax.stages.Compiled, float]:
   """Returns a function that runs a step and waits, its program, its FLOPs."""
-  side = next(iter(batch["labels"].values())).shape[1:3]
-  model = build.build_segmenter(config, output_size=side)
+  model = build.build_segmenter(
+    config, output_size=next(iter(batch["labels"].values())).shape[1:3]
+  )
   variables = initialise.init_variables(
     model, build.input_shapes(config), seed=config.seed
   )
@@ -185,7 +186,7 @@ def _compile(
     variables = jax.device_put(variables, mesh.replicated(devices))
     predict = patches.make_predict_step(model, devices)
     program = predict.lower(variables, batch).compile()
-    flops = operations.count(predict, variables, batch)
+    flops = flop_count.count(predict, variables, batch)
     return (
       lambda batch: jax.block_until_ready(program(variables, batch)),
       program,
@@ -225,7 +226,7 @@ def _loaded(
 def _random(config: Any, num_dates: int | None) -> Iterator[dict[str, Any]]:
   """Repeats one batch of noise."""
   rng = np.random.default_rng(config.seed)
-  count, side = config.data.batch_size, build.output_side(config)
+  count = config.data.batch_size
   shapes = build.input_shapes(config, num_dates=num_dates)
 
   def noise(shape):
@@ -244,7 +245,7 @@ def _random(config: Any, num_dates: int | None) -> Iterator[dict[str, Any]]:
     "present": {m: np.ones(count, bool) for m in shapes["inputs"]},
     "labels": {
       task: rng.integers(
-        0, labels.TASKS[task].num_classes, (count, side, side)
+        0, labels.TASKS[task].num_classes, (count, *build.logits_size(config))
       ).astype(np.uint8)
       for task in config.data.tasks
     },

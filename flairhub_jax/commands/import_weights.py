@@ -113,8 +113,7 @@ def _set_sides(config: Any, tensors: Any) -> list[str]:
 
 
 def _fit(args, config, tensors, allow) -> reference.Fitted:
-  side = build.output_side(config)
-  segmenter = build.build_segmenter(config, output_size=(side, side))
+  segmenter = build.build_segmenter(config)
   batch = build.input_shapes(config)
   try:
     shape = build.variables_shape(segmenter, batch)

@@ -150,7 +150,7 @@ def _check_data(runs: sweep.Runs, split: str) -> None:
 def _check_run(config: Any, dataset: records.Dataset) -> None:
   """Refuses what needs no accelerator to be seen, which is left to the runs."""
   build.build_segmenter(config, output_size=dataset.output_size)
-  reading = pipeline.build_reading(config)
+  reading = pipeline.build_read_options(config)
   for split in dataset.splits:
     pipeline.PatchReader(dataset, split, reading)
 

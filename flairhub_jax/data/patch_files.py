@@ -9,7 +9,7 @@ import numpy as np
 from flairhub_jax.data import geotiff, placement, rasters, validity
 from flairhub_jax.data.records import PATCH
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import METRES_PER_PIXEL, TASKS
+from flairhub_jax.labels import GSD, TASKS
 from flairhub_jax.modalities import (
   MASKED_MODALITY,
   MODALITIES,
@@ -24,7 +24,7 @@ OUTPUT_GRID_ORDER = (
   *TASKS,
   *sorted(
     MODALITIES,
-    key=lambda id: (MODALITIES[id].is_series, MODALITIES[id].metres_per_pixel),
+    key=lambda id: (MODALITIES[id].is_series, MODALITIES[id].gsd),
   ),
 )
 
@@ -41,7 +41,7 @@ def output_size(shapes: Mapping[str, Shape]) -> tuple[int, int]:
   height, width, _ = shapes[grid]
   if grid in TASKS:
     return height, width
-  scale = MODALITIES[grid].metres_per_pixel / METRES_PER_PIXEL
+  scale = MODALITIES[grid].gsd / GSD
   return round(height * scale), round(width * scale)
 
 
@@ -294,4 +294,4 @@ def _published_gsd(column: str) -> float | None:
     column = MASKED_MODALITY
   if column in TASKS:
     column = "AERIAL_RGBI"
-  return MODALITIES[column].metres_per_pixel
+  return MODALITIES[column].gsd

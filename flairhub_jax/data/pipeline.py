@@ -70,10 +70,6 @@ def build_read_options(config: Any, *, with_labels: bool = True) -> ReadOptions:
   )
 
 
-# The name that commands/sweep.py calls it by.
-build_reading = build_read_options
-
-
 def build_cloud_filter(settings: Any) -> time_series.CloudFilter | None:
   """Builds the filter of `config.data.cloud_filter`; None: not enabled."""
   thresholds = dict(settings)

@@ -114,8 +114,7 @@ def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
   stored, step = _stored(run, config)
   if shape is not None:
     return _everywhere(fit(stored, shape, where=run.path)), step
-  side = build.output_side(config)
-  model = build.build_segmenter(config, output_size=(side, side))
+  model = build.build_segmenter(config)
   own = build.variables_shape(model, build.input_shapes(config))
   fit(stored, own, where=run.path)
   return stored, step

@@ -120,14 +120,14 @@ TASK_WEIGHTINGS = {"fixed": False, "uncertainty": True}
 def build_segmenter(
   config: Any,
   *,
-  output_size: tuple[int, int],
+  output_size: tuple[int, int] | None = None,
   count_padding: bool | None = None,
 ) -> Segmenter:
   """Builds the network that `config` describes; nothing is computed yet.
 
   Args:
     config: a configuration with the fields of `configs/base.py`.
-    output_size: rows and columns of the logits.
+    output_size: rows and columns of the logits; None: `logits_size`.
     count_padding: see `utae.UTAE`; None: as `config.model.utae` says.
 
   Raises:
@@ -139,7 +139,9 @@ def build_segmenter(
   return Segmenter(
     inputs=inputs,
     tasks=tasks,
-    strategy=_strategy(config, inputs, tasks, output_size, count_padding),
+    strategy=_strategy(
+      config, inputs, tasks, output_size or logits_size(config), count_padding
+    ),
     modality_dropout=_dropout(
       config.fusion.modality_dropout, [spec.modality for spec in inputs]
     ),
@@ -248,10 +250,11 @@ def input_shapes(config: Any, num_dates: int | None = None) -> dict[str, Any]:
   return batch
 
 
-def output_side(config: Any) -> int:
-  """Side in pixels of the logits, at the ground size of a label's pixel."""
+def logits_size(config: Any) -> tuple[int, int]:
+  """Rows and columns of the logits of a patch, at the GSD of the labels."""
   first = first_modality(config)
-  return label_pixels(first, config.inputs[first].pixels)
+  pixels = label_pixels(first, config.inputs[first].pixels)
+  return pixels, pixels
 
 
 def first_modality(config: Any) -> str:
@@ -260,9 +263,9 @@ def first_modality(config: Any) -> str:
 
 
 def label_pixels(modality: str, pixels: int) -> int:
-  """How many pixels of a label lie along `pixels` of a modality."""
-  metres = pixels * modalities.MODALITIES[modality].metres_per_pixel
-  return round(metres / labels.METRES_PER_PIXEL)
+  """Number of label pixels along `pixels` of a modality."""
+  metres = pixels * modalities.MODALITIES[modality].gsd
+  return round(metres / labels.GSD)
 
 
 def variables_shape(segmenter: Segmenter, batch: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 
 from flairhub_jax.modalities import MODALITIES
-from flairhub_jax.models import build, layers, operations, utae
+from flairhub_jax.models import build, flop_count, layers, utae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +77,7 @@ def summarise(config: Any, *, num_dates: int | None = None) -> Summary:
   Raises:
     InputError: the configuration names what does not exist.
   """
-  side = build.output_side(config)
-  segmenter = build.build_segmenter(config, output_size=(side, side))
+  segmenter = build.build_segmenter(config)
   batch = build.input_shapes(config, num_dates=num_dates)
   variables = build.variables_shape(segmenter, batch)
   params = variables["params"]
@@ -171,7 +170,7 @@ def _flops(module: nn.Module, variables: Any, inputs: Any) -> float:
     ]
     return module.apply(variables, *jax.tree.unflatten(tree, filled))
 
-  return operations.count(forward, variables, arrays)
+  return flop_count.count(forward, variables, arrays)
 
 
 def _count(tree):

@@ -7,7 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flairhub_jax import atomic, configuration, labels, run_directory
+from flairhub_jax import (
+  atomic,
+  configuration,
+  labels,
+  run_directory,
+  text_table,
+)
 from flairhub_jax.errors import InputError, listed
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*(/[A-Za-z0-9][\w.+-]*)?", re.ASCII)
@@ -224,7 +230,7 @@ def format_table(
   ]
   heads = ["run", "state", "step", "best valid"]
   heads += [f"{split} mIoU {labels.TASKS[task].short_name}" for task in tasks]
-  rows = [heads]
+  rows = []
   for name, state in states.items():
     run = progress[name]
     step = "-" if run.num_steps is None else f"{run.step}/{run.num_steps}"
@@ -232,11 +238,4 @@ def format_table(
     rows.append(
       [name, state, step, *("-" if n is None else f"{n:.2f}" for n in numbers)]
     )
-  widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-  return "\n".join(
-    "  ".join(
-      cell.ljust(width) if i < 2 else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in rows
-  )
+  return text_table.format_table(heads, rows, text=2)

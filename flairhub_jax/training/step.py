@@ -12,7 +12,7 @@ import optax
 
 from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
-from flairhub_jax.models import operations
+from flairhub_jax.models import flop_count
 from flairhub_jax.training import losses, optim
 from flairhub_jax.training.state import TrainState, init_state
 
@@ -244,7 +244,7 @@ class CompiledStep:
 
   def flops(self, state: TrainState, batch: Any) -> float:
     """Counts the FLOPs of a step, over all devices."""
-    return operations.count(self._jitted, state, batch)
+    return flop_count.count(self._jitted, state, batch)
 
 
 def _shapes(batch):

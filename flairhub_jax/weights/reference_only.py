@@ -58,8 +58,7 @@ def describe(segmenter: Any, batch: Any) -> dict[str, Any]:
 
 def of_config(config: Any) -> dict[str, Any]:
   """Returns `describe` of the network of a configuration."""
-  side = build.output_side(config)
-  segmenter = build.build_segmenter(config, output_size=(side, side))
+  segmenter = build.build_segmenter(config)
   return describe(segmenter, build.input_shapes(config))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.models import build, initialise, operations
+from flairhub_jax.models import build, flop_count, initialise
 from tests import tiny
 
 SIDE = 64
@@ -74,9 +74,9 @@ def test_products_run_in_bfloat16(changes):
   """
   count = {True: 0, False: 0}
   jaxpr = trace(configure(changes=changes)).jaxpr
-  for equation, times in operations.products(jaxpr):
+  for equation, times in flop_count.products(jaxpr):
     types = {x.aval.dtype for x in equation.invars}
-    number = times * operations.multiplications(equation)
+    number = times * flop_count.multiplications(equation)
     count[types == {jnp.dtype("bfloat16")}] += number
   assert count[False] < 0.15 * count[True]
 

@@ -150,8 +150,7 @@ def shapes_of(
   """Shapes of variables for images of these sides: ours, reference only."""
   for modality, side in sides.items():
     config.inputs[modality].pixels = side
-  side = build.output_side(config)
-  segmenter = build.build_segmenter(config, output_size=(side, side))
+  segmenter = build.build_segmenter(config)
   batch = build.input_shapes(config)
   unused = reference_only.describe(segmenter, batch)
   return build.variables_shape(segmenter, batch), reference_only.shape_of(

@@ -1,4 +1,4 @@
-"""FLOPs of a function: those of its products and convolutions."""
+"""Counts the FLOPs of a function: those of products and convolutions."""
 
 import math
 from collections.abc import Callable, Iterator
