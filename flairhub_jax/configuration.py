@@ -118,12 +118,15 @@ def apply_overrides(
   return complete(given, where=where)
 
 
-def _renewed(given: Mapping[str, Any]) -> Mapping[str, Any]:
-  """Fields that mean something else in the files of earlier versions."""
+def _updated(given: Mapping[str, Any]) -> Mapping[str, Any]:
+  """Renames fields and values of the files of earlier versions."""
+  given = dict(given)
+  if "labels" in given and "tasks" not in given:
+    given["tasks"] = given.pop("labels")
   model = given.get("model")
   if isinstance(model, dict) and isinstance(model.get("remat"), bool):
     remat = "stage" if model["remat"] else "none"
-    return {**given, "model": {**model, "remat": remat}}
+    given["model"] = {**model, "remat": remat}
   return given
 
 
@@ -160,7 +163,7 @@ def complete(
   Raises:
     InputErrors: unknown fields, and values out of their range; all of them.
   """
-  given = _renewed(given)
+  given = _updated(given)
   problems = fields.faults(given)
   if problems:
     start = f"{where}: " if where else ""

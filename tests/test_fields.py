@@ -125,6 +125,16 @@ def test_a_field_that_an_earlier_version_lacked_has_its_default():
   assert not config.inputs.AERIAL_RGBI.mean  # left empty on purpose
 
 
+def test_names_of_earlier_versions_are_understood():
+  given = values()
+  given["labels"] = given.pop("tasks")
+  given["labels"]["ALL_LABEL-LPIS"]["weight"] = 0.25
+  given["model"]["remat"] = True
+  config = configuration.complete(given)
+  assert config.tasks["ALL_LABEL-LPIS"].weight == 0.25
+  assert config.model.remat == "stage"
+
+
 def test_what_may_be_left_open_can_be_given_as_none():
   config = configuration.load_config_file(
     "quickstart", ["--config.train.validate_every=None"]
