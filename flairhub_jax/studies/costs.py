@@ -12,6 +12,7 @@ from flairhub_jax import atomic, run_directory
 from flairhub_jax.models import summary
 from flairhub_jax.studies import runs, scores
 from flairhub_jax.studies.configurations import Configuration
+from flairhub_jax.weights import reference_only
 
 # A backward pass is about two forward passes: one for the gradients of the
 # weights, one for those of the inputs.
@@ -73,9 +74,11 @@ def _network(config: Any, cache: pathlib.Path) -> Mapping[str, Any]:
   known = run_directory.read_json(cache) if cache.exists() else {}
   if key not in known:
     counts = summary.summarise(config)
+    unused = reference_only.of_config(config)
     known[key] = {
       "num_parameters": counts.num_parameters,
-      "num_parameters_published": counts.num_parameters_without_fusion,
+      "num_parameters_published": counts.num_parameters_without_fusion
+      + reference_only.count(unused, with_fusion=False),
       "forward_flops": counts.flops,
       "training_forward_flops": sum(part.flops for part in counts.parts),
     }
