@@ -101,7 +101,7 @@ def summarize(dataset: records.Dataset) -> str:
 
 
 def format_classes(task: str, counts: Mapping[str, Sequence[int]]) -> str:
-  """Returns a table of the fraction of each class that occurs.
+  """Returns a table of the fraction of each class.
 
   Args:
     task: id of the label task.
@@ -113,6 +113,5 @@ def format_classes(task: str, counts: Mapping[str, Sequence[int]]) -> str:
       *(f"{c[value] / sum(c):.2%}" for c in counts.values()),
     )
     for value, row in enumerate(TASKS[task].classes)
-    if any(c[value] for c in counts.values())
   ]
   return text_table.format_table([task, *counts], rows)

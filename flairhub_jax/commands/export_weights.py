@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
   targets = [out, *(configs / f"{name}.yaml" for name in documents)]
   for path in targets:
     if path.exists():
-      raise InputError(path, "no such file yet", "one, which is not replaced")
+      raise InputError(path, "no such file", "a file, which is not overwritten")
   variables, step = trained.restore(args.run)
   unused = reference_only.load(
     directory.reference_only,

@@ -31,7 +31,7 @@ def test_steps_on_random_patches(tmp_path, capsys):
   # Forward and backward of 8 dates of 10 px through the smallest U-TAE.
   assert 1e8 < found["flops"] < 1e11
   assert any((tmp_path / "trace").rglob("*.xplane.pb"))
-  assert "GFLOP a step" in capsys.readouterr().out
+  assert "GFLOP per step" in capsys.readouterr().out
 
 
 @pytest.mark.slow

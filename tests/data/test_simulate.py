@@ -225,7 +225,7 @@ def test_the_command_says_what_it_wrote(tmp_path, capsys):
   argv += ["--modalities", "AERIAL_RGBI,DEM_ELEV"]
   assert __main__.main(argv) == 0
   printed = capsys.readouterr().out
-  counts = re.findall(r"^(\w+) +(\d+) patches", printed, re.M)
+  counts = re.findall(r"^(\w+) +\S+\.csv +(\d+)$", printed, re.M)
   assert [name for name, _ in counts] == list(SPLITS)
   assert sum(int(count) for _, count in counts) == 10
   for row in labels.TASKS["AERIAL_LABEL-COSIA"].classes:

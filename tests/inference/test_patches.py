@@ -145,7 +145,7 @@ def test_a_prediction_is_of_classes_or_of_probabilities():
   batch = {
     "inputs": {task: rng.normal(size=(2, 3, 4, 19)).astype(np.float32)},
     "labels": {task: rng.integers(0, 19, (2, 3, 4)).astype(np.uint8)},
-    "counted": np.array([True, False]),
+    "sample_mask": np.array([True, False]),
   }
   classes, probabilities = (
     patches.make_predict_step(Logits(), devices, output=output)({}, batch)

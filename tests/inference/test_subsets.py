@@ -58,7 +58,7 @@ def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
   """With other batches, as another number of devices would have."""
   *_, model, runner, variables, found = scored
   monkeypatch.setattr(partial.PartialSums, "SECONDS_BETWEEN", 0.0)
-  memory = partial.PartialSums(tmp_path / "partial.json", {})
+  progress = partial.PartialSums(tmp_path / "partial.json", {})
 
   class Killed(Exception):
     pass
@@ -67,12 +67,12 @@ def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
     save(patches_done, sums)
     raise Killed
 
-  save = memory.save
-  monkeypatch.setattr(memory, "save", kill)
-  arguments = dict(shown=[0, 7], with_subsets=True, memory=memory)
+  save = progress.save
+  monkeypatch.setattr(progress, "save", kill)
+  arguments = dict(shown=[0, 7], with_subsets=True, progress=progress)
   with pytest.raises(Killed):
     evaluation.evaluate(runner, model, variables, **arguments)
-  monkeypatch.setattr(memory, "save", save)
+  monkeypatch.setattr(progress, "save", save)
   monkeypatch.setattr(runner, "batch_size", 2)
   again = evaluation.evaluate(runner, model, variables, **arguments)
   jax.tree.map(np.testing.assert_array_equal, again.maps, found.maps)
