@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     return module.run(args)
   except StoppedEarly as stop:
-    # Of several processes all stop at one step: none has to tell the others.
+    # All processes of a job stop at the same step: no fault to report.
     print(f"flairhub {args.command}: {stop}", file=sys.stderr)
     return STOPPED_EARLY
   except (Exception, KeyboardInterrupt) as error:

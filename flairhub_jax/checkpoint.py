@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the latest and the best, whole or not at all."""
+"""Checkpoints of a run: the latest and the best, written atomically."""
 
 import contextlib
 import itertools
@@ -16,7 +16,7 @@ from flairhub_jax import mesh, processes
 from flairhub_jax.errors import InputError, RunError
 
 _policies = ocp.checkpoint_managers
-# Validation scores travel with a checkpoint under this name.
+# Name of the validation score that is stored with a checkpoint.
 _BEST = "best_metric"
 
 
@@ -31,7 +31,13 @@ class Checkpoints:
     keep_latest: int = 1,
     keep_best: int = 1,
   ):
-    """Opens `folder`, making it unless `read_only`; keeps so many of each.
+    """Opens `folder`, and creates it unless `read_only`.
+
+    Args:
+      folder: of the checkpoints.
+      read_only: whether nothing may be written.
+      keep_latest: number of latest checkpoints that are not deleted.
+      keep_best: number of best checkpoints that are not deleted.
 
     Raises:
       InputError: it is `read_only`, and the score of one cannot be read.
@@ -63,13 +69,13 @@ class Checkpoints:
     )
 
   def save(self, state: Any, step: int, best_metric: float | None) -> None:
-    """Saves `state`, with the score by which the best is chosen if known.
+    """Saves `state`, with its validation score if known.
 
     Its leaves are arrays of JAX or of NumPy.
 
     Raises:
-      RunError: this one, or the one before, cannot be written; older ones are
-        as they were.
+      RunError: this checkpoint, or the one before, cannot be written; older
+        ones are intact.
     """
     if step in self._manager.all_steps():
       return
@@ -90,7 +96,7 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self):
-    """Says in a line what Orbax and its threads say in many."""
+    """Replaces the errors of Orbax and its threads by one line."""
     try:
       yield
     except Exception as error:
@@ -100,29 +106,29 @@ class Checkpoints:
 
   def _cannot_write(self, reason):
     return RunError(
-      f"{self._folder}: a checkpoint cannot be written ({reason}); those before"
-      " it are whole"
+      f"{self._folder}: a checkpoint cannot be written ({reason}); earlier ones"
+      " are intact"
     )
 
   def latest_step(self) -> int | None:
-    """Number of updates of the latest checkpoint; None without any."""
+    """Step of the latest checkpoint, or None."""
     return self._manager.latest_step()
 
   def best_step(self) -> int | None:
-    """Number of updates of the best one; without scores the latest."""
+    """Step of the best checkpoint; without scores of the latest."""
     best = self._manager.best_step()
     return self.latest_step() if best is None else best
 
   def restore(self, step: int, abstract_state: Any, shardings: Any) -> Any:
-    """Restores a whole state.
+    """Restores a state.
 
     Args:
-      step: which checkpoint.
-      abstract_state: its tree of shapes and types.
-      shardings: where each of its arrays goes, however it lay when saved.
+      step: of the checkpoint.
+      abstract_state: shapes and dtypes of the state.
+      shardings: of its arrays; may differ from those it was saved with.
 
     Raises:
-      InputError: it holds another tree.
+      InputError: the checkpoint has another tree.
     """
     target = jax.tree.map(
       lambda leaf, sharding: jax.ShapeDtypeStruct(
@@ -139,20 +145,20 @@ class Checkpoints:
   def restore_latest(self, state: Any, shardings: Any) -> tuple[Any, list[str]]:
     """Restores the latest state that can be read.
 
-    Checkpoints after it are set aside, as `<folder>_broken/<step>`: the run
-    comes to those steps again.
+    Later checkpoints are moved to `<folder>_broken/<step>`; the run repeats
+    their steps.
 
     Args:
-      state: what to start from where there is no checkpoint.
-      shardings: where each of its arrays goes.
+      state: the initial state, returned if there is no checkpoint.
+      shardings: of its arrays.
 
     Returns:
-      The state, and a line for each checkpoint that was set aside or lost its
+      The state, and a line for each checkpoint that was moved or lost its
       score.
 
     Raises:
-      InputError: there are checkpoints, and none can be read; or only some
-        processes can read one.
+      InputError: no checkpoint can be read, or only some processes can read
+        one.
     """
     faults = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
@@ -161,7 +167,7 @@ class Checkpoints:
         break
       except InputError as error:
         faults[step] = error
-      # Each reads its own parts. Those who could wait for the others.
+      # Each process reads its own shards. Those that succeed do not come here.
       if not processes.all_come(f"{self._folder}/{step} is broken", 60):
         raise faults[step]
     else:
@@ -177,7 +183,7 @@ class Checkpoints:
     ]
 
   def _set_aside(self, steps):
-    """Moves checkpoints away; those of a fellow process are gone already."""
+    """Moves checkpoints away, unless another process has done so."""
     aside = f"{self._folder}_broken"
     os.makedirs(aside, exist_ok=True)
     for step in steps:
@@ -185,10 +191,10 @@ class Checkpoints:
         os.replace(f"{self._folder}/{step}", _free_name(f"{aside}/{step}"))
 
   def close(self) -> None:
-    """Waits until everything is on disk.
+    """Waits until all checkpoints are on disk.
 
     Raises:
-      RunError: it cannot be written.
+      RunError: one cannot be written.
     """
     with self._writing():
       self._manager.close()
@@ -196,7 +202,7 @@ class Checkpoints:
       sys.unraisablehook = self._hook
 
   def _unraisable(self, fault) -> None:
-    """Drops what is said of the writes under way when another one failed."""
+    """Ignores errors of concurrent writes after another write has failed."""
     if "Event loop is closed" not in str(fault.exc_value):
       self._hook(fault)
 
@@ -207,15 +213,15 @@ def restore_variables(
   *,
   averaged: bool = False,
 ) -> tuple[Any, int]:
-  """Restores only the network's variables of the best checkpoint, as stored.
+  """Restores the network's variables of the best checkpoint, as stored.
 
   Args:
     folder: the run's checkpoints.
-    sharding: where the arrays go.
-    averaged: whether the parameters are those that training averaged.
+    sharding: of all arrays.
+    averaged: whether to restore the moving average of the parameters.
 
   Returns:
-    {"params": …, "batch_stats": …}, and the number of updates they have seen.
+    {"params": …, "batch_stats": …}, and the step of the checkpoint.
 
   Raises:
     InputError: there is no checkpoint, or one without such variables.
@@ -256,9 +262,9 @@ def restore_variables(
 
 @contextlib.contextmanager
 def _reading(folder: str | os.PathLike, step: int):
-  """Says in a line what Orbax and its threads say in many.
+  """Replaces the errors of Orbax and its threads by one line.
 
-  Where one array fails, reads of others under way complain to nobody.
+  If one array fails, unraisable errors of concurrent reads are ignored.
   """
   hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
   try:
@@ -273,32 +279,29 @@ def _reading(folder: str | os.PathLike, step: int):
 
 
 def _drop_broken_scores(folder: str, read_only: bool) -> list[str]:
-  """Makes checkpoints whose score cannot be read ones without a score.
-
-  Orbax would open none of the folder.
-  """
+  """Removes scores that cannot be read: Orbax would not open the folder."""
   warnings = []
   for path in pathlib.Path(folder).glob("*/metrics/metrics"):
     if not path.parts[-3].isdigit():
-      continue  # Orbax is still writing it.
+      continue  # It is being written.
     try:
       float(json.loads(path.read_text(encoding="utf-8"))[_BEST])
     except FileNotFoundError:
-      continue  # Training, while another process evaluates, has dropped it.
+      continue  # A concurrent training run has deleted it.
     except (ValueError, KeyError, TypeError, RecursionError) as error:
       fault = InputError(path, f"JSON with a number {_BEST}", "none")
       if read_only:
         raise fault from error
       shutil.rmtree(path.parent)
-      warnings.append(f"{fault}; it counts as one without")
+      warnings.append(f"{fault}; the checkpoint has no score now")
   return warnings
 
 
 def _meet_unless_failed(*, key: str, timeout_ms: int) -> None:
-  """A barrier that a failed save does not wait at.
+  """A barrier that a failed save skips.
 
-  Orbax waits there even where this process could not write, and the others wait
-  elsewhere for what it should have written.
+  Orbax would wait here although this process could not write and the others
+  wait elsewhere for its files.
   """
   if (error := sys.exc_info()[1]) is not None:
     raise error
@@ -311,10 +314,10 @@ def _free_name(path: str) -> str:
 
 
 def _one_copy(leaf):
-  """One device's copy of what they all hold.
+  """The copy of one device of a replicated array.
 
-  Orbax would let each device cut its part out of every array, however small: as
-  many programs to compile as there are shapes, and seconds at each save.
+  Orbax would slice every array on each device, however small: one compilation
+  per shape, and seconds at each save.
   """
   if not isinstance(leaf, jax.Array) or jax.process_count() > 1:
     return leaf

@@ -1,11 +1,11 @@
 """A fault of one process ends all processes of a job, with one line and code.
 
-A process that fails writes its line and exit code into the store that JAX keeps
-for the job; a thread in every process reads it there and ends the process, even
-while the main thread waits for the others in a collective operation.
+A process that fails writes its line and exit code to JAX's key-value store of
+the job. A thread of every process polls the store and ends the process, even
+while its main thread is blocked in a collective operation.
 
-A process that is killed cannot write. JAX notices that by missing heartbeats,
-and aborts the others with pages of text; here they end with a line.
+A killed process cannot write. JAX detects missing heartbeats and aborts the
+other processes with pages of text, which are replaced by one line.
 """
 
 import atexit
@@ -23,25 +23,25 @@ import threading
 import time
 from typing import Any
 
-# JAX gives up a process that has been silent for so many seconds.
+# JAX considers a process lost after so many seconds without a heartbeat.
 HEARTBEAT_TIMEOUT = 40
 _POLL = 1.0
 # Name of the fault in the store.
 _KEY = "flairhub/fault"
-# The first process holds the store: it waits for those that have not read yet.
+# The first process hosts the store: it waits until the others have read it.
 _PATIENCE = 15.0
-# Variable with the number of the process whose end stops this one.
+# Variable with the id of the parent process whose end stops this one.
 PARENT = "FLAIRHUB_PARENT"
-# Seconds that a process has to end a step or a validation, and to save.
+# Seconds that a process has to finish a step or a validation, and to save.
 GRACE = 300.0
 
-# Lines of C++ begin with a level, a date, a time, a thread and a file.
+# Log records of C++ start with level, date, time, thread and file.
 _RECORD = re.compile(r"^(?=[IWEF]\d{4} \d\d:\d\d:)", re.MULTILINE)
 _OF_THE_JOB = re.compile(
   r".*? (coordination_service\w*|preemption_sync_manager)\.cc:"
 )
 _LOST = "Terminating process because the JAX distributed service"
-# A collective operation or a barrier that failed, maybe for want of a process.
+# Errors of a collective operation or a barrier, possibly of a lost process.
 _NO_ANSWER = re.compile(
   r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED"
   r"|FAILED_PRECONDITION): "
@@ -51,16 +51,16 @@ _watch = None
 
 
 class _Watch:
-  """Watches over the processes of a job, from within one of them."""
+  """Monitors the processes of a job, from one of them."""
 
   def __init__(self):
-    """Catches what C++ writes and how it aborts; `begin` does the rest."""
+    """Captures stderr and aborts of C++; `begin` starts monitoring."""
     self._index, self._count, self._store = 0, 1, None
     self._is_ending = threading.Lock()
     self._stderr = _CapturedStderr()
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    # Python's own handlers run in the main thread only, which may be waiting.
+    # Python's own handlers run in the main thread, which may be blocked.
     self._on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
     libc.signal(signal.SIGABRT, ctypes.cast(self._on_abort, ctypes.c_void_p))
     atexit.register(self._stderr.restore)
@@ -114,32 +114,29 @@ class _Watch:
     _exit(code)
 
   def _aborted(self, number):
-    """Called in a thread that aborts, whichever that is."""
+    """Signal handler; runs in the thread that aborts."""
     self._stderr.forward()
     lost = self._stderr.lost
     if not lost:
-      return  # A fault of this process: it dies as it would have.
+      return  # A fault of this process itself: the default handler follows.
     with self._is_ending:
       if self._store is None:
-        line = "the other processes did not come"
+        line = "the other processes did not connect"
       else:
         found = re.search(r"[Tt]ask:? (\d+)|heartbeats\):\s+(\d+)", lost)
         who = f"process {found[1] or found[2]}" if found else "process 0"
-        line = f"{who} has gone without a word"
+        line = f"{who} was lost (killed, or its host is unreachable)"
       print(f"\nflairhub: {line}", file=sys.stderr)
       _exit(1)
 
 
 class _CapturedStderr:
-  """Takes what C++ writes to the terminal, and passes on what helps.
-
-  Python writes to the terminal as before.
-  """
+  """Filters what C++ writes to stderr; Python's stderr is unchanged."""
 
   def __init__(self):
     self._file = tempfile.TemporaryFile()
     self._read, self._lock = 0, threading.Lock()
-    # What JAX wrote before it aborts because a process of the job is lost.
+    # JAX's message before it aborts because a process of the job is lost.
     self.lost, self._is_dropping = "", False
     sys.stderr.flush()
     self._real = os.dup(2)
@@ -150,7 +147,7 @@ class _CapturedStderr:
     )
 
   def forward(self) -> None:
-    """Passes on what is new, but for what JAX says of lost processes."""
+    """Writes new text to stderr, except JAX's messages on lost processes."""
     with self._lock:
       end = os.fstat(self._file.fileno()).st_size
       new = os.pread(self._file.fileno(), end - self._read, self._read)
@@ -171,13 +168,13 @@ class _CapturedStderr:
 
 
 def prepare() -> None:
-  """Takes over aborts and stderr of C++, before JAX is made distributed."""
+  """Captures aborts and stderr of C++, before `jax.distributed` starts."""
   global _watch
   _watch = _Watch()
 
 
 def watch(store: Any, index: int, count: int) -> None:
-  """Watches over the other processes of the job until this one ends.
+  """Monitors the other processes of the job until this one ends.
 
   Args:
     store: client of JAX's key-value store of the job.
@@ -192,10 +189,10 @@ def end(code: int, error: BaseException, line: str, own: str) -> None:
 
   Args:
     code: exit code.
-    error: what happened; one that comes from waiting for other processes is
-      reported only if none of them reports a reason.
-    line: what the others print, after the name of this process.
-    own: what this process prints.
+    error: the exception. An error of a collective operation is reported only if
+      no other process reports its cause.
+    line: printed by the other processes, after the name of this process.
+    own: printed by this process.
   """
   if _watch is not None:
     _watch.end(code, line, error, own)
@@ -210,8 +207,8 @@ def _may_be_of_another(error: BaseException | None) -> bool:
 
 
 def _exit(code: int) -> None:
-  """Ends at once: the main thread may never come back."""
-  with contextlib.suppress(OSError, ValueError):  # of a file that is gone
+  """Ends at once: the main thread may be blocked."""
+  with contextlib.suppress(OSError, ValueError):  # of a closed file
     sys.stdout.flush()
     sys.stderr.flush()
   for child in multiprocessing.active_children():
@@ -219,13 +216,13 @@ def _exit(code: int) -> None:
   os._exit(code)
 
 
-# ---- a process that ends with the one that started it ----------------------
+# ---- a process that ends with its parent -----------------------------------
 
 
 def end_with_parent() -> None:
-  """Stops this process as SIGTERM does when the one that started it is gone.
+  """Sends this process SIGTERM when its parent ends.
 
-  Does nothing unless that one has put its number into `PARENT`.
+  Does nothing unless the parent has put its process id into `PARENT`.
   """
   parent = os.environ.pop(PARENT, None)
   if parent is not None:

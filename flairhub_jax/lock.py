@@ -1,13 +1,12 @@
-"""Who works in a folder: locks that are free as soon as their holder is gone.
+"""Locks on folders, released when their process ends, even if it is killed.
 
-Linux hands `flock` on to NFS (as locks of byte ranges), Lustre and other
-network file systems, so that it holds among hosts; a lock ends with its
-process, even with one that is killed.
+Linux forwards `flock` to NFS (as locks of byte ranges), Lustre and other
+network file systems, so that it works across hosts.
 
-Some mounts have no locks. A lease serves there: a file whose holder renews its
-time of change. Others watch it by a clock of their own, as clocks of hosts
-differ: it is free after a minute without renewal, and at once if its holder
-was a process of this host that is gone.
+On mounts without locks a lease replaces it: a file whose modification time the
+holder renews. It expires after a minute without renewal, measured by the clock
+of the waiting host, or at once if its holder was a process of this host that no
+longer exists.
 """
 
 import contextlib
@@ -23,12 +22,12 @@ import filelock
 
 from flairhub_jax.errors import InputError
 
-# Seconds between two renewals of a lease, and without any until it is free. NFS
-# may show a change three seconds late.
+# Seconds between two renewals of a lease, and until it expires. NFS may show a
+# renewal three seconds late.
 _RENEWAL, _EXPIRY = 10.0, 60.0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
-# filelock releases them when the interpreter ends.
+# filelock releases them when the interpreter exits.
 _held_for_life: dict[pathlib.Path, filelock.BaseFileLock] = {}
 
 
@@ -39,9 +38,9 @@ def hold(
   """Holds the lock while the block runs.
 
   Args:
-    path: file of the lock; made if it is not there, and left.
-    what: what may be here only once, for the complaint.
-    patience: seconds to wait for another holder to end.
+    path: lock file; created if needed, and not removed.
+    what: the work that excludes other such work here, for the error.
+    patience: seconds to wait for another holder.
 
   Raises:
     InputError: another process holds it.
@@ -54,9 +53,7 @@ def hold(
 
 
 def acquire_for_life(path: str | os.PathLike, *, what: str) -> None:
-  """Holds the lock until this process ends.
-
-  Where this process holds it already, nothing happens.
+  """Holds the lock until this process ends; a second call does nothing.
 
   Args:
     path: as of `hold`.
@@ -73,7 +70,7 @@ def acquire_for_life(path: str | os.PathLike, *, what: str) -> None:
 def _acquire(
   path: pathlib.Path, what: str, patience: float
 ) -> filelock.BaseFileLock:
-  """Returns what is held, a lock of the system or a lease."""
+  """Acquires a lock of the system, or a lease."""
   path.parent.mkdir(parents=True, exist_ok=True)
   since = time.strftime("%Y-%m-%d %H:%M:%S")
   try:
@@ -87,7 +84,7 @@ def _acquire(
   except filelock.Timeout as error:
     holder = path.read_text(encoding="utf-8") or "another process"
     raise InputError(
-      path.parent, f"no other {what} at work here", holder
+      path.parent, f"no other {what} in this folder", holder
     ) from error
   path.write_text(
     f"process {os.getpid()} on {socket.gethostname()} since {since}",
@@ -108,7 +105,7 @@ def _acquire_lease(
   )
   renewed, until = _time_of_change(path), time.monotonic() + patience
   if renewed:
-    print(f"{path}: waiting whether it is renewed", file=sys.stderr)
+    print(f"{path}: waiting to see if it is renewed", file=sys.stderr)
 
   def is_held() -> bool:
     is_renewed = _time_of_change(path) not in (renewed, None)
@@ -123,7 +120,7 @@ def _acquire_lease(
 
 
 def _time_of_change(path: pathlib.Path) -> int | None:
-  """In ns; None where there is no file."""
+  """In ns; None without a file."""
   try:
     return path.stat().st_mtime_ns
   except FileNotFoundError:
@@ -131,6 +128,6 @@ def _time_of_change(path: pathlib.Path) -> int | None:
 
 
 def _end(loss: filelock.LeaseCompromise) -> None:
-  """Ends this process, which was suspended or cut off for too long."""
+  """Ends this process, which failed to renew its lease for too long."""
   print(f"{loss.lock_file}: another process took over", file=sys.stderr)
   os._exit(1)

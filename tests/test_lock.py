@@ -59,8 +59,8 @@ def test_one_holds_until_it_is_gone(tmp_path, kind, host):
     _, told = start(path, kind).communicate(timeout=30)
     where = host or r"\S+"
     assert re.search(
-      rf"{path.parent}: expected no other training at work here, found process"
-      rf" {first.pid} on {where}"
+      rf"{path.parent}: expected no other training in this folder, found"
+      rf" process {first.pid} on {where}"
       r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n$",
       told,
     )

@@ -110,7 +110,7 @@ def format_classes(task: str, counts: Mapping[str, Sequence[int]]) -> str:
   rows = [
     (
       f"{value} {row.name}",
-      *(f"{c[value] / sum(c):.2%}" for c in counts.values()),
+      *(f"{c[value] / max(1, sum(c)):.2%}" for c in counts.values()),
     )
     for value, row in enumerate(TASKS[task].classes)
   ]

@@ -195,7 +195,7 @@ def _of_environment(text: str) -> dict[str, str]:
 
 
 def check_environment() -> None:
-  """Complains of `VARIABLE` before anything is built.
+  """Checks `VARIABLE` before anything is built.
 
   Raises:
     InputError: see `_of_environment`.

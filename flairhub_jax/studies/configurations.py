@@ -121,7 +121,7 @@ def differing_fields(fields: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
-  """The first differing fields that together tell all configurations apart.
+  """The first differing fields that together distinguish all configurations.
 
   Fields that only some have come last: they follow from others, unless the
   runs are of different versions of the software.

@@ -55,7 +55,7 @@ def check_runs(runs: Runs, where: object) -> None:
 
   Args:
     runs: name and configuration of each.
-    where: the file of the sweep, for complaints.
+    where: the file of the sweep, for errors.
 
   Raises:
     InputError: no run; a name that is no folder or comes twice; two runs of

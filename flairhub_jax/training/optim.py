@@ -26,7 +26,7 @@ def one_cycle(
 ) -> optax.Schedule:
   """Cosine up to the peak, cosine down: the values of torch's OneCycleLR.
 
-  optax's own peaks a step later. Step 0 has peak / div_factor, step
+  That of optax peaks one step later. Step 0 has peak / div_factor, step
   `warmup_fraction * num_steps - 1` the peak, the last one
   peak / div_factor / final_div_factor.
   """
@@ -62,7 +62,7 @@ def _one_cycle(optim: Any, num_steps: int) -> optax.Schedule:
 
 
 def _cosine(optim: Any, num_steps: int) -> optax.Schedule:
-  """Straight up to the peak, a cosine down to 0."""
+  """Linear warm-up to the peak, cosine decay to 0."""
   warmup = warmup_steps(optim, num_steps)
   return optax.warmup_cosine_decay_schedule(
     0.0, optim.learning_rate, warmup, max(num_steps, warmup + 1)
@@ -70,7 +70,7 @@ def _cosine(optim: Any, num_steps: int) -> optax.Schedule:
 
 
 def _cycle(optim: Any, num_steps: int) -> optax.Schedule:
-  """The rise of one cycle, then constant: a plateau may reduce it."""
+  """The rise of one cycle, then constant until reduced on a plateau."""
   warmup = warmup_steps(optim, num_steps)
   rise = one_cycle(
     max(warmup, 1),
@@ -94,7 +94,7 @@ _SCHEDULES: Mapping[str, Callable[[Any, int], optax.Schedule]] = {
 
 
 def warmup_steps(optim: Any, num_steps: int) -> int:
-  """Steps of the warm-up: whole ones, as the reference counts them."""
+  """Steps of the warm-up, rounded down as in the reference."""
   return int(optim.warmup_fraction * num_steps)
 
 
@@ -103,13 +103,13 @@ def warmup_steps(optim: Any, num_steps: int) -> int:
 
 @flax.struct.dataclass
 class Plateau:
-  """How far a learning rate has been reduced, and why; all scalars.
+  """State of a learning rate that is reduced on plateaus; all scalars.
 
   Attributes:
-    factor: of the schedule's rate.
+    factor: factor of the schedule's rate.
     best: highest score so far.
-    stale: validations without a better one.
-    rest: validations during which nothing is counted after a reduction.
+    stale: validations without improvement.
+    rest: remaining validations of the cooldown after a reduction.
   """
 
   factor: Any
@@ -119,7 +119,7 @@ class Plateau:
 
 
 def no_plateau() -> Plateau:
-  """Nothing seen, nothing reduced."""
+  """The state before the first validation."""
   return Plateau(
     factor=jnp.ones(()),
     best=jnp.full((), -jnp.inf),
@@ -129,18 +129,18 @@ def no_plateau() -> Plateau:
 
 
 def has_plateau(optim: Any, step: int, num_steps: int) -> bool:
-  """Whether a validation after `step` updates counts for the rate."""
+  """Whether a validation after `step` updates may reduce the rate."""
   if optim.schedule == "cycle_then_plateau":
     return step >= warmup_steps(optim, num_steps)
   return optim.schedule == "reduce_on_plateau"
 
 
 def after_validation(plateau: Plateau, optim: Any, score: float) -> Plateau:
-  """What a score (higher is better) does to the rate.
+  """Updates the state with a score (higher is better).
 
-  As torch's ReduceLROnPlateau, whose relative threshold is 1e-4. The reference
-  watches its validation loss; here it is the score that chooses the best
-  checkpoint.
+  As torch's ReduceLROnPlateau, with its relative threshold of 1e-4. The
+  reference monitors the validation loss; here it is the score that selects the
+  best checkpoint.
   """
   settings = optim.plateau
   factor, best = float(plateau.factor), float(plateau.best)
@@ -166,16 +166,17 @@ def after_validation(plateau: Plateau, optim: Any, score: float) -> Plateau:
 
 # ---- rates over the network -------------------------------------------------
 
-# Parts of an image encoder whose names tell their stage.
+# Names of the parts of an image encoder that belong to a stage.
 _STAGE = re.compile(r"(stage|merge|layer)_(\d+)")
 _NUM_STAGES = 4
 
 
 def rate_factor(path: tuple[str, ...], optim: Any) -> float:
-  """What the learning rate of a parameter is multiplied by.
+  """The factor of a parameter's learning rate.
 
-  `optim.encoder_rates` by modality; in image encoders times `layer_decay` for
-  each stage above, the decoder counting as one, the stem as the lowest.
+  `optim.encoder_rates` of its modality, and in image encoders one factor
+  `layer_decay` for each stage above it; the decoder is the highest stage, the
+  stem the lowest.
 
   Args:
     path: names from the network down to the parameter.
@@ -200,7 +201,7 @@ def _factor_of(path: Any, optim: Any) -> float:
 
 
 def freeze(params: Any, optim: Any) -> Any:
-  """Stops gradients where the rate is 0: their backward pass is left out."""
+  """Stops gradients of parameters with rate 0: no backward pass is needed."""
   return jax.tree_util.tree_map_with_path(
     lambda path, x: x if _factor_of(path, optim) else jax.lax.stop_gradient(x),
     params,

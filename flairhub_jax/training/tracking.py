@@ -133,7 +133,7 @@ class Tracker:
         self._events.add_scalar(f"{kind}/{name}", value, step)
 
   def log(self, line: str) -> None:
-    """Tells the log and the terminal."""
+    """Writes a line to the log and the terminal."""
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     self._log.write(f"{now} {line}\n")
     self._log.flush()

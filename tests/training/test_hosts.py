@@ -167,7 +167,7 @@ def test_a_kill_of_one_ends_the_other_and_frees_the_run(
     text=True,
   )
   assert other.returncode == 2
-  assert f"{workdir}: expected no other training at work here" in other.stderr
+  assert f"{workdir}: expected no other training in this folder" in other.stderr
   assert f"found process {started[0].pid} on " in other.stderr
   assert len(other.stderr.splitlines()) == 1
   assert (workdir / "config.json").stat().st_mtime_ns == before
@@ -178,7 +178,7 @@ def test_a_kill_of_one_ends_the_other_and_frees_the_run(
   assert time.monotonic() - begin < 60
   assert codes[which] == -9 and codes[1 - which] == 1
   assert lines[1 - which] == (
-    f"flairhub: process {which} has gone without a word"
+    f"flairhub: process {which} was lost (killed, or its host is unreachable)"
   )
   kept = [f for f in (workdir / "checkpoints").iterdir() if f.name.isdigit()]
   assert kept and step_of(workdir) >= 5
