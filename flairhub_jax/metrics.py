@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Integer
+from jaxtyping import Bool, Int, Integer
 
 from flairhub_jax import labels
+from flairhub_jax.array_type import Array
 
 
 def confusion_matrix(

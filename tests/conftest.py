@@ -16,6 +16,8 @@ os.environ.setdefault("XLA_FLAGS", runs.xla_flags(num_devices=2))
 os.environ |= {
   "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache"),
   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+  # Types are promoted where the code says so, and nowhere else.
+  "JAX_NUMPY_DTYPE_PROMOTION": "strict",
 }
 # Tracing networks makes many objects and hardly a cycle.
 gc.set_threshold(50_000, 20, 20)

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from flairhub_jax import atomic, figures, labels, mesh
+from flairhub_jax.array_type import Array
 from flairhub_jax.models.fusion import MODALITY_WEIGHTS
 
 

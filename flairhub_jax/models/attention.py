@@ -5,8 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import kernels
 
 # Scores at a time on a CPU: 4 MB stay in its cache. The best of 0.1 to 3
@@ -55,7 +56,8 @@ def _forward_by_parts(qkv, bias, mask):
     number, qkv = part
     q, k, v = _split(qkv, bias.shape[0])
     weights, total = _weights(q, k, bias, mask_of(number))
-    return _tokens((weights.astype(v.dtype) @ v) / total).astype(qkv.dtype)
+    result = (weights.astype(v.dtype) @ v).astype(jnp.float32) / total
+    return _tokens(result).astype(qkv.dtype)
 
   return jax.lax.map(of_part, cut(qkv)).reshape(*qkv.shape[:2], -1)
 
@@ -69,7 +71,8 @@ def _backward_by_parts(gradient, result, qkv, bias, mask):
     weights, total = _weights(q, k, bias, mask_of(number))
     weights = weights / total
     # Over keys, weights times their gradients sum to result times its own.
-    change = _heads(gradient.astype(jnp.float32) * result, bias.shape[0])
+    change = gradient.astype(jnp.float32) * result.astype(jnp.float32)
+    change = _heads(change, bias.shape[0])
     gradient = _heads(gradient, bias.shape[0])
     scores = (gradient @ v.mT).astype(jnp.float32)
     scores = weights * (scores - change.sum(-1, keepdims=True))

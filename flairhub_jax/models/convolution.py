@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import cpu_convolution, kernels
 
 PADDING_MODES = cpu_convolution.PADDING_MODES

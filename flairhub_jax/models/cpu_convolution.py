@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from flairhub_jax.array_type import Array
 
 # Images are processed in groups whose lines, or partial results, have at most:
 # numbers (2 MB). The best of 1 to 8 MB for 64 and 128 channels, measured.

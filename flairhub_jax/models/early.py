@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import fusion, initialise, layers, norms
 
 _PERIODS = 12
@@ -50,7 +51,7 @@ class Stack(nn.Module):
   @nn.compact
   def __call__(
     self,
-    inputs: Mapping[str, Float[Array, "b *t h w _"]],
+    inputs: Mapping[str, Float[Array, "b *_ _ _ _"]],
     dates: Mapping[str, Int[Array, "b t"]],
     valid: Mapping[str, Bool[Array, "b t"]],
     present: fusion.Present,
@@ -83,9 +84,10 @@ class Stack(nn.Module):
   def _composites(self, modality, x, days, date_mask, train):
     """Means of twelve parts of the year as bands, [b h w 12 * c]."""
     b, _, h, w, c = x.shape
+    days = days.astype(jnp.float32)
     part = jnp.mod(days, _DAYS_OF_YEAR) * (_PERIODS / _DAYS_OF_YEAR)
     member = jax.nn.one_hot(part.astype(jnp.int32), _PERIODS)
-    member = member * date_mask[..., None]
+    member = jnp.where(date_mask[..., None], member, 0.0)
     number = member.sum(1)[:, :, None, None, None]
     x = jnp.where(date_mask[:, :, None, None, None], x, 0.0)
     total = jnp.einsum("btp,bthwc->bphwc", member, x)

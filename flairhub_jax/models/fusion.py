@@ -1,13 +1,14 @@
 """What strategies of fusion share: their contract, masks, modality weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import layers
 from flairhub_jax.models.normalise import InputSpec
 
@@ -142,7 +143,7 @@ def sow_weights(
 
 
 def presence(
-  modalities: Mapping[str, Any], present: Present, samples: int
+  modalities: Iterable[str], present: Present, samples: int
 ) -> Bool[Array, "n b"]:
   """Which samples have each modality; without an entry, all have it."""
   everywhere = jnp.ones(samples, bool)

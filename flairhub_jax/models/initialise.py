@@ -5,7 +5,7 @@ import contextvars
 import dataclasses
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -13,8 +13,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Float, Key
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.errors import InputError
 
 _describing = contextvars.ContextVar("describing", default=False)
@@ -125,7 +126,7 @@ zeros = Draw("constant", 0.0)
 ones = Draw("constant", 1.0)
 
 
-def trace(segmenter: nn.Module, batch: Mapping[str, Any]) -> Any:
+def trace(segmenter: nn.Module, batch: Any) -> Any:
   """`segmenter.init` on shapes alone.
 
   Raises:

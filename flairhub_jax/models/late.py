@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import fusion, initialise, layers
 
 _GATE_WIDTH = 8

@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import convolution, initialise, kernels
 
 Initializer = Callable[..., Array]

@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import initialise, layers, norms
 
 _PERIOD = 1000.0  # days; T of the paper's positional encoding

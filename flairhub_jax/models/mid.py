@@ -11,8 +11,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import convolution, fusion, initialise, layers, norms
 
 Features = Mapping[str, list[Float[Array, "b _ _ _"]]]

@@ -8,9 +8,10 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Float, Num
 
 from flairhub_jax import modalities
+from flairhub_jax.array_type import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ def normalise(
   else:
     x = _select(jnp.asarray(x), row, spec.bands)
   if spec.mean:
-    x = (x - jnp.asarray(spec.mean)) / jnp.asarray(spec.std)
+    mean, std = jnp.float32(spec.mean), jnp.float32(spec.std)
+    x = (x - mean) / std
   return x
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import initialise, layers, norms
 
 _WIDTHS = (64, 128, 256, 512)

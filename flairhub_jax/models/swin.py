@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import (
   attention,
   convolution,

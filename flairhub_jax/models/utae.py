@@ -11,8 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import convolution, initialise, layers, ltae, norms
 
 AGGREGATIONS = ("att_group", "att_mean", "mean")

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.errors import InputError
 
 Loss = Callable[..., Float[Array, ""]]
@@ -44,7 +45,7 @@ def weighted_cross_entropy(
       classes, each with its weight.
   """
   index, is_class = _index_of(labels, logits.shape[-1])
-  weight = class_weights[index] * is_class
+  weight = jnp.where(is_class, class_weights[index], 0.0)
   logits = logits.astype(jnp.float32)
   loss = _mean(-_log_probability(logits, index), weight, total)
   if not label_smoothing:
@@ -53,7 +54,8 @@ def weighted_cross_entropy(
   spread = normaliser * class_weights.sum() - logits @ class_weights
   if total is None:
     total = weight.sum()
-  spread = (spread * (weight > 0)).sum() / jnp.where(total > 0, total, 1)
+  spread = jnp.where(weight > 0, spread, 0.0).sum()
+  spread = spread / jnp.where(total > 0, total, 1)
   per_class = label_smoothing / logits.shape[-1]
   return (1 - label_smoothing) * loss + per_class * spread
 
@@ -63,7 +65,7 @@ def total_weight(
 ) -> Float[Array, ""]:
   """Sum over the pixels of the weight of their class."""
   index, is_class = _index_of(labels, class_weights.shape[0])
-  return (class_weights[index] * is_class).sum()
+  return jnp.where(is_class, class_weights[index], 0.0).sum()
 
 
 def focal(
@@ -82,7 +84,7 @@ def focal(
   log_p = _log_probability(logits.astype(jnp.float32), index)
   # For gamma < 1 the power is not differentiable at p = 1.
   one_minus_p = jnp.maximum(-jnp.expm1(log_p), 1e-7)
-  weight = class_weights[index] * is_class
+  weight = jnp.where(is_class, class_weights[index], 0.0)
   return _mean(-(one_minus_p**gamma) * log_p, weight, total)
 
 
@@ -97,7 +99,8 @@ def dice(
   without their squares.
   """
   index, pixel_mask = _masked(labels, class_weights)
-  p = jax.nn.softmax(logits.astype(jnp.float32), -1) * pixel_mask[..., None]
+  p = jax.nn.softmax(logits.astype(jnp.float32), -1)
+  p = jnp.where(pixel_mask[..., None], p, 0.0)
   is_true = _is_true(index, pixel_mask, logits.shape[-1])
   pixels = (0, 1, 2)
   both = jnp.where(is_true, p, 0.0).sum(pixels)
@@ -121,7 +124,8 @@ def lovasz(
   p = jax.nn.softmax(logits.astype(jnp.float32), -1)
   is_true = _is_true(index, pixel_mask, logits.shape[-1])
   # Ignored pixels have error 0 and come last: they add nothing.
-  errors = jnp.abs(is_true - p) * pixel_mask[..., None]
+  errors = jnp.abs(is_true.astype(jnp.float32) - p)
+  errors = jnp.where(pixel_mask[..., None], errors, 0.0)
   flat = (-1, logits.shape[-1])
   falling, is_true = jax.lax.sort(
     (-errors.reshape(flat), is_true.reshape(flat).astype(jnp.int32)),
@@ -177,7 +181,7 @@ def _log_probability_backward(residuals, gradient):
   logits, index, normaliser = residuals
   p = jnp.exp(logits - normaliser[..., None])
   is_class = index[..., None] == jnp.arange(logits.shape[-1])
-  return (is_class - p) * gradient[..., None], None
+  return (is_class.astype(p.dtype) - p) * gradient[..., None], None
 
 
 _log_probability.defvjp(_log_probability_forward, _log_probability_backward)
@@ -191,7 +195,8 @@ def _mean(pixel_loss, weight, total):
 
 
 def _mean_of_classes(loss, occurs):
-  return (loss * occurs).sum() / jnp.maximum(occurs.sum(), 1)
+  total = jnp.where(occurs, loss, 0.0).sum()
+  return total / jnp.maximum(occurs.sum(), 1).astype(loss.dtype)
 
 
 def build_loss(settings: Any) -> Loss:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.errors import InputError
 from flairhub_jax.modalities import MODALITIES
 

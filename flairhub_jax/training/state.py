@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Key
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.training import optim
 
 
@@ -18,7 +19,7 @@ class TrainState:
   """The state of training; its step is also the position in the data.
 
   Attributes:
-    step: number of updates applied.
+    step: int32 [], number of updates applied.
     params: the network's parameters.
     batch_stats: running statistics of its batch norms.
     opt_state: the optimiser's moments.
@@ -27,11 +28,12 @@ class TrainState:
     plateau: how far the learning rate has been reduced.
   """
 
-  step: Int[Array, ""]
+  # Any: a tree of shardings has the same class.
+  step: Any
   params: Any
   batch_stats: Any
   opt_state: Any
-  rng: Key[Array, ""]
+  rng: Any
   ema: Any
   plateau: optim.Plateau
 

@@ -74,7 +74,7 @@ def read(request, items, minidata):
   """(our example of a patch's number, our batch, sources, expected)."""
   settings, numbers = items
   # Every length that a variant pads to: ours then pad to no more.
-  batches = [k for k in numbers.files if "/batch/" in k and "DATES" in k]
+  batches = [k for k in numbers if "/batch/" in k and "DATES" in k]
   lengths = sorted({numbers[key].shape[1] for key in batches})
   config = build_config(settings, request.param, tuple(lengths))
   options = pipeline.build_read_options(config)
@@ -85,7 +85,7 @@ def read(request, items, minidata):
   ).inputs
   expected = {
     key.removeprefix(f"{request.param}/"): numbers[key]
-    for key in numbers.files
+    for key in numbers
     if key.startswith(f"{request.param}/")
   }
   return reader, batch, sources, expected

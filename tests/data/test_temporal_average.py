@@ -34,7 +34,7 @@ def fixture_cases(origin):
   notes = origin.settings("units/units")["temporal_average"]
   numbers = origin.arrays("units/temporal_average")
   cases = []
-  for key in numbers.files:
+  for key in numbers:
     if not key.endswith("/out"):
       continue
     name, dtype, period, since, _ = key.split("/")

@@ -18,7 +18,7 @@ def test_clear_dates_equal_the_references(origin):
   fixture = origin.arrays("units/filter_time_series")
   settings = [(1, 1, 0.05), (50, 50, 0.05), (0, 0, 0.0), (1, 1, 0.2)]
   compared = 0
-  for key in fixture.files:
+  for key in fixture:
     case, name = key.split("/")
     if name == "mask":
       continue

@@ -8,7 +8,7 @@ from flairhub_jax.data import transforms
 def test_turns_equal_the_references(origin):
   fixture = origin.arrays("units/augmentations")
   compared = 0
-  for key in fixture.files:
+  for key in fixture:
     motion, name = key.split("/")
     flip_h, flip_v, quarters = map(
       int, re.fullmatch(r"h(\d)v(\d)k(\d)", motion).groups()

@@ -105,7 +105,7 @@ def test_maps_and_scores_equal_the_references(case, minidata, tmp_path):
     tasks=config.data.tasks,
     out=tmp_path / "maps",
   )
-  names = [key for key in numbers.files if key.startswith("pred/")]
+  names = [key for key in numbers if key.startswith("pred/")]
   assert len(names) == 3 * len(config.data.tasks)
   for name in names:
     path = tmp_path / "maps" / name.removeprefix("pred/")

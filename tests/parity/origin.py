@@ -39,7 +39,8 @@ class Origin:
 
   def arrays(self, name: str) -> Any:
     """The arrays of an npz file."""
-    return np.load(self.folder / f"{name}.npz")
+    with np.load(self.folder / f"{name}.npz") as arrays:
+      return dict(arrays)
 
   def settings(self, name: str) -> dict[str, Any]:
     """What a JSON file says."""

@@ -13,7 +13,7 @@ from flairhub_jax.training import optim
 def test_one_cycle_equals_torchs_at_every_step(origin):
   fixture = origin.arrays("units/lr_schedules")
   compared = 0
-  for key in fixture.files:
+  for key in fixture:
     match = re.fullmatch(r"(?:onecycle|warmup)_(\d+)_p(.*)", key)
     if not match:
       continue
