@@ -1,1 +1,1 @@
-"""From GeoTIFF trees to batches, in numpy alone."""
+"""Data pipeline from GeoTIFF trees to batches, in NumPy only."""

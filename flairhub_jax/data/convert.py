@@ -1,8 +1,8 @@
 """From GeoTIFFs and split files to a data set of records.
 
-All files are checked and all faults are reported at once, a line each. An
-interrupted conversion continues when it is started again. The result does not
-depend on the number of workers.
+All files are checked and all faults are reported together, one per line. An
+interrupted conversion resumes when it is run again. The result does not depend
+on the number of workers.
 """
 
 import collections
@@ -40,7 +40,7 @@ from flairhub_jax.modalities import (
 )
 
 _PROGRESS = ".progress"
-# Sizes and times of the files that were converted, as digests by shard.
+# Digests, per shard, of the sizes and times of the converted files.
 _SOURCES_FILE = "sources.json"
 
 
@@ -56,18 +56,18 @@ def convert(
   """Converts GeoTIFFs to records; continues an interrupted conversion.
 
   Args:
-    splits: `train`, `valid`, `test` -> CSV; any of them.
-    out: folder to write; new, empty, or left by the same conversion.
-    metadata: folder of the GeoPackages of dates. None looks for
+    splits: `train`, `valid`, `test` -> CSV; at least one of them.
+    out: output folder; new, empty, or from an earlier run of this conversion.
+    metadata: folder of the GeoPackages with the dates. None looks for
       `GLOBAL_ALL_MTD` beside each CSV and in the two folders above.
-    cloud_filter: for which the clear dates of each patch are counted; training
-      with another one counts them itself.
-    num_workers: processes; 0 works in this one.
-    progress: whether to show a bar on stderr.
+    cloud_filter: filter with which the clear dates of each patch are counted;
+      training with a different filter counts them again.
+    num_workers: number of worker processes; 0 uses the current process.
+    progress: whether to show a progress bar on stderr.
 
   Raises:
-    InputError: a CSV or GeoPackage is wrong, or `out` holds something else.
-    InputErrors: files are missing or wrong, a line each.
+    InputError: a CSV or GeoPackage is invalid, or `out` has other content.
+    InputErrors: files are missing or invalid, one line each.
   """
   sources = [
     convert_sources.SplitSource(name, split_csv.read_split(splits[name]))
@@ -124,7 +124,7 @@ def _check_arguments(
 
 @contextlib.contextmanager
 def _claim(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Locks `out` for this process and yields the folder of its progress."""
+  """Locks `out` for this process and yields the folder for progress files."""
   folder = out / _PROGRESS
   if out.exists() and not out.is_dir():
     raise InputError(out, "a folder", "a file")
@@ -187,7 +187,7 @@ def _job(
   source: convert_sources.SplitSource,
   shard: int,
 ) -> convert_shard.ShardJob:
-  """Returns the job of writing a shard of `source`."""
+  """Returns the job that writes a shard of `source`."""
   rows = source.rows(shard)
   streams = [name for name in source.columns() if name in shapes]
   has_train = any(each.name == "train" for each in sources)
@@ -241,7 +241,7 @@ def _write_shards(
     (split, shard) -> summary.
 
   Raises:
-    InputErrors: the problems of all files, in the order of the patches.
+    InputErrors: the problems of all files, in patch order.
   """
   for source in sources:
     (out / source.name).mkdir(exist_ok=True)
@@ -267,11 +267,11 @@ def _write_shards(
     unit="patch",
     disable=not progress,
   ) as bar:
-    for job, found in workers.run_jobs(
+    for job, job_problems in workers.run_jobs(
       convert_shard.write_shard, jobs, num_workers, bar.update
     ):
-      if found:
-        problems[job.split, job.index] = found
+      if job_problems:
+        problems[job.split, job.index] = job_problems
         number = sum(map(len, problems.values()))
         bar.set_postfix(problems=number, refresh=False)
       else:
@@ -290,7 +290,7 @@ def _save(
   cloud_filter: time_series.CloudFilter | None,
   summaries: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> records.Dataset:
-  """Joins the summaries and writes the description of the data set."""
+  """Merges the summaries and writes the description of the data set."""
   total = convert_summary.Summary(with_statistics=True)
   splits = {}
   for source in sources:
@@ -363,7 +363,7 @@ def _describe(
 
 
 def _remove_shards(out: pathlib.Path, chosen: Callable[[str], bool]) -> None:
-  """Removes shards that an interrupted conversion left, by name below `out`."""
+  """Removes shards of an interrupted conversion, chosen by path below `out`."""
   for split in records.SPLITS:
     for path in (out / split).glob("*.array_record"):
       if chosen(f"{split}/{path.name}"):

@@ -1,7 +1,7 @@
-"""The unit of a conversion: one shard of a split, in all its streams.
+"""The unit of work of a conversion: one shard of a split, for all its streams.
 
-A finished shard leaves a summary beside the others of its conversion, so that
-an interrupted conversion continues where it was.
+Each finished shard has a summary file, so that an interrupted conversion can
+resume where it stopped.
 """
 
 import contextlib
@@ -29,20 +29,21 @@ _ABSENT = {"absent": np.zeros(0, np.uint8)}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardJob:
-  """The job of writing one shard of a split.
+  """Job that writes one shard of a split.
 
   Attributes:
-    folder: of the data set.
+    folder: folder of the data set.
     summary_file: path of the summary.
     key: digest of everything that determines the result.
     split: `train`, `valid` or `test`.
-    index: of the shard.
-    num_shards: of the split.
+    index: index of the shard.
+    num_shards: number of shards of the split.
     streams: names of the split's streams.
     shapes: modality or task -> (h, w, c) of every patch.
-    with_statistics: whether this split counts for the statistics.
-    cloud_filter: for which dates are counted; None counts only all dates.
-    patches: in order.
+    with_statistics: whether the statistics include this split.
+    cloud_filter: filter with which clear dates are counted as well; None
+      counts all dates only.
+    patches: patches of the shard, in order.
   """
 
   folder: pathlib.Path
@@ -58,7 +59,7 @@ class ShardJob:
   patches: tuple[patch_files.PatchFiles, ...]
 
   def file(self, stream: str) -> str:
-    """Returns the path of a stream's shard below the folder."""
+    """Returns the path of a stream's shard, relative to the folder."""
     return shard_files.shard_name(
       self.split, stream, self.index, self.num_shards
     )
@@ -72,7 +73,8 @@ def write_shard(job: ShardJob, on_patches: Callable[[int], None]) -> list[str]:
     on_patches: called with 1 after each patch; its exceptions stop the work.
 
   Returns:
-    The problems of all patches, a line each. With any, no shard is kept.
+    The problems of all patches, one line each. If there are any, no shard is
+    written.
   """
   summary = convert_summary.Summary(job.with_statistics)
   dates = series_lengths.Counter(job.cloud_filter)
@@ -98,7 +100,7 @@ def write_shard(job: ShardJob, on_patches: Callable[[int], None]) -> list[str]:
               dates.add(stream, record)
         on_patches(1)
       if problems:
-        # Leaving the block this way gives no shard its name.
+        # An exception keeps the shards from being renamed to their final name.
         raise InputErrors(problems)
   except InputErrors:
     return problems
@@ -119,7 +121,7 @@ def write_shard(job: ShardJob, on_patches: Callable[[int], None]) -> list[str]:
 
 
 def read_summary(job: ShardJob) -> dict[str, Any] | None:
-  """Returns the summary of a finished shard; None: it has to be written."""
+  """Returns the summary of a finished shard, or None if it is not finished."""
   try:
     content = json.loads(job.summary_file.read_bytes())
     files = [shard_files.Shard(**each) for each in content["streams"].values()]

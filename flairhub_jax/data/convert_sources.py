@@ -25,21 +25,21 @@ METADATA_FOLDER = "GLOBAL_ALL_MTD"
 
 _MAX_SHARDS = 256
 _PATCHES_PER_SHARD = 16
-# The sizes of files on a network disk take latency, not work.
+# Reading file sizes from a network disk is bound by latency, not by the CPU.
 _NUM_STAT_THREADS = 16
 
 Shapes = Mapping[str, patch_files.Shape]
 
 
 class SplitSource:
-  """A split: its CSV, its dates and how it is cut into shards."""
+  """A split: its CSV, its dates and its division into shards."""
 
   def __init__(self, name: str, split: split_csv.Split):
     self.name = name
     self.split = split
-    # Series -> row -> int32 [t], for the patches that have the series.
+    # Series -> row -> int32 [t], for patches with this series.
     self.days: dict[str, dict[int, np.ndarray]] = {}
-    # Of each shard: size and time of change of its files, column by column.
+    # Per shard: size and modification time of its files, column by column.
     self.statuses: list[list[tuple[int, int]]] = []
     self.num_shards = min(
       _MAX_SHARDS, math.ceil(len(split) / _PATCHES_PER_SHARD)
@@ -72,8 +72,8 @@ class SplitSource:
     """Reads the dates of every series.
 
     Raises:
-      InputError: a GeoPackage is not found or wrong.
-      InputErrors: patches are missing in it.
+      InputError: a GeoPackage is missing or invalid.
+      InputErrors: a GeoPackage lacks patches.
     """
     for name, cells in self.split.cells.items():
       rows = [row for row, cell in enumerate(cells) if cell]
@@ -88,7 +88,7 @@ class SplitSource:
       self.days[name] = dict(zip(rows, days, strict=True))
 
   def digest_dates(self, rows: range) -> bytes:
-    """Returns a digest of the dates of some patches."""
+    """Returns a digest of the dates of the patches in these rows."""
     digest = hashlib.sha256()
     for name in sorted(self.days):
       for row in rows:
@@ -106,17 +106,17 @@ class SplitSource:
     return digest.hexdigest()
 
   def digest_statuses(self) -> list[str]:
-    """Returns for each shard a digest of its files' sizes and times."""
+    """Returns, per shard, a digest of the sizes and times of its files."""
     return [
       hashlib.sha256(json.dumps(shard).encode()).hexdigest()[:16]
       for shard in self.statuses
     ]
 
   def describe_change(self, digests: Sequence[str], since_ns: int) -> str:
-    """Describes which files changed since the conversion; empty: none.
+    """Describes the files changed since the conversion; empty if none changed.
 
     Args:
-      digests: of `digest_statuses` at the conversion.
+      digests: result of `digest_statuses` at the conversion.
       since_ns: time of the conversion, in ns since 1970.
     """
     pairs = zip(digests, self.digest_statuses(), strict=True)
@@ -137,7 +137,7 @@ class SplitSource:
 
 
 def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:
-  # Beside the path as it is written first, then where links lead to.
+  # First beside the path as written, then beside the target of its links.
   written = pathlib.Path(os.path.abspath(csv_path)).parents[:3]
   for folder in (*written, *csv_path.resolve().parents[:3]):
     if (folder / METADATA_FOLDER).is_dir():
@@ -173,7 +173,7 @@ def find_shared_patches(sources: Sequence[SplitSource]) -> list[str]:
 
 
 def _first_files(source: SplitSource) -> Iterator[str | None]:
-  """Yields one file of each patch, of the same modality wherever it has it."""
+  """Yields one file per patch, of the same modality where possible."""
   columns = [name for name in source.columns() if name in MODALITIES]
   for row in range(len(source.split)):
     files = (source.split.file(column, row) for column in columns)
@@ -187,11 +187,11 @@ def check_files(sources: Sequence[SplitSource]) -> None:
   with concurrent.futures.ThreadPoolExecutor(_NUM_STAT_THREADS) as executor:
     for source in sources:
       shards = range(source.num_shards)
-      for statuses, found in executor.map(
+      for statuses, shard_problems in executor.map(
         lambda shard, source=source: _check_patches(source, shard), shards
       ):
         source.statuses.append(statuses)
-        problems += found
+        problems += shard_problems
   if problems:
     raise InputErrors(problems)
 
@@ -199,7 +199,7 @@ def check_files(sources: Sequence[SplitSource]) -> None:
 def _check_patches(
   source: SplitSource, shard: int
 ) -> tuple[list[tuple[int, int]], list[str]]:
-  """Returns size and time of change of a shard's files, and missing files."""
+  """Returns sizes and modification times of files, and the missing files."""
   statuses, problems = [], []
   for row in source.rows(shard):
     patch = source.patch(row)
@@ -225,7 +225,7 @@ def _check_patches(
 
 
 def find_shapes(sources: Sequence[SplitSource]) -> Shapes:
-  """Returns modality or task -> (h, w, c) of its first readable file.
+  """Finds modality or task -> (h, w, c), from the first readable file.
 
   Raises:
     InputError: the labels of two tasks differ in size.

@@ -1,4 +1,4 @@
-"""Counts, statistics and oddities of the patches of a conversion."""
+"""Counts, statistics and warnings about the patches of a conversion."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,23 +15,23 @@ _MAX_NOTES = 10
 
 
 class Summary:
-  """Counts and sums over patches; those of shards add up to a split's."""
+  """Counts and sums over patches; summaries of shards add up to the split's."""
 
   def __init__(self, with_statistics: bool):
-    """Starts empty; sums of pixel values only if `with_statistics`."""
+    """Starts empty; sums pixel values only if `with_statistics`."""
     self._with_statistics = with_statistics
     self.absent: dict[str, int] = {}
-    # Series -> fewest and most dates of a patch.
+    # Series -> minimum and maximum number of dates of a patch.
     self.num_dates: dict[str, tuple[int, int]] = {}
     self.class_counts: dict[str, np.ndarray] = {}
     self.statistics: dict[str, dict[str, np.ndarray]] = {}
-    # Text -> number of files, sum of fractions (None: whole files), first file.
+    # Text -> number of files, sum of fractions (None: whole file), first file.
     self.notes: dict[str, tuple[int, float | None, str]] = {}
 
   def add(
     self, content: patch_files.PatchContent, streams: tuple[str, ...]
   ) -> None:
-    """Adds the content of the files of a patch."""
+    """Adds the content of a patch."""
     arrays = content.arrays
     for note in content.notes:
       self.add_note(note.text, 1, note.fraction, note.path)
@@ -47,7 +47,7 @@ class Summary:
   def add_note(
     self, text: str, number: int, fraction: float | None, path: str
   ) -> None:
-    """Adds files to the note of this text."""
+    """Adds files to the note with this text."""
     if text in self.notes:
       known, sum_of_fractions, path = self.notes[text]
       number += known
@@ -68,12 +68,12 @@ class Summary:
       self.add_statistics(name, _sum_bands(arrays["values"], missing))
 
   def add_num_dates(self, name: str, fewest: int, most: int) -> None:
-    """Takes the lengths of series."""
+    """Updates the minimum and maximum number of dates of a series."""
     known = self.num_dates.get(name, (fewest, most))
     self.num_dates[name] = (min(known[0], fewest), max(known[1], most))
 
   def add_class_counts(self, task: str, counts: np.ndarray) -> None:
-    """Adds pixels of each class."""
+    """Adds the number of pixels of each class."""
     self.class_counts[task] = self.class_counts.get(task, 0) + counts
 
   def add_statistics(self, name: str, sums: Mapping[str, np.ndarray]) -> None:
@@ -88,7 +88,7 @@ class Summary:
     total["max"] = np.fmax(total["max"], sums["max"])
 
   def add_json(self, content: Mapping[str, Any]) -> None:
-    """Adds the result of another summary's `as_json`."""
+    """Adds another summary, given as the result of its `as_json`."""
     for name, count in content["absent"].items():
       self.absent[name] = self.absent.get(name, 0) + count
     for name, (fewest, most) in content["num_dates"].items():
@@ -103,7 +103,7 @@ class Summary:
       )
 
   def as_json(self) -> dict[str, Any]:
-    """Returns a lossless form for JSON."""
+    """Returns a lossless JSON representation."""
     return {
       "absent": self.absent,
       "notes": self.notes,
@@ -127,7 +127,7 @@ class Summary:
     with np.errstate(invalid="ignore"):
       mean = sums["sum"] / sums["count"]
       variance = sums["sum_squares"] / sums["count"] - mean**2
-    # Rounding can leave a constant band a little below zero.
+    # Rounding can make the variance of a constant band slightly negative.
     columns = {
       "mean": mean,
       "std": np.sqrt(np.maximum(variance, 0)),
@@ -144,10 +144,10 @@ class Summary:
 
 
 def print_notes(contents: Iterable[Mapping[str, Any]]) -> None:
-  """Prints oddities of the files, most frequent first, on stderr.
+  """Prints warnings about the files to stderr, most frequent first.
 
   Args:
-    contents: of the shards, see `Summary.as_json`.
+    contents: summaries of the shards, see `Summary.as_json`.
   """
   total = Summary(with_statistics=False)
   for content in contents:
@@ -169,14 +169,14 @@ def _count_classes(
 ) -> Int[np.ndarray, "k"]:
   labels = values[..., TASKS[task].band].ravel()
   num_classes = TASKS[task].num_classes
-  # Labels without data are beyond the classes.
+  # The no-data label lies above the classes.
   return np.bincount(labels, minlength=num_classes)[:num_classes]
 
 
 def _sum_bands(
   values: Num[np.ndarray, "... c"], missing: Bool[np.ndarray, "... c"] | None
 ) -> dict[str, np.ndarray]:
-  """Returns sums over the finite values of each band, float64 [c] each."""
+  """Returns sums over the finite values of each band, each float64 [c]."""
   num_bands = values.shape[-1]
   fields = ("count", "sum", "sum_squares", "min", "max")
   sums = {field: np.full(num_bands, np.nan) for field in fields}

@@ -1,8 +1,8 @@
 """Acquisition dates of time series, from the published GeoPackages.
 
-The three files have 241,000 rows each, of about 1 kB of JSON. The patches of a
-region share their dates, so only a few thousand texts differ; the parsed
-result is cached as a small `.npz`.
+Each of the three files has 241,000 rows of about 1 kB of JSON. The patches of a
+region share their dates, so there are only a few thousand distinct JSON texts;
+the parsed result is cached as a small `.npz`.
 """
 
 import dataclasses
@@ -27,21 +27,21 @@ _FIELDS = ("patch_id", "acquisition_dates")
 
 
 def metadata_file(folder: str | os.PathLike, modality: str) -> pathlib.Path:
-  """Returns where in `folder` the dates of a series are published."""
+  """Returns the path in `folder` of the published dates of a series."""
   sensor = modality.removesuffix("_TS")
   return pathlib.Path(folder) / f"GLOBAL_{sensor}_MTD_DATES.gpkg"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
-  """Dates of all patches of a file.
+  """Dates of all patches in a file.
 
   Attributes:
     patch_ids: ASCII bytes [n].
-    series: int32 [n], which series a patch has.
-    starts: int64 [m + 1], where each series begins in `days`.
-    days: int32 [...], days since 1970-01-01 of all series, one after another.
-    faults: UTF-8 bytes [m], what is wrong with the text of a series, or empty.
+    series: int32 [n], index of the patch's list of dates.
+    starts: int64 [m + 1], start of each list of dates in `days`.
+    days: int32 [...], days since 1970-01-01, all lists concatenated.
+    faults: UTF-8 bytes [m], error in the text of each list; empty if valid.
   """
 
   patch_ids: np.ndarray
@@ -57,21 +57,21 @@ def read_dates(
   *,
   cache: str | os.PathLike,
 ) -> list[np.ndarray]:
-  """Returns when each image of each patch was taken.
+  """Returns the acquisition dates of each patch.
 
   Args:
     path: a `GLOBAL_*_MTD_DATES.gpkg`.
-    patch_ids: the patches, in the order wanted.
-    cache: folder for the parsed file; made if need be. A file that has
-      changed is parsed anew.
+    patch_ids: the patches, in the order of the result.
+    cache: folder for the parsed file; created if missing. A changed file is
+      parsed again.
 
   Returns:
     For each patch int32 [t], days since 1970-01-01 in the order of the images;
-    several may fall on one day. Patches of the same dates share one array.
+    several may fall on one day. Patches with the same dates share one array.
 
   Raises:
-    InputError: the file is missing or no such GeoPackage.
-    InputErrors: patches or dates are missing in it, a line each.
+    InputError: the file is missing or not a GeoPackage of dates.
+    InputErrors: patches or dates are missing in it, one line each.
   """
   path = pathlib.Path(path).resolve()
   if not path.is_file():
@@ -99,14 +99,14 @@ def _load_table(path: pathlib.Path, cache: pathlib.Path) -> _Table:
   key = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
   cached = cache / f"dates-{hashlib.sha256(key.encode()).hexdigest()}.npz"
   try:
-    # numpy leaves a file open that it opened itself and cannot read.
+    # If np.load opens the file itself and fails, it leaves it open.
     with (
       open(cached, "rb") as file,
       np.load(file, allow_pickle=False) as arrays,
     ):
       return _Table(**arrays)
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
-    # Missing or damaged: it is made again from the source.
+    # Missing or damaged: rebuild it from the source.
     pass
   table = _parse_geopackage(path)
   cache.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def _load_table(path: pathlib.Path, cache: pathlib.Path) -> _Table:
 
 def _parse_geopackage(path: pathlib.Path) -> _Table:
   patch_ids, texts = _read_columns(path)
-  # A text without dates is a fault only if its patch is asked for.
+  # A text without dates is an error only if its patch is requested.
   numbers: dict[object, int] = {}
   series, days, faults = [], [], {}
   for patch_id, text in zip(patch_ids, texts, strict=True):
@@ -146,7 +146,7 @@ def _read_columns(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """Reads the two columns from the first layer that has both.
 
   Raises:
-    InputError: none has; says which layers and columns there are.
+    InputError: no layer has both; the message lists layers and columns.
   """
   found = []
   try:
@@ -182,7 +182,7 @@ def _parse_dates(
   where = f"{path}, patch {patch_id}, acquisition_dates"
   try:
     dates = json.loads(text)
-    # As numbers: as texts, "10" would come before "2".
+    # Sort as numbers: as strings, "10" would precede "2".
     keys = sorted(dates.keys(), key=int)
   except (
     ValueError,
@@ -201,7 +201,7 @@ def _parse_dates(
 
 def _days_since_1970(where: str, date: Any) -> int:
   try:
-    # strptime alone would take "2021114" too.
+    # strptime alone would also accept "2021114".
     if len(date) != 8:
       raise ValueError("not eight digits")
     parsed = datetime.datetime.strptime(date, "%Y%m%d")

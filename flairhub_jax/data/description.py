@@ -6,12 +6,12 @@ from typing import Any
 from flairhub_jax import labels, modalities
 
 Check = Callable[[Any], bool]
-_LARGEST = 2**53  # of whole numbers, sizes of files among them
+_LARGEST = 2**53  # largest accepted integer, including file sizes
 _SIDE = 2**20  # pixels, dates or bands along an axis
 
 
 def faults(content: Any) -> list[str]:
-  """Checks type and range of every value of a description.
+  """Checks the type and range of every value of a description.
 
   Args:
     content: the parsed JSON.
@@ -32,7 +32,7 @@ def _is_side(value: Any) -> bool:
 
 
 def _is_shape(value: Any) -> bool:
-  """(h, w, n), or of a series (None, h, w, n)."""
+  """Whether it is (h, w, n), or (None, h, w, n) for a series."""
   if not isinstance(value, list) or len(value) not in (3, 4):
     return False
   return all(map(_is_side, value[-3:])) and value[:-3] in ([], [None])
@@ -93,9 +93,9 @@ def _faults(content: Any) -> Iterator[str]:
     yield _line("names", "published modalities and tasks", name)
   for split, fields in content["splits"].items():
     where = f"splits.{split}"
-    found = list(_fields(where, fields, _SPLIT))
-    yield from found
-    if found:
+    split_faults = list(_fields(where, fields, _SPLIT))
+    yield from split_faults
+    if split_faults:
       continue
     for name in (*fields["absent"], *fields["class_counts"]):
       if name not in known:

@@ -1,4 +1,4 @@
-"""Georeferenced rasters: read with checks, written atomically."""
+"""Checked reading and atomic writing of georeferenced rasters."""
 
 import dataclasses
 import os
@@ -14,13 +14,13 @@ import rasterio.transform
 from flairhub_jax import atomic
 from flairhub_jax.errors import InputError
 
-# A raster that would take more memory than this is refused before it is read.
+# A raster that would need more memory than this is rejected before reading.
 MAX_BYTES = 2 << 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Georeference:
-  """Where a raster lies.
+  """Georeference of a raster.
 
   Attributes:
     crs: coordinate system as WKT or `EPSG:n`; None if the file has none.
@@ -35,7 +35,7 @@ class Georeference:
   width: int
 
   def on_grid(self, height: int, width: int) -> "Georeference":
-    """The same ground with other numbers of rows and columns."""
+    """Returns the same ground extent on a grid of another size."""
     a, b, c, d, e, f = self.transform
     rows, columns = self.height / height, self.width / width
     return Georeference(
@@ -74,9 +74,9 @@ def _header(
   raster: rasterio.DatasetReader,
   num_bands: int | None,
 ) -> RasterHeader:
-  """Reads and checks the header; an alpha band is not counted."""
+  """Reads and checks the header; excludes an alpha band from the count."""
   types = set(raster.dtypes)
-  # By name: numpy does not have GDAL's complex whole numbers.
+  # Compare names: NumPy lacks GDAL's complex integer types.
   if len(types) > 1 or not min(types).startswith(("uint", "int", "float")):
     raise InputError(
       path,
@@ -137,10 +137,10 @@ def _fit_points(
 
 
 def _has_alpha(raster: rasterio.DatasetReader, num_bands: int | None) -> bool:
-  """Returns whether the last band is opacity, not a measurement.
+  """Returns whether the last band is an alpha band, not a measurement.
 
-  Writers mark the fourth band of any RGB image as alpha, near infrared too:
-  it is only taken for one where it is a band too many.
+  Some writers mark the fourth band of any RGB image as alpha, even if it is
+  near infrared: it counts as alpha only if it exceeds the expected bands.
   """
   alpha = rasterio.enums.ColorInterp.alpha
   if num_bands is None or raster.colorinterp[-1] != alpha:
@@ -152,15 +152,16 @@ def _has_alpha(raster: rasterio.DatasetReader, num_bands: int | None) -> bool:
 def read_header(
   path: str | os.PathLike, num_bands: int | None = None
 ) -> RasterHeader:
-  """Returns size, bands, type and georeference of a file, not its pixels.
+  """Returns the size, bands, type and georeference without reading pixels.
 
   Args:
     path: the file.
-    num_bands: bands it should have (per date); an alpha band beyond them is
+    num_bands: expected number of bands (per date); an additional alpha band is
       not counted.
 
   Raises:
-    InputError: missing, no GeoTIFF, complex numbers, or a scale or offset.
+    InputError: the file is missing, is no GeoTIFF, holds complex numbers, or
+      has a scale or offset.
   """
   with _open(path) as raster:
     return _header(path, raster, num_bands)
@@ -176,10 +177,10 @@ def read_raster(
 
   Returns:
     Values [h w c] in the stored type, and the header. In a floating-point
-    raster pixels without data are NaN.
+    raster, pixels without data are NaN.
 
   Raises:
-    InputError: as `read_measurements`.
+    InputError: for the same reasons as in `read_measurements`.
   """
   values, _, header = read_measurements(path)
   return values, header
@@ -188,21 +189,20 @@ def read_raster(
 def read_measurements(
   path: str | os.PathLike, num_bands: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, RasterHeader]:
-  """Reads all bands of a GeoTIFF and a mask of its values without data.
+  """Reads all bands of a GeoTIFF and a mask of its no-data values.
 
   Args:
     path: the file.
-    num_bands: bands it should have (per date), see `read_header`.
+    num_bands: expected number of bands (per date), see `read_header`.
 
   Returns:
-    Values [h w c] in the stored type; bool [h w c], True where the file
-    declares that there is no data, by its no-data value, its mask or its alpha
-    band (None: nowhere); and the header. In a floating-point raster such
-    values are NaN.
+    Values [h w c] in the stored type; bool [h w c], True where the no-data
+    value, mask or alpha band of the file marks missing data (None: nowhere);
+    and the header. In a floating-point raster such values are NaN.
 
   Raises:
-    InputError: missing, truncated, no GeoTIFF, larger than `MAX_BYTES`, or
-      see `read_header`.
+    InputError: the file is missing, truncated, no GeoTIFF, larger than
+      `MAX_BYTES`, or rejected by `read_header`.
   """
   with _open(path) as raster:
     header = _header(path, raster, num_bands)
@@ -232,7 +232,7 @@ def read_measurements(
 def _missing(
   raster: rasterio.DatasetReader, bands: np.ndarray, num_bands: int
 ) -> np.ndarray:
-  """Returns bool [c h w]: where there is no data, for the first bands."""
+  """Returns the no-data mask of the first bands, bool [c h w]."""
   missing = np.zeros((num_bands, *bands.shape[1:]), bool)
   for i, nodata in enumerate(raster.nodatavals[:num_bands]):
     if nodata is not None:
@@ -259,13 +259,14 @@ def write_raster(
   Args:
     path: the file; its folder must exist.
     values: [h w] or [h w c].
-    georeference: CRS and transform; its size must be that of `values`.
+    georeference: CRS, transform and size; the size must match `values`.
     palette: uint8 [k 3], colour of each value of a one-band uint8 raster, so
-      that viewers show classes at once.
+      that GIS viewers show the classes in colour.
     description: text for the file's description tag.
 
   Raises:
-    InputError: `values` have another size; GDAL would resample them silently.
+    InputError: `values` have another size than the georeference; GDAL would
+      resample them silently.
   """
   size = (georeference.height, georeference.width)
   if values.shape[:2] != size:

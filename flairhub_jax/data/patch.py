@@ -1,7 +1,7 @@
-"""What is done with one patch before it is batched, as functions of arrays.
+"""Preprocessing of single patches before batching, as functions of arrays.
 
-`pipeline` applies them to records; they take arrays from anywhere. Choosing and
-normalising bands is done on the device, see `models/normalise.py`.
+`pipeline` applies them to records, but they accept any arrays. Bands are
+selected and normalised on the device, see `models/normalise.py`.
 """
 
 import numpy as np
@@ -29,20 +29,20 @@ def prepare_series(
 ) -> tuple[
   Num[np.ndarray, "n h w c"], Int[np.ndarray, "n"], Bool[np.ndarray, "n"]
 ]:
-  """Chooses dates, fills missing pixels and averages over time.
+  """Selects dates, fills missing pixels and averages over time.
 
   Args:
-    values: as measured; NaN and infinite values are missing.
-    dates: days since 1970-01-01; may be none.
+    values: measurements; NaN and infinite values are missing.
+    dates: days since 1970-01-01; may be empty.
     snow_cloud: probability of snow and of cloud per pixel, 0-100.
     reference_date: month-day from which days are counted.
     averaging: one of `temporal_average.RULES`; no effect without `period`.
-    cloud_filter: None keeps dates however cloudy they are.
+    cloud_filter: filter of cloudy dates; None keeps them.
     period: one of `temporal_average.PERIODS`; None: no average.
 
   Returns:
-    Values; days from the reference date, int32; and which dates are valid,
-    that is no padding.
+    Values; days from the reference date, int32; and a mask of the valid dates,
+    False for padding.
   """
   date_mask = time_series.choose_dates(values, snow_cloud, cloud_filter)
   values = time_series.fill_missing_pixels(values[date_mask])
@@ -65,8 +65,8 @@ def fit_length(
   """Thins a longer series evenly and pads a shorter one with zeros.
 
   Args:
-    series: one entry per date: values, days or `valid`.
-    length: number of dates wanted.
+    series: array with one entry per date: values, days or `valid`.
+    length: number of dates of the result.
   """
   series = series[time_series.thin(len(series), length)]
   return time_series.pad_dates(series, length)

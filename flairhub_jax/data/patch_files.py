@@ -1,4 +1,4 @@
-"""The GeoTIFFs of one patch: read, checked, turned into records."""
+"""Reads and checks the GeoTIFFs of one patch and converts them to records."""
 
 import dataclasses
 import json
@@ -18,8 +18,8 @@ from flairhub_jax.modalities import (
   Modality,
 )
 
-# The first of these that a patch has gives its georeference: labels, else the
-# finest image, else the finest series.
+# Sources of a patch's georeference, in order of preference: labels, then the
+# image and then the series with the smallest GSD.
 OUTPUT_GRID_ORDER = (
   *TASKS,
   *sorted(
@@ -32,7 +32,9 @@ Shape = rasters.Shape
 
 
 def output_size(shapes: Mapping[str, Shape]) -> tuple[int, int]:
-  """Rows and columns of predictions: those that labels have or would have.
+  """Returns the rows and columns of predictions.
+
+  This is the size of the labels, or the size at the GSD of labels without them.
 
   Args:
     shapes: modality or task -> (h, w, c).
@@ -50,8 +52,8 @@ class PatchFiles:
   """Files and dates of a patch.
 
   Attributes:
-    patch_id: its name.
-    files: column -> path; a modality that the patch lacks is absent.
+    patch_id: id of the patch.
+    files: column -> path; without an entry for a missing modality.
     days: series -> int32 [t], days since 1970-01-01.
   """
 
@@ -62,13 +64,13 @@ class PatchFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-  """An oddity of a file that can be used all the same.
+  """Warning about a file that is nevertheless usable.
 
   Attributes:
-    text: the modality, mask or task and the oddity; files with the same text
+    text: the modality, mask or task, and the warning; files with the same text
       are counted together.
     path: the file.
-    fraction: of its values that are concerned, 0-1; None: the whole file.
+    fraction: fraction of the affected values, 0-1; None: the whole file.
   """
 
   text: str
@@ -82,10 +84,10 @@ class PatchContent:
 
   Attributes:
     arrays: stream -> arrays of its record (see `records`).
-    problems: faults, a line each; with any, `arrays` is incomplete.
-    notes: oddities.
-    missing: modality -> mask of the `values` that were filled in; only of
-      whole-number types, since others have NaN there.
+    problems: errors, one line each; if there are any, `arrays` is incomplete.
+    notes: warnings.
+    missing: modality -> mask of the filled `values`; for integer types only,
+      since floating-point values are NaN there.
   """
 
   arrays: dict[str, dict[str, np.ndarray]]
@@ -99,7 +101,7 @@ def read_patch(patch: PatchFiles, shapes: Mapping[str, Shape]) -> PatchContent:
 
   Args:
     patch: its files and dates.
-    shapes: modality or task -> (h, w, c) that every patch must have; of a
+    shapes: modality or task -> (h, w, c) required of every patch; for a
       series, c counts the bands of one date.
   """
   builder = _ContentBuilder(patch, shapes)
@@ -112,7 +114,7 @@ def read_patch(patch: PatchFiles, shapes: Mapping[str, Shape]) -> PatchContent:
 
 
 def num_bands(column: str) -> int:
-  """Returns how many bands a file has, of a series per date."""
+  """Returns the number of bands of a file, for a series per date."""
   if column in TASKS:
     return TASKS[column].num_bands
   if column == SNOW_CLOUD_MASK:
@@ -126,11 +128,11 @@ class _ContentBuilder:
     self._patch = patch
     self._shapes = shapes
     self._headers: dict[str, geotiff.RasterHeader] = {}
-    # Fractions of values that files declare as without data, for the record.
+    # Fractions of values that the files declare as no data.
     self._missing: dict[str, float] = {}
 
   def add(self, column: str) -> None:
-    """Reads a modality or task, or notes its fault."""
+    """Reads a modality or task; on failure, adds a problem."""
     path = self._patch.files[column]
     try:
       values, missing, header = geotiff.read_measurements(
@@ -172,8 +174,8 @@ class _ContentBuilder:
     columns += [c for c in self._headers if c not in columns]
     compared = self._compare_with(columns[0])
     if any(each.problem for each in compared.values()):
-      # The files with which most others disagree are at fault. A file that
-      # agrees with all may only be too coarse to show a difference.
+      # The files that disagree with the most others are reported. A file that
+      # agrees with all others may just be too coarse to show a difference.
       every = {column: self._compare_with(column) for column in columns}
       disputes = {
         column: sum(each.problem is not None for each in found.values())
@@ -219,7 +221,7 @@ class _ContentBuilder:
     }
 
   def _output_place(self, columns: list[str]) -> geotiff.Georeference:
-    """Returns the output grid, with a CRS of the earth if a file has one."""
+    """Returns the output grid, with a geographic or projected CRS if known."""
     places = [self._headers[column].georeference for column in columns]
     place = places[0]
     mapped = [each for each in places if placement.is_mapped(each)]

@@ -1,7 +1,7 @@
-"""From records to batches: read, choose dates, pad, augment, batch.
+"""From records to batches: read, select dates, pad, augment, batch.
 
-A batch is a function of the seed and of its number alone: neither the number
-of reading processes nor where a run was interrupted changes it.
+A batch depends only on the seed and its index, not on the number of reading
+processes or on where a run was interrupted.
 """
 
 import dataclasses
@@ -29,15 +29,16 @@ from flairhub_jax.modalities import MODALITIES
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-  """What is read of each patch, and how its dates are treated.
+  """Modalities and tasks to read, and the treatment of dates.
 
   Attributes:
     modalities: published ids.
     tasks: published ids of the labels; empty for prediction.
     reference_date: month-day from which dates are counted.
     date_buckets: see `series_lengths.plan`.
-    cloud_filter: None keeps all dates.
-    periods: series -> `temporal_average.PERIODS`; absent: not averaged.
+    cloud_filter: filter of cloudy dates; None keeps all dates.
+    periods: series -> one of `temporal_average.PERIODS`; series without an
+      entry are not averaged.
     averaging: one of `temporal_average.RULES`.
   """
 
@@ -71,7 +72,7 @@ def build_read_options(config: Any, *, with_labels: bool = True) -> ReadOptions:
 
 
 def build_cloud_filter(settings: Any) -> time_series.CloudFilter | None:
-  """Builds the filter of `config.data.cloud_filter`; None: not enabled."""
+  """Builds the filter of `config.data.cloud_filter`; None if disabled."""
   thresholds = dict(settings)
   enabled = thresholds.pop("enabled")
   if thresholds["fallback"] not in ("least_covered", "snow_free"):
@@ -84,7 +85,7 @@ def build_cloud_filter(settings: Any) -> time_series.CloudFilter | None:
 
 
 def _periods(config: Any) -> dict[str, str]:
-  """The averaged series and their periods."""
+  """Returns the averaged series and their periods."""
   periods = {}
   for name in config.data.modalities:
     if name not in MODALITIES or not MODALITIES[name].is_series:
@@ -104,7 +105,7 @@ def _periods(config: Any) -> dict[str, str]:
 class PatchReader:
   """Random access to the patches of a split, as examples.
 
-  An example is a batch without its leading axis; its series are not padded yet.
+  An example is a batch without its leading axis and without padded series.
 
   Attributes:
     padding: lengths to which the series of a batch are padded.
@@ -113,10 +114,10 @@ class PatchReader:
   def __init__(
     self, dataset: records.Dataset, split: str, options: ReadOptions
   ):
-    """Checks that `dataset` holds what `options` asks for.
+    """Checks that `dataset` has everything requested in `options`.
 
     Raises:
-      InputError: a split, modality, task or cloud mask is not there.
+      InputError: a split, modality, task or cloud mask is missing.
     """
     if split not in dataset.splits:
       raise InputError(
@@ -213,7 +214,7 @@ def stack(
 
 @dataclasses.dataclass(frozen=True)
 class _Filled:
-  """Some patches in order, then the last one again, masked out, to `length`."""
+  """Patches in order, filled up to `length` with masked copies of the last."""
 
   reader: PatchReader
   patches: Sequence[int]
@@ -223,7 +224,7 @@ class _Filled:
     return self.length
 
   def number(self, index: int) -> int:
-    """Number of the patch at a place."""
+    """Returns the index of the patch at a position."""
     return self.patches[min(index, len(self.patches) - 1)]
 
   def __getitem__(self, index: int) -> dict[str, Any]:
@@ -233,10 +234,10 @@ class _Filled:
 
 @dataclasses.dataclass(frozen=True)
 class _Stacker:
-  """Stacks this process's part of a batch, series as long as the whole needs.
+  """Stacks this process's part of a batch, padded for the whole batch.
 
-  Which patches the other processes read follows from the order alone, so all
-  of them take the same lengths and run the same program.
+  The order alone determines the patches of the other processes, so all
+  processes pad to the same lengths and run the same program.
   """
 
   order: Sequence[int] | grain.MapDataset
@@ -258,7 +259,7 @@ def _own_part(
   batch_size: int,
   process: tuple[int, int],
 ) -> grain.MapDataset:
-  """This process's part of every batch, in the order of a single process."""
+  """Selects this process's part of every batch, in single-process order."""
   parts = dataset.batch(batch_size, drop_remainder=True, batch_fn=list)
   own = parts[process[0] :: process[1]]
   return own.map_with_index(_Stacker(order, padding, batch_size * process[1]))
@@ -274,19 +275,19 @@ def train_batches(
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
 ) -> Generator[dict[str, Any], None, None]:
-  """Yields batches without end; the first is that of `start_step`.
+  """Yields batches indefinitely, starting with the batch of `start_step`.
 
-  Every pass over the split is shuffled anew; a batch may span two passes, so
-  no patch is left out.
+  Every epoch is shuffled anew; a batch may span two epochs, so no patch is
+  dropped.
 
   Args:
     reader: the split.
     batch_size: patches of this process's part of a batch.
-    seed: of order and augmentation.
-    augment: whether patches are flipped and turned.
-    start_step: number of batches already used.
+    seed: seed of the order and the augmentation.
+    augment: whether patches are flipped and rotated.
+    start_step: number of batches to skip.
     num_workers: reading processes; 0 reads in threads.
-    process: index of this process, and how many there are.
+    process: index of this process, and number of processes.
   """
 
   def shuffled(source):
@@ -300,7 +301,7 @@ def train_batches(
 
 
 def num_evaluation_batches(num_patches: int, global_batch_size: int) -> int:
-  """Returns how many batches hold every patch once."""
+  """Returns the number of batches that hold every patch once."""
   return math.ceil(num_patches / global_batch_size)
 
 
@@ -312,14 +313,14 @@ def evaluation_batches(
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
 ) -> Generator[dict[str, Any], None, None]:
-  """Yields patches once, in order; `sample_mask` is False for the filling.
+  """Yields every patch once, in order; `sample_mask` is False for filling.
 
   Args:
     reader: the split.
     batch_size: patches of this process's part of a batch.
-    patches: numbers of the patches wanted; None: all.
+    patches: indices of the patches; None: all.
     num_workers: reading processes; 0 reads in threads.
-    process: index of this process, and how many there are.
+    process: index of this process, and number of processes.
   """
   patches = range(len(reader)) if patches is None else patches
   total = batch_size * process[1]
@@ -332,7 +333,7 @@ def evaluation_batches(
 
 
 def example_batch(reader: PatchReader) -> dict[str, Any]:
-  """Returns one patch as a batch, its series padded to the maximum length."""
+  """Returns a batch of one patch, its series padded to the maximum length."""
   return stack([reader[0]], reader.padding.longest)
 
 

@@ -1,7 +1,7 @@
-"""Whether two rasters lie on the same ground, whatever their grids and CRS.
+"""Comparison of the ground extents of two rasters with any grids and CRS.
 
-Corners are compared in the order of the pixels, so a raster that is turned,
-mirrored, sheared or of another pixel size differs in at least one of them.
+Corners are compared in pixel order, so a raster that is rotated, mirrored,
+sheared or has another pixel size differs in at least one corner.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ from rasterio._err import CPLE_BaseError
 from flairhub_jax.data.geotiff import Georeference
 from flairhub_jax.modalities import PATCH_METRES
 
-# Grids of two sensors are cut to the same square, up to a coarse pixel; two
-# grids of one pixel size are laid on each other pixel by pixel.
+# Grids of two sensors cover the same square up to one coarse pixel; two grids
+# of the same pixel size must align pixel by pixel.
 _TOLERANCE_OF_SENSORS = 1.0
 _TOLERANCE_OF_PIXELS = 0.5
 
@@ -28,8 +28,8 @@ class Comparison:
   """Result of comparing the georeferences of two rasters.
 
   Attributes:
-    problem: expected and found ground, if they differ.
-    note: an oddity, though they may lie on the same ground.
+    problem: expected and actual ground extent, if they differ.
+    note: a warning, although the extents may be the same.
   """
 
   problem: tuple[str, str] | None = None
@@ -51,17 +51,17 @@ def compare(
   published: float | None = None,
   other_published: float | None = None,
 ) -> Comparison:
-  """Compares where two rasters lie.
+  """Compares the ground extents of two rasters.
 
-  All four corners must agree within one of the coarser pixels, or half a pixel
-  where both have the same size. A published square of a coarse sensor may
-  also surround a part of it of a finer one, from the same corner.
+  All four corners must agree within one coarser pixel, or half a pixel if both
+  have the same pixel size. A published square of a coarse sensor may also
+  contain a smaller square of a finer sensor with the same corner.
 
   Args:
-    place: the raster taken as reference.
-    other: the raster to judge.
-    published: published GSD of the reference's sensor, in metres.
-    other_published: likewise of the other.
+    place: the reference raster.
+    other: the raster to check.
+    published: published GSD of the reference raster's sensor, in metres.
+    other_published: published GSD of the other raster's sensor, in metres.
   """
   if place == other:
     return Comparison()
@@ -87,7 +87,7 @@ def compare(
   coarser, finer = max(size, other_size), min(size, other_size)
   is_same_size = coarser <= 1.01 * finer
   pixels = _TOLERANCE_OF_PIXELS if is_same_size else _TOLERANCE_OF_SENSORS
-  # The factor allows for corners that are written with few digits.
+  # The factor allows for corners stored with few digits.
   offsets = np.abs(corners - others).max(1) / (coarser * pixels * 1.001)
   if (offsets <= 1).all():
     return Comparison(note=note)
@@ -130,7 +130,7 @@ def _transform(
 
 
 def _pixel_size(place: Georeference, corners: np.ndarray) -> float:
-  """Returns the longer side of a pixel, in units of the corners."""
+  """Returns the length of the longer pixel edge, in units of the corners."""
   with np.errstate(invalid="ignore"):
     right, down = corners[1] - corners[0], corners[2] - corners[0]
   return max(math.hypot(*right) / place.width, math.hypot(*down) / place.height)
@@ -153,7 +153,7 @@ def _name(crs: rasterio.crs.CRS) -> str:
 
 
 def _are_names_alike(name: str, other: str) -> bool:
-  """Returns whether two names may mean one CRS; a generic name fits any."""
+  """Returns whether two names may denote the same CRS; generic names match."""
   words, others = (
     set(re.findall(r"[a-z]+|\d+", each.lower())) for each in (name, other)
   )
@@ -167,7 +167,7 @@ def _are_names_alike(name: str, other: str) -> bool:
 
 
 def _orientation(corners: np.ndarray) -> str:
-  """Describes how rows and columns run."""
+  """Describes the orientation of rows and columns."""
   right, down = corners[1] - corners[0], corners[2] - corners[0]
   lengths = math.hypot(*right), math.hypot(*down)
   if not all(math.isfinite(x) and x for x in lengths):
@@ -194,7 +194,7 @@ def _problem(
   corners: np.ndarray,
   compared: tuple[float, np.ndarray] | None,
 ) -> tuple[str, str]:
-  """Returns expected and found, with all differences."""
+  """Returns the expected and actual extent, with all differences."""
   expected, found = [], []
   if place.crs != other.crs:
     names = [rasterio.crs.CRS.from_wkt(each.crs) for each in (place, other)]

@@ -1,9 +1,9 @@
-"""From rasters as they were read to the values of a record, with checks.
+"""Checked conversion of rasters to the values of a record.
 
 Functions of the arrays of one patch. `path` names the raster in error messages;
-`values` are as stored, for a series the bands of each date after those of the
-one before; `missing` is where a file declares values as without data, None:
-nowhere; `shape` is that of all patches. What does not fit is an InputError.
+`values` are the stored ones, bands of a series ordered by date; `missing` is
+the file's mask of no-data values, or None; `shape` is the shape required of all
+patches. Mismatches raise InputError.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.labels import LabelTask
 from flairhub_jax.modalities import MASKED_MODALITY, SNOW_CLOUD_BANDS, Modality
 
-# A label without data: no class, so it counts in neither loss nor metrics.
+# No-data label: not a class, ignored in loss and metrics.
 NO_LABEL = 255
 
 Shape = tuple[int, int, int]
@@ -27,7 +27,7 @@ def image_values(
   modality: Modality,
   shape: Shape,
 ) -> Num[np.ndarray, "h w n"]:
-  """Returns the values of an image of this type and shape."""
+  """Returns the values of an image; checks their type and shape."""
   _check_dtype(path, values, modality.dtype)
   if values.shape[2] != len(modality.bands):
     raise InputError(
@@ -46,9 +46,9 @@ def series_values(
   patch_id: str,
   num_dates: int,
 ) -> Num[np.ndarray, "t h w c"]:
-  """Returns the values by date of a series, each date of this shape.
+  """Returns the values of a series by date; checks type, shape and dates.
 
-  The metadata has `num_dates` dates for the patch.
+  `num_dates` is the number of the patch's dates in the metadata.
   """
   _check_dtype(path, values, modality.dtype)
   series = split_dates(path, values, modality.bands)
@@ -65,14 +65,14 @@ def series_values(
 def fill_series(
   arrays: Arrays, missing: Bool[np.ndarray, "t h w c"]
 ) -> tuple[Arrays, Bool[np.ndarray, "n h w c"]]:
-  """Leaves out dates that are mostly missing, and fills the others.
+  """Drops dates with mostly missing values and fills the remaining ones.
 
   Args:
-    arrays: `values` [t h w c] of whole numbers, and others by date.
-    missing: where a file declares values as without data.
+    arrays: integer `values` [t h w c], and other arrays with an axis of dates.
+    missing: mask of the no-data values.
 
   Returns:
-    The arrays of the dates that are left, and `missing` of these.
+    The arrays of the remaining dates, and their `missing`.
   """
   fractions = missing.mean((1, 2, 3))
   date_mask = fractions <= time_series.MAX_FRACTION_MISSING
@@ -93,7 +93,7 @@ def snow_cloud_values(
   """
   _check_dtype(path, values, "uint8", "uint16")
   if missing is not None:
-    # Not known to be clear.
+    # Missing probabilities count as not clear.
     values = np.where(missing, 100, values)
   mask = split_dates(path, values, SNOW_CLOUD_BANDS)
   if mask.shape[0] != shape[0]:
@@ -115,7 +115,7 @@ def label_values(
   task: LabelTask,
   shape: Shape,
 ) -> UInt8[np.ndarray, "h w n"]:
-  """Returns the labels of a task; those without data are `NO_LABEL`."""
+  """Returns the labels of a task; no-data pixels are `NO_LABEL`."""
   _check_dtype(path, values, "uint8")
   _check_shape(path, values.shape, shape)
   if values.shape[2] <= task.band:
@@ -137,7 +137,7 @@ def label_values(
 def split_dates(
   path: str, values: Shaped[np.ndarray, "h w n"], bands: tuple[str, ...]
 ) -> Shaped[np.ndarray, "t h w c"]:
-  """Takes a series apart, of which each date has these bands."""
+  """Splits a raster into dates, each with these bands."""
   height, width, total = values.shape
   if total % len(bands):
     raise InputError(
@@ -163,7 +163,7 @@ def _check_shape(path: str, found: Shape, expected: Shape) -> None:
 
 
 def _without_infinity(values: np.ndarray) -> np.ndarray:
-  """Returns values whose only sign of a missing measurement is NaN."""
+  """Replaces infinite values by NaN, the only mark of missing measurements."""
   if np.issubdtype(values.dtype, np.floating) and np.isinf(values).any():
     return np.where(np.isinf(values), np.float32(np.nan), values)
   return values

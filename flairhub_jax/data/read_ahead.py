@@ -1,4 +1,4 @@
-"""Batches read ahead by threads or processes."""
+"""Reading of batches ahead of use, by threads or processes."""
 
 import sys
 from collections.abc import Generator, Mapping
@@ -16,7 +16,7 @@ def iterate(
   """Yields batches in order.
 
   Args:
-    batches: nested dictionaries of arrays, by number.
+    batches: nested dictionaries of arrays, by batch index.
     num_workers: reading processes; 0 reads in threads.
   """
   if num_workers:
@@ -31,13 +31,13 @@ def iterate(
 
 def _prepare_processes() -> None:
   if not flags.FLAGS.is_parsed():
-    # Grain reads its own flags to start workers. Flags that are marked as given
-    # can be read before the program has parsed its flags.
+    # Grain reads its own absl flags to start workers. Marking flags as parsed
+    # makes them readable before the program parses its command line.
     for name in [name for name in flags.FLAGS if name.startswith("grain_")]:
       flags.FLAGS[name].present = 1
-  # When Grain's processes are stopped, batches under way stay in shared memory
+  # When Grain's processes are stopped, pending batches stay in shared memory
   # (grain#1031). Python's resource tracker frees them at the end of the program
-  # and warns of it; its warning options are set when it starts.
+  # with a warning; its warning options are fixed when it starts.
   silence = "ignore:resource_tracker:UserWarning"
   sys.warnoptions.append(silence)
   try:
@@ -47,7 +47,7 @@ def _prepare_processes() -> None:
 
 
 def _copied(x: Any) -> Any:
-  """Copies arrays out of shared memory, which lives as long as they do."""
+  """Copies arrays out of shared memory, so that it can be freed."""
   if isinstance(x, Mapping):
     return {name: _copied(value) for name, value in x.items()}
   return np.array(x)
@@ -56,7 +56,7 @@ def _copied(x: Any) -> Any:
 def _read_ahead(
   batches: grain.MapDataset, num_workers: int
 ) -> grain.IterDataset:
-  # Both are counted in batches, which are large.
+  # Both buffers are counted in batches, which are large.
   options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
   dataset = batches.to_iter_dataset(options)
   if num_workers == 0:

@@ -10,8 +10,8 @@ safetensors byte string of named arrays:
   absent    {"absent": uint8 [0]}: this patch lacks the modality
   task      {"labels": uint8 [h w n]}, all bands of the file
   PATCH     {"json": uint8 [n]}: UTF-8 JSON of patch_id, crs (WKT or null),
-            transform (6 numbers), height and width of the raster that says
-            where the patch lies; predictions cut that ground by `output_size`
+            transform (6 numbers), height and width of the georeferenced
+            raster; predictions cover the same extent with `output_size` pixels
 """
 
 import dataclasses
@@ -41,11 +41,11 @@ class ModalityInfo:
   Attributes:
     shape: (h, w, c), or (None, h, w, c) for a series.
     dtype: type of the stored values.
-    min_dates: fewest dates of a patch that has it; None for an image.
-    max_dates: most dates of any patch; None for an image.
+    min_dates: minimum number of dates of patches with it; None for an image.
+    max_dates: maximum number of dates of a patch; None for an image.
     has_snow_cloud: whether records hold "snow_cloud".
     statistics: band -> mean, std, min, max of the finite values of the
-      training split (of all splits if there is none); None without values.
+      training split (of all splits without one); None without values.
   """
 
   shape: tuple[int | None, ...]
@@ -65,10 +65,11 @@ class TaskInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DateCounts:
-  """Numbers of dates of the series of a split, by patch.
+  """Numbers of dates of the series of a split, per patch.
 
-  `shard` is a safetensors file of uint16 [num_patches]: `<series>`, all usable
-  dates; `<series> clear`, those that pass `cloud_filter` (None: not counted).
+  `shard` is a safetensors file of uint16 [num_patches]: `<series>` counts all
+  usable dates, `<series> clear` the dates passing `cloud_filter` (None: not
+  counted).
   """
 
   shard: Shard
@@ -80,14 +81,14 @@ class SplitInfo:
   """One split.
 
   Attributes:
-    num_patches: its size.
-    source: name of the CSV it was converted from.
+    num_patches: number of patches.
+    source: name of the source CSV.
     source_sha256: digest of the CSV, of the files' sizes and of the dates.
     streams: name -> shards, in order.
-    absent: modality -> how many patches lack it.
-    class_counts: task -> pixels of each class.
-    num_dates: None where there is no series, or where the data set was
-      converted before dates were counted.
+    absent: modality -> number of patches without it.
+    class_counts: task -> number of pixels of each class.
+    num_dates: None without series, or if the data set was converted by a
+      version that did not count dates.
   """
 
   num_patches: int
@@ -104,13 +105,13 @@ class Dataset:
   """A converted data set.
 
   Attributes:
-    folder: where `dataset.json` lies.
+    folder: folder of `dataset.json`.
     fingerprint: sha256 of `dataset.json`, which has a digest of every shard.
-    modalities: by published id.
-    tasks: by published id.
-    output_size: (h, w) of every prediction: those of the labels, or, without
-      labels, those that labels of this ground would have.
-    splits: `train`, `valid`, `test` -> split; those that exist.
+    modalities: modalities by published id.
+    tasks: tasks by published id.
+    output_size: (h, w) of predictions: the size of the labels or, without
+      labels, of the same extent at the GSD of labels.
+    splits: `train`, `valid`, `test` -> split; existing ones only.
   """
 
   folder: pathlib.Path
@@ -151,7 +152,7 @@ def save_dataset(
   output_size: tuple[int, int],
   splits: Mapping[str, SplitInfo],
 ) -> Dataset:
-  """Writes `dataset.json`, last of all files, and loads what was written."""
+  """Writes `dataset.json`, the last file, and loads the data set from it."""
 
   def plain(infos: Mapping[str, Any]) -> dict[str, Any]:
     return {name: dataclasses.asdict(info) for name, info in infos.items()}
@@ -169,14 +170,14 @@ def save_dataset(
 
 
 def load_dataset(folder: str | os.PathLike) -> Dataset:
-  """Reads `dataset.json` and checks that every shard exists with its size.
+  """Reads `dataset.json`; checks the existence and size of every shard.
 
   Args:
-    folder: what `flairhub convert` wrote.
+    folder: output folder of `flairhub convert`.
 
   Raises:
-    InputError: not a converted data set, another version of it, or shards are
-      missing or of another size.
+    InputError: not a converted data set, one of another format version, or
+      shards are missing or have another size.
   """
   folder = pathlib.Path(folder)
   path = folder / DATASET_FILE

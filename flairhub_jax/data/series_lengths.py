@@ -1,8 +1,8 @@
 """Numbers of dates of the series of a split, and their padded lengths.
 
 Conversion counts the dates of each patch, with and without the cloud filter, so
-lengths are known before anything is read. A batch takes one of a few choices of
-lengths, for all its series together: each choice is a compiled program.
+lengths are known before reading. Each batch uses one of a few choices of
+lengths, common to all its series, since every choice needs its own compilation.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclasses.dataclass(frozen=True)
 class Padding:
-  """The lengths to which series of a split are padded.
+  """Lengths to which the series of a split are padded.
 
   Attributes:
-    choices: ascending; each gives a length to every series, and every series
-      of the split fits into the last.
-    choice_of: by patch, the first of `choices` into which its series fit.
+    choices: ascending; each has a length per series; the last fits all series
+      of the split.
+    choice_of: per patch, the index of the first choice that fits its series.
   """
 
   choices: tuple[Mapping[str, int], ...]
@@ -43,11 +43,11 @@ class Padding:
 
   @property
   def longest(self) -> Mapping[str, int]:
-    """The last choice."""
+    """Returns the last choice."""
     return self.choices[-1]
 
   def of_batch(self, patches: Sequence[int]) -> Mapping[str, int]:
-    """The first choice into which the series of all these patches fit."""
+    """Returns the first choice that fits the series of all these patches."""
     return self.choices[self.choice_of[list(patches)].max(initial=0)]
 
 
@@ -60,17 +60,17 @@ def plan(
   cloud_filter: time_series.CloudFilter | None,
   periods: Mapping[str, str],
 ) -> Padding:
-  """Chooses the lengths of a split: one choice per bucket at most.
+  """Determines the padded lengths of a split, at most one choice per bucket.
 
-  In the choice of a bucket each series has the bucket's length, or that of its
-  longest series in the split where that is shorter.
+  In the choice of a bucket, each series has the bucket's length, or the maximum
+  length of this series in the split if that is shorter.
 
   Args:
-    dataset: converted data.
-    split: which of its splits.
-    series: the modalities that are time series.
+    dataset: converted data set.
+    split: name of the split.
+    series: ids of the time series.
     buckets: lengths in dates; longer series are thinned to the largest.
-    cloud_filter: that chooses the dates; None keeps all.
+    cloud_filter: filter of cloudy dates; None keeps all dates.
     periods: see `pipeline.ReadOptions`.
   """
   num_patches = dataset.splits[split].num_patches
@@ -89,9 +89,9 @@ def choose(
   num_patches: int,
   buckets: Sequence[int],
 ) -> Padding:
-  """Chooses from the lengths of the series of every patch; see `plan`."""
+  """Determines the choices from the lengths of all series; see `plan`."""
   lengths = {n: np.minimum(x, max(buckets)) for n, x in lengths.items()}
-  # A series of which every patch has no date still has one padded date.
+  # A series without dates in every patch still gets one padded date.
   longest = {n: max(1, int(x.max(initial=0))) for n, x in lengths.items()}
   choices: list[dict[str, int]] = []
   for bucket in sorted(buckets):
@@ -106,7 +106,7 @@ def choose(
 
 
 def _count(dataset, split, series, cloud_filter):
-  """Numbers of dates by patch: from the conversion, a cache or the records."""
+  """Returns dates per patch, from the conversion, a cache or the records."""
   info = dataset.splits[split]
   counted = info.num_dates
   if counted is not None:
@@ -122,7 +122,7 @@ def _count(dataset, split, series, cloud_filter):
 
 
 def _key(name, dataset, cloud_filter, counted):
-  """Name of the counts of a filter in the conversion's file, or None."""
+  """Returns the key of a filter's counts in the conversion's file, or None."""
   if cloud_filter is None or not dataset.modalities[name].has_snow_cloud:
     return name
   if dataclasses.asdict(cloud_filter) == dict(counted.cloud_filter or {}):
@@ -144,16 +144,16 @@ def _checked(known, num_patches, dataset, file):
 def _load(path: pathlib.Path, sha256: str) -> dict[str, np.ndarray]:
   try:
     content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-      raise InputError(path, f"sha256 {sha256}", found)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+      raise InputError(path, f"sha256 {sha256}", digest)
     return shard_files.decode(content)
   except (OSError, safetensors.SafetensorError) as error:
     raise InputError(path, "counts of dates", error) from error
 
 
 def _count_records(dataset, split, series, cloud_filter):
-  """Counts once and caches the result beside the records, where possible."""
+  """Counts dates and caches the result beside the records if possible."""
   shards = {
     name: [shard.sha256 for shard in dataset.splits[split].streams[name]]
     for name in series
@@ -184,7 +184,7 @@ def _count_records(dataset, split, series, cloud_filter):
 
 
 def _read_cache(path, key):
-  """Counts of an earlier start; {} where the file is missing or damaged."""
+  """Returns cached counts; {} if the file is missing or damaged."""
   try:
     content = path.read_bytes()
   except OSError:
@@ -201,7 +201,7 @@ def count_dates(
   record: Mapping[str, np.ndarray],
   cloud_filter: time_series.CloudFilter | None,
 ) -> int:
-  """Number of dates of a record that are read; 0 where the series is absent."""
+  """Returns the number of usable dates of a record; 0 without the series."""
   if "values" not in record:
     return 0
   date_mask = time_series.choose_dates(
@@ -211,10 +211,10 @@ def count_dates(
 
 
 class Counter:
-  """Counts the dates of patches while they are converted."""
+  """Counter of the dates of patches during conversion."""
 
   def __init__(self, cloud_filter: time_series.CloudFilter | None):
-    """Starts empty; counts with this filter as well, unless it is None."""
+    """Starts empty; also counts dates passing the filter, unless it is None."""
     self._cloud_filter = cloud_filter
     self._counts: dict[str, list[int]] = {}
 
@@ -226,7 +226,7 @@ class Counter:
       self._counts.setdefault(f"{name} clear", []).append(number)
 
   def as_json(self) -> dict[str, list[int]]:
-    """Counts by series, and by series and filter."""
+    """Returns counts by series, and by series with the filter."""
     return self._counts
 
 
@@ -239,7 +239,7 @@ def save(
   """Writes the counts of a split's shards, in order.
 
   Returns:
-    Their entry in `dataset.json`; None where the split has no series.
+    Their entry in `dataset.json`; None if the split has no series.
   """
   joined = {}
   for name in counts[0]:

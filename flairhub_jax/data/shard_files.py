@@ -1,4 +1,4 @@
-"""Files of records: written one by one, read as one stream.
+"""Shards of records: written one by one, read as one stream.
 
 A record is a safetensors byte string of named arrays, see `records`.
 """
@@ -23,18 +23,18 @@ from array_record.python import array_record_module
 from flairhub_jax import atomic, modalities
 from flairhub_jax.errors import InputError
 
-# Labels shrink thirtyfold. Imagery shrinks by a tenth, and unpacking it would
-# take four times as long as reading it.
+# Compression shrinks labels by a factor of 30, but imagery only by 10 %;
+# decompressing imagery would take four times as long as reading it.
 _COMPRESSED = "group_size:1,zstd:1"
 _UNCOMPRESSED = "group_size:1,uncompressed"
 
-# Each open shard holds a file descriptor, each stream up to this many of them;
+# Maximum number of open shards per stream; each has a file descriptor, and
 # opening one takes 0.15 ms.
 _MAX_OPEN_SHARDS = 64
 
 
 def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
-  """Returns named arrays as one safetensors byte string."""
+  """Serialises named arrays as one safetensors byte string."""
   return safetensors.numpy.save(
     {name: np.ascontiguousarray(array) for name, array in arrays.items()}
   )
@@ -56,7 +56,7 @@ def open_shard(
 ) -> Iterator[array_record_module.ArrayRecordWriter]:
   """Yields a writer (`write(bytes)`) of the shard `path`.
 
-  The file gets its name when the block ends without an exception.
+  The file is renamed to `path` when the block ends without an exception.
   """
   is_imagery = stream in modalities.MODALITIES
   options = _UNCOMPRESSED if is_imagery else _COMPRESSED
@@ -70,7 +70,7 @@ def open_shard(
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """One file: its path below the data set's folder, its bytes and records."""
+  """A shard: path relative to the data set, size in bytes, digest, records."""
 
   file: str
   sha256: str
@@ -88,8 +88,8 @@ def describe_shard(folder: pathlib.Path, file: str, num_records: int) -> Shard:
 class Stream:
   """Random access to the records of one stream, over all its shards.
 
-  Cheap to pickle; files are opened when they are read. Several threads may read
-  at once.
+  Cheap to pickle; files are opened on first use. Several threads may read
+  concurrently.
   """
 
   def __init__(self, folder: pathlib.Path, shards: tuple[Shard, ...]):

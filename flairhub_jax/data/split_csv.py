@@ -1,4 +1,4 @@
-"""Split files: one row a patch, one column a modality, mask or task."""
+"""Split files: one row per patch, one column per modality, mask or task."""
 
 import csv
 import dataclasses
@@ -27,9 +27,9 @@ class Split:
 
   Attributes:
     path: the CSV.
-    patch_ids: one per patch, all different.
-    cells: column -> one path per patch, relative to the CSV's folder; an
-      empty one says that the patch lacks this modality.
+    patch_ids: one per patch, without duplicates.
+    cells: column -> one path per patch, relative to the CSV's folder; empty
+      if the patch lacks this modality.
   """
 
   path: pathlib.Path
@@ -43,7 +43,7 @@ class Split:
   def file(self, column: str, index: int) -> str | None:
     """Returns the path of a patch's file, or None if the patch lacks it."""
     cell = self.cells[column][index]
-    # Not normalised: beyond a link, `..` is not the folder written before it.
+    # Not normalised: after a symbolic link, `..` is the parent of its target.
     if cell.startswith("~/"):
       cell = os.path.expanduser(cell)
     return os.path.join(self.path.parent, cell) if cell else None

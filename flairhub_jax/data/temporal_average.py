@@ -1,12 +1,12 @@
-"""A time series as one average per month or half month."""
+"""Averages of a time series per month or half month."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from flairhub_jax.data import time_series
 
-# Name -> day of the month in the middle of each period; the first half of a
-# month ends with the 15th. Both as in the reference.
+# Name -> day of the month at the middle of each period; the first half of a
+# month ends on the 15th, as in the reference.
 PERIODS = {"monthly": (15,), "semi-monthly": (8, 23)}
 _LAST_DAY_OF_FIRST_HALF = 15
 
@@ -27,12 +27,12 @@ def average_periods(
 
   Args:
     values: finite, one image per date.
-    dates: days since 1970-01-01, in any order; may be none.
-    period: 12 or 24 to the year.
+    dates: days since 1970-01-01, in any order; may be empty.
+    period: length of a period, 12 or 24 per year.
     rule: "observed" averages the dates of all years and pads a period without
-      a date. "reference" repeats the period before, with its day, and pads only
-      before the first; its half months use the year of the first date only. It
-      recognises padding by zeros, so an average of zeros is padding too.
+      dates. "reference" repeats the previous period, with its day, and pads
+      only before the first; its half months use the year of the first date
+      only. It recognises padding by zeros, so an all-zero average is padding.
     reference_date: month-day from which days are counted.
 
   Returns:
@@ -67,7 +67,7 @@ def _calendar(dates):
 
 
 def _period_of_dates(dates, num_per_month):
-  """Number of the period in its own year in which each date lies."""
+  """Returns the index of each date's period within its year."""
   calendar = _calendar(dates)
   months = calendar.astype("datetime64[M]")
   day = (calendar - months.astype("datetime64[D]")).astype(int) + 1
@@ -76,7 +76,7 @@ def _period_of_dates(dates, num_per_month):
 
 
 def _middle_days(year, middles, reference_date):
-  """Days from the reference date to the middle of each period of a year."""
+  """Returns days from the reference date to the middle of each period."""
   months = year.astype("datetime64[M]") + np.arange(12)
   first_days = months.astype("datetime64[D]")[:, None]
   days = first_days + (np.asarray(middles) - 1)

@@ -1,4 +1,4 @@
-"""Dates of a time series: choosing, counting, filling, thinning and padding."""
+"""Time series: selecting, counting, thinning and padding dates; filling."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int, Num, Shaped, UInt8
 
 from flairhub_jax import fields
 
-# A date of which a larger fraction of values is missing is left out.
+# Dates with a larger fraction of missing values are dropped.
 MAX_FRACTION_MISSING = 0.5
 
 
@@ -26,12 +26,12 @@ def choose_dates(
   snow_cloud: UInt8[np.ndarray, "t h w 2"] | None = None,
   cloud_filter: CloudFilter | None = None,
 ) -> Bool[np.ndarray, "t"]:
-  """Returns a mask of the dates that are read.
+  """Returns a mask of the selected dates.
 
   Args:
     values: NaN and infinite values are missing.
     snow_cloud: probability of snow and of cloud per pixel, 0-100.
-    cloud_filter: None keeps dates however cloudy they are.
+    cloud_filter: filter of cloudy dates; None keeps them.
   """
   date_mask = np.ones(len(values), bool)
   if cloud_filter is not None and snow_cloud is not None:
@@ -51,8 +51,8 @@ def days_from_reference(
 
   Args:
     dates: days since 1970-01-01.
-    month_day: reference day, as month-day, or as year-month-day of which the
-      year does not count.
+    month_day: reference day, as month-day, or as year-month-day with the year
+      ignored.
 
   Returns:
     int32, negative before the reference day.
@@ -79,12 +79,12 @@ def select_clear_dates(
 
   Args:
     snow_cloud: probability of snow and of cloud per pixel, 0-100.
-    max_cloud: a pixel above it is covered.
-    max_snow: likewise.
-    max_cover: fraction of covered pixels up to which a date is kept, 0-1.
-    fallback: what is kept where no date passes: "least_covered" keeps the date
-      with the fewest covered pixels; "snow_free" does as the reference, which
-      then drops the cloud test and may end with clouds or with nothing.
+    max_cloud: a pixel with a higher cloud probability is covered.
+    max_snow: a pixel with a higher snow probability is covered.
+    max_cover: maximum fraction of covered pixels of a selected date, 0-1.
+    fallback: rule if no date passes: "least_covered" selects the date with the
+      fewest covered pixels; "snow_free" follows the reference and omits the
+      cloud test, so it may select cloudy dates or none.
   """
   snow, cloud = snow_cloud[..., 0], snow_cloud[..., 1]
   num_pixels = snow[0].size if len(snow) else 0
@@ -101,10 +101,10 @@ def select_clear_dates(
 def fill_missing_pixels(
   values: Num[np.ndarray, "t h w c"],
 ) -> Num[np.ndarray, "t h w c"]:
-  """Replaces NaN and infinite values; whole numbers have none.
+  """Replaces NaN and infinite values; integers have none.
 
-  A missing pixel takes the median of its date and band: patches of series have
-  only 10 x 10 pixels.
+  A missing pixel gets the median of its date and band, since patches of series
+  have only 10 x 10 pixels.
   """
   if not np.issubdtype(values.dtype, np.floating):
     return values
@@ -121,7 +121,7 @@ def fill_missing_pixels(
 
 
 def thin(num_dates: int, limit: int) -> Int[np.ndarray, "n"]:
-  """Returns at most `limit` indices of dates, spread evenly, first and last."""
+  """Returns at most `limit` evenly spaced indices, with first and last date."""
   if num_dates <= limit:
     return np.arange(num_dates)
   return np.linspace(0, num_dates - 1, limit).round().astype(np.int64)

@@ -1,7 +1,7 @@
-"""The symmetries of a patch, applied to a whole example.
+"""Symmetries of a patch, applied to a whole example.
 
-Eight of a square; four of a patch that is not: a quarter turn would give it
-another shape than the rest of its batch.
+A square patch has eight; any other has four, since a quarter turn would change
+its shape within the batch.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def turn(
   flip_vertical: bool,
   quarter_turns: int,
 ) -> Num[np.ndarray, "... h w c"]:
-  """Flips, then turns counter-clockwise, along the two pixel axes."""
+  """Flips, then rotates counter-clockwise, along the two pixel axes."""
   if flip_horizontal:
     values = np.flip(values, -2)
   if flip_vertical:
@@ -29,11 +29,11 @@ def turn(
 def augment(
   example: Mapping[str, Any], rng: np.random.Generator
 ) -> dict[str, Any]:
-  """Draws one symmetry and moves images, series and labels together.
+  """Draws one symmetry and applies it to images, series and labels.
 
-  As in the reference each flip has probability 1/2, and a turn by 1, 2 or 3
-  quarters has 1/2 in all. Where any raster is not square there are only flips,
-  both of which are the half turn.
+  As in the reference, each flip has probability 1/2, and rotations by 1, 2 or 3
+  quarter turns have probability 1/2 in total. If any raster is not square, only
+  flips are drawn; both together are the half turn.
   """
   shapes = [x.shape[-3:-1] for x in example["inputs"].values()]
   shapes += [x.shape[-2:] for x in example["labels"].values()]

@@ -1,4 +1,4 @@
-"""Processes that work through jobs, with progress and a way to stop."""
+"""Pool of worker processes with progress and cancellation."""
 
 import concurrent.futures
 import multiprocessing
@@ -11,13 +11,13 @@ from typing import Any
 
 from flairhub_jax import terminal
 
-# Of this worker process; set when it starts.
+# State of this worker process, set when it starts.
 _num_done = None
 _stop = None
 
 
 class _Stopped(Exception):
-  """All work was given up while this job was under way."""
+  """The pool was stopped while this job was running."""
 
 
 def run_jobs(
@@ -26,14 +26,14 @@ def run_jobs(
   num_workers: int,
   on_progress: Callable[[int], None],
 ) -> Iterator[tuple[Any, Any]]:
-  """Yields each job and its result when it is done, in any order.
+  """Yields each job with its result upon completion, in any order.
 
   Args:
-    work: a function that can be pickled. It takes a job and a function, which
-      it calls with numbers of patches done and whose exceptions end it.
-    jobs: drawn only when a worker is free, since they may be large.
-    num_workers: processes; 0 works in this one.
-    on_progress: called with the number of patches done since the last call.
+    work: picklable function of a job and a callback. It calls the callback
+      with the number of finished patches; an exception in it ends the job.
+    jobs: consumed only when a worker is free, since they may be large.
+    num_workers: number of processes; 0 uses the current process.
+    on_progress: called with the number of patches finished since the last call.
   """
   if num_workers == 0:
     for job in jobs:
@@ -67,7 +67,7 @@ def _run_in(executor, work, jobs, num_workers, num_done, on_progress):
     done, _ = concurrent.futures.wait(
       pending, 0.2, concurrent.futures.FIRST_COMPLETED
     )
-    # Read once: the workers go on counting.
+    # Read once: workers keep incrementing it.
     total = num_done.value
     on_progress(total - reported)
     reported = total
@@ -78,14 +78,14 @@ def _run_in(executor, work, jobs, num_workers, num_done, on_progress):
 def _start_worker(num_done, stop) -> None:
   global _num_done, _stop
   _num_done, _stop = num_done, stop
-  # Ctrl-C reaches every process of the terminal; the parent decides.
+  # Ctrl-C reaches every process of the terminal; only the parent handles it.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   terminal.silence_libraries()
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-  """Ends this process when the parent is killed; it would wait for ever."""
+  """Ends this process when the parent is killed, instead of waiting forever."""
   multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
   os._exit(1)
 
