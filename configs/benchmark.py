@@ -1,6 +1,6 @@
 """The published experiments: `configs/benchmark.py:LC-L`.
 
-Modalities of each as in the paper's tables (facts, sections 2.2 and 2.3);
+Modalities as in the tables of the FLAIR-HUB paper (see README.md);
 Sentinel-1 means both orbits. Networks of several sensors have an auxiliary
 decoder per modality, as the published parameter counts imply.
 """

@@ -3,7 +3,7 @@
     flairhub train --config=finetune:LPIS-A --workdir=runs/finetuned \
         --config.train.init_from=runs/imported --config.data.path=records
 
-A starting point for own data, not tuned on any.
+A starting point for your own data; the values are not tuned.
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""One task, the other, or both at once, and how much each then weighs.
+"""Land cover, crops, or both tasks with different loss weights.
 
     flairhub sweep --config=configs/sweep_multitask.py --workdir=runs/tasks \
         --config.data.path=records

@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Fixtures shared by several tests."""
 
 import gc
 import os
@@ -12,14 +12,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Two devices, so that every test of training also tests sharding.
 os.environ.setdefault("XLA_FLAGS", runs.xla_flags(num_devices=2))
-# Programs are compiled once for all processes, and for the next time.
+# All processes and later test runs share one compilation cache.
 os.environ |= {
   "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache"),
   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
   # Types are promoted where the code says so, and nowhere else.
   "JAX_NUMPY_DTYPE_PROMOTION": "strict",
 }
-# Tracing networks makes many objects and hardly a cycle.
+# Tracing a network creates many objects but hardly any reference cycles.
 gc.set_threshold(50_000, 20, 20)
 
 import pytest
@@ -28,14 +28,14 @@ from tests.parity import origin as reference_numbers
 
 
 def pytest_collection_modifyitems(items):
-  """Long files come first, so that no process is left with one at the end."""
+  """Runs long test files first, to balance the parallel processes."""
   long = {item.path for item in items if item.get_closest_marker("slow")}
   items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-  """Reference numbers and real samples, which lie beside the project."""
+  """Folder of reference outputs and real samples beside the clone."""
   folder = ROOT.parent / "shared"
   if not folder.is_dir():
     pytest.skip("needs ../shared (reference numbers, real imagery)")
@@ -44,7 +44,7 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope="session", params=reference_numbers.ORIGINS)
 def origin(request) -> reference_numbers.Origin:
-  """The reference's numbers: our small ones, and those of ../shared."""
+  """Reference outputs: the small ones of this folder and those of ../shared."""
   if request.param not in reference_numbers.ORIGINS:
     pytest.skip("needs ../shared (numbers of large networks)")
   return reference_numbers.ORIGINS[request.param]

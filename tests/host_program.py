@@ -1,4 +1,4 @@
-"""What a library must not change of the program that imports it."""
+"""Process-wide state that importing a library must not change."""
 
 import gc
 import logging
@@ -57,7 +57,7 @@ def snapshot() -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-  """What is not as it was; loggers that came into being do not count."""
+  """Changed state; new loggers are ignored."""
   loggers = {
     name: (old, after["loggers"][name])
     for name, old in before["loggers"].items()

@@ -1,4 +1,4 @@
-"""The shape of the house: levels, importing rooms, sizes."""
+"""Architecture: import levels, owners of libraries, file sizes."""
 
 import ast
 import pathlib

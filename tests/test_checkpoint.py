@@ -54,7 +54,7 @@ def test_the_latest_and_the_best_are_kept(saved, shardings):
 
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_what_is_saved_is_the_state_of_its_step(tmp_path, num_devices):
-  """Though the next step takes its memory while it is being written."""
+  """Although the next step reuses the memory during the write."""
   devices = mesh.Mesh(jax.devices()[:num_devices], ("data",))
   everywhere = mesh.replicated(devices)
   add = jax.jit(lambda x: x + 1, donate_argnums=0, out_shardings=everywhere)
@@ -66,12 +66,12 @@ def test_what_is_saved_is_the_state_of_its_step(tmp_path, num_devices):
     checkpoints.save({"x": x}, step, None)
   for step in (1, 2, 3):
     shape = jax.eval_shape(lambda: {"x": x})
-    found = checkpoints.restore(step, shape, {"x": everywhere})
-    np.testing.assert_array_equal(found["x"], 10.0 * step)
+    actual = checkpoints.restore(step, shape, {"x": everywhere})
+    np.testing.assert_array_equal(actual["x"], 10.0 * step)
   checkpoints.close()
 
 
-def test_a_full_disk_is_told_in_numbers(saved, monkeypatch):
+def test_a_full_disk_is_reported_with_sizes(saved, monkeypatch):
   checkpoints = checkpoint.Checkpoints(saved)
   monkeypatch.setattr(
     shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 80, 20)
@@ -190,7 +190,7 @@ def flip(path):
 
 @pytest.mark.parametrize("damage", [lose, cut, flip])
 def test_no_damage_to_a_file_goes_unseen(tmp_path, shardings, capfd, damage):
-  """The state is that of the latest step or, as is said, of the one before."""
+  """Restores the latest step, or logs that it restores the one before."""
   folder = tmp_path / "checkpoints"
   checkpoints = checkpoint.Checkpoints(folder, keep_latest=2)
   for step in (1, 2):

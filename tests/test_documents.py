@@ -20,8 +20,8 @@ def documents():
     capture_output=True,
     text=True,
   )
-  found = listed.stdout.split() or map(str, ROOT.glob("[!.]*/**/*.md"))
-  return sorted({*found, "README.md"})
+  actual = listed.stdout.split() or map(str, ROOT.glob("[!.]*/**/*.md"))
+  return sorted({*actual, "README.md"})
 
 
 @pytest.mark.parametrize("name", documents())

@@ -9,7 +9,7 @@ import pytest
 
 from tests.training import runs
 
-# A command that only meets the others, over and over, until something happens.
+# A command that only synchronises with the other process until one fails.
 JOB = """
 import os, sys, time, types
 from flairhub_jax import __main__, processes
@@ -54,7 +54,7 @@ sys.exit(__main__.main([
 
 
 def run_two(way):
-  """Exit codes and what both told on the error stream."""
+  """Exit codes and standard error of both processes."""
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     where = f"127.0.0.1:{free.getsockname()[1]}"
@@ -71,12 +71,12 @@ def run_two(way):
   ]
   begin = time.monotonic()
   try:
-    told = [p.communicate(timeout=60)[1].strip() for p in started]
+    message = [p.communicate(timeout=60)[1].strip() for p in started]
   finally:
     for process in started:
       process.kill()
   assert time.monotonic() - begin < 40  # none waited for heartbeats
-  return [p.returncode for p in started], told
+  return [p.returncode for p in started], message
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def run_two(way):
   ],
 )
 def test_both_end_alike_and_say_why(way, code, first, second):
-  codes, told = run_two(way)
-  assert codes == [code, code], told
+  codes, message = run_two(way)
+  assert codes == [code, code], message
   host = socket.gethostname()
-  for expected, text in zip((first, second), told, strict=True):
+  for expected, text in zip((first, second), message, strict=True):
     if expected == "TRACEBACK":
       assert text.startswith("Traceback") and "KeyError: 'bread'" in text
     elif way == "first, bug":
-      # Told by the store, or by the first process itself.
+      # Reported by the store or by the first process itself.
       assert expected in text and len(text.splitlines()) == 1
     elif way != "first, input":
       assert text == expected.replace("HOST", host)

@@ -55,8 +55,8 @@ def test_the_configurations_of_the_project_are_in_range(config):
   "value",
   [-1, -0.5, math.nan, math.inf, 10**400, "\0", {}, {"a": 1}, [[1]], None, ()],
 )
-def test_no_field_takes_what_no_field_can_hold(value):
-  """A wrong value in each field at once: each is told, or may be so."""
+def test_no_field_accepts_a_value_of_impossible_type(value):
+  """Sets a wrong value in every field; each is reported or valid there."""
   fine = {
     -1: ("mesh.data", "mesh.fsdp", "mean", "frequency_power"),
     -0.5: ("mean", "frequency_power"),
@@ -65,16 +65,16 @@ def test_no_field_takes_what_no_field_can_hold(value):
   for path in fields.flatten(values()):
     given = values()
     put(given, path, value)
-    told = fields.faults(given)
+    message = fields.faults(given)
     kept = fine.get(value, ()) if isinstance(value, (int, float, tuple)) else ()
     rule = fields.rule_of(path)
     if any(word in path for word in kept) or (
       value is None and rule.may_be_none
     ):
-      assert told == [], path
+      assert message == [], path
     else:
-      assert told and all(f"config.{path}" in line for line in told), path
-      assert all(len(line) < 300 and line.isprintable() for line in told)
+      assert message and all(f"config.{path}" in line for line in message), path
+      assert all(len(line) < 300 and line.isprintable() for line in message)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_weights_of_classes_have_their_length_and_sign(weights):
 
 
 @pytest.mark.parametrize(
-  ("text", "found"),
+  ("text", "actual"),
   [
     ("05-15", (5, 15)),
     ("2018-09-01", (9, 1)),
@@ -102,8 +102,8 @@ def test_weights_of_classes_have_their_length_and_sign(weights):
     (515, None),
   ],
 )
-def test_days_of_every_year(text, found):
-  assert fields.month_and_day(text) == found
+def test_days_of_every_year(text, actual):
+  assert fields.month_and_day(text) == actual
 
 
 def test_many_faults_are_ten_lines_and_a_count():
@@ -180,7 +180,7 @@ def test_json_that_is_no_configuration(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-  ("body", "told"),
+  ("body", "message"),
   [
     ("raise RuntimeError('so')", "line 2.*RuntimeError: so"),
     ("return 1 / 0", "ZeroDivisionError"),
@@ -188,10 +188,10 @@ def test_json_that_is_no_configuration(tmp_path, text):
     ("import nowhere", "nowhere"),
   ],
 )
-def test_a_file_that_fails_is_told_by_its_line(tmp_path, body, told):
+def test_a_failing_file_is_reported_with_its_line(tmp_path, body, message):
   path = tmp_path / "mine.py"
   path.write_text(f"def get_config():\n  {body}\n")
-  with pytest.raises(InputError, match=told):
+  with pytest.raises(InputError, match=message):
     configuration.load_config_file(str(path))
 
 

@@ -51,18 +51,18 @@ def start(path, kind, seconds=60.0, host=""):
 @pytest.mark.parametrize(
   ("kind", "host"), [("flock", ""), ("lease", ""), ("lease", "elsewhere")]
 )
-def test_one_holds_until_it_is_gone(tmp_path, kind, host):
+def test_a_lock_is_held_until_its_process_ends(tmp_path, kind, host):
   path = tmp_path / "run" / "run.lock"
   first = start(path, kind, host=host)
   try:
     assert first.stdout.readline() == "held\n"
-    _, told = start(path, kind).communicate(timeout=30)
+    _, message = start(path, kind).communicate(timeout=30)
     where = host or r"\S+"
     assert re.search(
       rf"{path.parent}: expected no other training in this folder, found"
       rf" process {first.pid} on {where}"
       r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n$",
-      told,
+      message,
     )
   finally:
     first.kill()
@@ -71,13 +71,13 @@ def test_one_holds_until_it_is_gone(tmp_path, kind, host):
   # host, while that of another host is watched for a while.
   begin = time.monotonic()
   second = start(path, kind, 0.0)
-  out, told = second.communicate(timeout=30)
-  assert (second.returncode, out) == (0, "held\n"), told
+  out, message = second.communicate(timeout=30)
+  assert (second.returncode, out) == (0, "held\n"), message
   assert not host or time.monotonic() - begin > 1.0
   # One that ends by itself leaves no lease to wait for.
   assert not list(path.parent.glob("*.lease"))
   if kind == "flock":
-    assert told == ""  # no file is left open, of which Python would warn
+    assert message == ""  # no file is left open, of which Python would warn
 
 
 def test_the_holder_of_a_lease_that_is_lost_ends(tmp_path):
@@ -85,8 +85,8 @@ def test_the_holder_of_a_lease_that_is_lost_ends(tmp_path):
   holder = start(path, "lease")
   assert holder.stdout.readline() == "held\n"
   path.with_suffix(".lease").unlink()
-  _, told = holder.communicate(timeout=30)
-  assert holder.returncode == 1 and "another process took over" in told
+  _, message = holder.communicate(timeout=30)
+  assert holder.returncode == 1 and "another process took over" in message
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_lease_is_free_after_its_block(tmp_path, no_locks):
     pass
 
 
-def test_other_faults_of_the_disk_are_told(tmp_path, monkeypatch):
+def test_other_disk_errors_are_reported(tmp_path, monkeypatch):
   def fail(*_):
     raise OSError(errno.EIO, "Input/output error")
 

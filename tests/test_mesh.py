@@ -92,12 +92,12 @@ def test_a_state_lies_as_it_should_on_eight_devices():
   )
 
 
-def test_what_is_told_of_numbers(monkeypatch):
+def test_log_describes_dtype_and_precision(monkeypatch):
   devices = mesh.build_mesh()
   how = dict(dtype="float32", precision="highest", deterministic=False)
-  told = mesh.describe_numbers(devices, **how)
-  assert "float32 at highest precision" in told
-  assert "bitwise reproducible (cpu)" in told
+  line = mesh.describe_numbers(devices, **how)
+  assert "float32 at highest precision" in line
+  assert "bitwise reproducible (cpu)" in line
   assert mesh.compiler_options(True) == {}
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   assert mesh.compiler_options(False) == {}

@@ -26,8 +26,8 @@ def test_the_summary_has_the_names_it_promises():
 
 def test_confusion_matrix_leaves_out_padding_and_unknown_labels():
   truth = jnp.array([[[0, 1], [2, 255]], [[0, 0], [0, 0]]], jnp.uint8)
-  found = jnp.array([[[0, 0], [2, 1]], [[1, 1], [1, 1]]], jnp.int32)
-  matrix = metrics.confusion_matrix(truth, found, jnp.array([True, False]), 3)
+  actual = jnp.array([[[0, 0], [2, 1]], [[1, 1], [1, 1]]], jnp.int32)
+  matrix = metrics.confusion_matrix(truth, actual, jnp.array([True, False]), 3)
   np.testing.assert_array_equal(matrix, [[1, 0, 0], [1, 0, 0], [0, 0, 1]])
 
 
@@ -78,12 +78,12 @@ def test_weighted_iou_equals_the_references_selection_metric(origin):
 @pytest.mark.parametrize("suffix", ["", "_absent18"])
 def test_iou_of_every_class_equals_the_references(origin, suffix):
   fixture = origin.arrays("units/metrics")
-  found = fixture["preds"]
+  actual = fixture["preds"]
   if suffix:  # a class that occurs and is never predicted
-    found = np.where(found == 18, 0, found)
+    actual = np.where(actual == 18, 0, actual)
   matrix = metrics.confusion_matrix(
     jnp.asarray(fixture["targets"]),
-    jnp.asarray(found, jnp.int32),
+    jnp.asarray(actual, jnp.int32),
     jnp.array([True, True]),
     19,
   )

@@ -7,7 +7,7 @@ from flairhub_jax import run_directory
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 
-# Other values of the fields that change nothing of what is learned.
+# Other values of fields without effect on the learned parameters.
 OTHER = {
   "mesh.data": 2,
   "mesh.fsdp": 2,
@@ -141,7 +141,7 @@ def test_a_run_continues_with_other_values_of_fields_without_effect():
 
 
 @pytest.mark.parametrize("text", [b"", b"[1]", b"{", b"\xff\xfe", b"[" * 10**5])
-def test_what_is_no_object_is_told_by_its_file(tmp_path, text):
+def test_a_file_that_is_not_a_json_object_is_named(tmp_path, text):
   path = tmp_path / "scores.json"
   path.write_bytes(text)
   with pytest.raises(InputError, match=r"scores\.json: expected .*JSON"):

@@ -27,10 +27,10 @@ def test_scored_classes_are_those_of_the_reference(task, name):
   names = [row.classes[i].name for i in np.flatnonzero(row.scored)]
   # The reference writes "fruits orchards" and "swimming_pool".
   letters = str.maketrans("", "", "s_ ")
-  found, expected = (
+  actual, expected = (
     [name.translate(letters) for name in each] for each in (names, expected)
   )
-  assert found == expected
+  assert actual == expected
 
 
 def test_classes_of_land_cover_can_be_told_apart():

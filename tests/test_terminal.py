@@ -67,12 +67,12 @@ def test_log_lines_are_plain_lines(monkeypatch):
 def loggers():
   """Loggers by name ("" is the root), as they were at the end again."""
   names = ("", "absl", "asyncio", "rasterio")
-  found = {name: logging.getLogger(name) for name in names}
-  levels = {name: logger.level for name, logger in found.items()}
+  actual = {name: logging.getLogger(name) for name in names}
+  levels = {name: logger.level for name, logger in actual.items()}
   handlers = list(logging.root.handlers)
-  yield found
+  yield actual
   logging.root.handlers[:] = handlers
-  for name, logger in found.items():
+  for name, logger in actual.items():
     logger.setLevel(levels[name])
 
 

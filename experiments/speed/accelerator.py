@@ -135,7 +135,7 @@ def bench(key: dict, small: bool, batch_size: int) -> dict | None:
     )
     if done.returncode == 0:
       return json.loads(out.read_text())
-  # Told before the first step, or met in it.
+  # Refused before the first step, or out of memory in it.
   if "fits the device" in done.stderr or "RESOURCE_EXHAUSTED" in done.stderr:
     return None
   raise SystemExit(f"{key}: {done.stderr}")
@@ -191,7 +191,7 @@ def child(small: bool) -> None:
   """Measures the keys of standard input, a line of standard output each."""
   kinds = {"forms": forms.time_form, "parity": compare_with_reference}
   out = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)  # what commands print is no record
+  os.dup2(2, 1)  # output of commands is not a record
   for key in json.load(sys.stdin):
     found = kinds[key["stage"]](key, small)
     out.write(json.dumps({**key, "found": found}) + "\n")
@@ -244,7 +244,7 @@ def measured(keys: list[dict], small: bool) -> Iterator[dict]:
 
 
 def model_share(record: dict, records: list[dict]) -> float | None:
-  """Share of the device's peak by the network's own operations (MFU).
+  """MFU: the network's own FLOPs as a fraction of the device's peak.
 
   Those of a forward pass, three times in training: recomputation is no work.
   """

@@ -1,4 +1,4 @@
-"""A checkpoint of the reference, and what is made of it."""
+"""A checkpoint in the format of the reference, and its import."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def released(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run(released, tmp_path_factory):
-  """The same, imported."""
+  """The run directory of the imported checkpoint."""
   out = tmp_path_factory.mktemp("runs") / "imported"
   weights, configs = released
   argv = ["--weights", weights, "--configs", configs, "--out", out]

@@ -1,4 +1,4 @@
-"""Each fault of the user's ends in one clear line and exit code 2."""
+"""Every invalid input gives one clear line and exit code 2."""
 
 import shutil
 
@@ -14,7 +14,7 @@ def at_the_root(monkeypatch, pytestconfig):
   monkeypatch.chdir(pytestconfig.rootpath)
 
 
-def complaint(capsys, *argv):
+def error_line(capsys, *argv):
   assert __main__.main([str(word) for word in argv]) == 2
   captured = capsys.readouterr()
   lines = [
@@ -26,8 +26,8 @@ def complaint(capsys, *argv):
 
 
 def refusal(capsys, data, tmp_path, *overrides):
-  """What `train` says on these data."""
-  return complaint(
+  """The error line of `train` on these data."""
+  return error_line(
     capsys,
     "train",
     TINY,
@@ -39,7 +39,7 @@ def refusal(capsys, data, tmp_path, *overrides):
 
 @pytest.fixture
 def published(simulated, tmp_path):
-  """A copy of the simulated data that a test may spoil."""
+  """A copy of the simulated data that a test may damage."""
   folder = tmp_path / "raw"
   shutil.copytree(simulated, folder)
   return folder
@@ -67,7 +67,7 @@ def first_file(published, name):
 
 
 def test_a_misspelt_field(capsys, converted, tmp_path):
-  line = complaint(
+  line = error_line(
     capsys,
     "train",
     TINY,
@@ -88,7 +88,7 @@ def test_an_unknown_modality(capsys, converted, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
+def test_a_modality_missing_from_the_data(capsys, converted, tmp_path):
   line = refusal(
     capsys,
     converted,
@@ -99,7 +99,7 @@ def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("override", "told"),
+  ("override", "message"),
   [
     ("--config.data.batch_size=3", "a multiple of 2 (2 devices), found 3"),
     ("--config.data.batch_size=0", "a whole number from 1 to 1048576, found 0"),
@@ -132,23 +132,23 @@ def test_a_modality_that_the_data_lack(capsys, converted, tmp_path):
     ),
   ],
 )
-def test_a_value_that_cannot_be(capsys, converted, tmp_path, override, told):
+def test_invalid_value(capsys, converted, tmp_path, override, message):
   line = refusal(capsys, converted, tmp_path, override)
-  assert told in line
+  assert message in line
   assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be_written(capsys, converted, tmp_path):
   (tmp_path / "file").touch()
-  words = ("train", TINY, f"--workdir={tmp_path / 'file' / 'run'}")
-  code = __main__.main([*words, f"--config.data.path={converted}"])
-  told = capsys.readouterr().err.splitlines()
-  assert code == 1 and len(told) == 1
-  assert told[0].startswith("flairhub train: ") and "file" in told[0]
+  arguments = ("train", TINY, f"--workdir={tmp_path / 'file' / 'run'}")
+  code = __main__.main([*arguments, f"--config.data.path={converted}"])
+  message = capsys.readouterr().err.splitlines()
+  assert code == 1 and len(message) == 1
+  assert message[0].startswith("flairhub train: ") and "file" in message[0]
 
 
-def test_data_that_are_not_there(capsys, tmp_path):
-  line = complaint(
+def test_missing_data_set(capsys, tmp_path):
+  line = error_line(
     capsys,
     "train",
     TINY,
@@ -159,9 +159,9 @@ def test_data_that_are_not_there(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
-def test_a_folder_that_is_no_run(capsys, tmp_path, command):
+def test_a_folder_that_is_not_a_run(capsys, tmp_path, command):
   extra = ["--out", tmp_path / "maps"] if command == "predict" else []
-  line = complaint(capsys, command, "--run", tmp_path, *extra)
+  line = error_line(capsys, command, "--run", tmp_path, *extra)
   assert "config.json" in line
 
 
@@ -182,7 +182,7 @@ def test_a_truncated_tiff(capsys, published, tmp_path):
 def test_a_geopackage_without_the_patch(capsys, published, tmp_path):
   folder = published / "GLOBAL_ALL_MTD"
   path = folder / "GLOBAL_SENTINEL2_MTD_DATES.gpkg"
-  # The dates of one region only: those of another data set, say.
+  # Dates of one region only, as in the GeoPackage of another data set.
   import pyogrio.raw
 
   meta, _, geometry, fields = pyogrio.raw.read(path)

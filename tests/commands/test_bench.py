@@ -22,14 +22,14 @@ def test_steps_on_random_patches(tmp_path, capsys):
     ]
   )
   assert code == 0
-  found = json.loads((tmp_path / "found.json").read_text())
-  assert len(found["seconds"]) == 3 and min(found["seconds"]) > 0
-  assert found["data"] == "random" and found["batch_size"] == 2
-  rate = found["patches_per_second"] * found["median_seconds"]
+  actual = json.loads((tmp_path / "found.json").read_text())
+  assert len(actual["seconds"]) == 3 and min(actual["seconds"]) > 0
+  assert actual["data"] == "random" and actual["batch_size"] == 2
+  rate = actual["patches_per_second"] * actual["median_seconds"]
   assert rate == pytest.approx(2)
-  assert found["compile_seconds"] > 0 and found["bytes_per_device"] > 0
+  assert actual["compile_seconds"] > 0 and actual["bytes_per_device"] > 0
   # Forward and backward of 8 dates of 10 px through the smallest U-TAE.
-  assert 1e8 < found["flops"] < 1e11
+  assert 1e8 < actual["flops"] < 1e11
   assert any((tmp_path / "trace").rglob("*.xplane.pb"))
   assert "GFLOP per step" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""Image encoders of timm, brought in and trained from."""
+"""Image encoders of timm: import and training from them."""
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ def encoder(tmp_path_factory):
 
 
 def initial(converted, workdir, **changes):
-  """What a run on the simulated data would start from."""
+  """Initial variables of a run on the simulated data."""
   dataset = records.load_dataset(converted)
   config = base.get_config()
   config.model.encoder, config.model.decoder = "convnextv2_atto", "unet"
@@ -53,7 +53,7 @@ def test_image_encoders_start_from_a_file(encoder, converted, run, tmp_path):
     params["encoder_AERIAL_RGBI"]["stem"]["kernel"],
     tensors["stem.0.weight"].transpose(2, 3, 1, 0).reshape(48, 40),
   )
-  # All else is drawn by the seed, as without the file.
+  # All other parameters are drawn from the seed, as without the file.
   dataset = records.load_dataset(converted)
   config = base.get_config()
   config.model.encoder, config.model.decoder = "convnextv2_atto", "unet"
@@ -66,7 +66,7 @@ def test_image_encoders_start_from_a_file(encoder, converted, run, tmp_path):
   assert drawn.keys() == params.keys()
   for name in drawn.keys() - {"encoder_AERIAL_RGBI"}:
     jax.tree.map(np.testing.assert_array_equal, params[name], drawn[name])
-  # A run that has a checkpoint needs the file no more; one without does.
+  # A run needs the file only until it has a checkpoint.
   gone = {"model__encoder_weights": tmp_path / "gone"}
   assert initial(converted, run, **gone) is None
   with pytest.raises(InputError, match="gone"):
@@ -78,7 +78,7 @@ def test_encoder_files_that_do_not_start_a_run(
   encoder, converted, run, tmp_path
 ):
   path, _ = encoder
-  for told, changes in (
+  for message, changes in (
     ("resnet18", {"model__encoder": "resnet18"}),
     ("init_from", {"train__init_from": run}),
     (
@@ -86,7 +86,7 @@ def test_encoder_files_that_do_not_start_a_run(
       {"model__encoder_weights": path.parent / "timm.safetensors"},
     ),
   ):
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
       initial(
         converted,
         tmp_path / "run",
@@ -94,7 +94,7 @@ def test_encoder_files_that_do_not_start_a_run(
       )
 
 
-def test_encoders_that_cannot_be(capsys, encoder, released, tmp_path):
+def test_invalid_encoders_are_refused(capsys, encoder, released, tmp_path):
   path, _ = encoder
   source = path.parent / "timm.safetensors"
   out = tmp_path / "x.safetensors"

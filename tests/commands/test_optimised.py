@@ -1,4 +1,4 @@
-"""A whole job compiled as users have it.
+"""A whole job, compiled with XLA's default optimisations.
 
 All other tests compile without XLA's optimisations, which take most of the
 time of a test.
@@ -15,7 +15,7 @@ from flairhub_jax.data import geotiff
 from tests.training import runs
 
 TASK = "AERIAL_LABEL-COSIA"
-# Series are compiled so in tests/models/test_numbers.py.
+# tests/models/test_numbers.py compiles time series with these defaults.
 SMALL = (
   "--config.data.modalities=('AERIAL_RGBI',)",
   f"--config.data.tasks=('{TASK}',)",
@@ -45,9 +45,9 @@ def test_a_job_is_trained_evaluated_and_mapped(converted, tmp_path):
   (path,) = workdir.glob("results/**/scores.json")
   scores = json.loads(path.read_text(encoding="utf-8"))
   confusion = np.array(scores["tasks"][TASK]["confusion"])
-  # Maps and scores come of different programs, and must tell the same.
+  # Maps and scores come from different programs and must agree.
   counts = np.zeros(len(confusion), int)
   for path in maps.glob("**/PRED_*.tif"):
-    found, _ = geotiff.read_raster(path)
-    counts += np.bincount(found.ravel(), minlength=len(confusion))
+    actual, _ = geotiff.read_raster(path)
+    counts += np.bincount(actual.ravel(), minlength=len(confusion))
   np.testing.assert_array_equal(counts, confusion.sum(0))

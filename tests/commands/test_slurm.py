@@ -1,4 +1,4 @@
-"""The script for SLURM, with stand-ins for what a cluster has."""
+"""The SLURM script, with stand-ins for the programs of a cluster."""
 
 import os
 import pathlib

@@ -28,7 +28,7 @@ __main__.start()
       "glibc.malloc.arena_max=4:glibc.malloc.hugetlb=1",
     ),
     ("glibc.malloc.hugetlb=0", "cpu", "glibc.malloc.hugetlb=0"),
-    # Steps on an accelerator take no memory of the host.
+    # Training steps on an accelerator use no host memory.
     (None, "cuda", "None"),
     (None, "cuda,cpu", "None"),
   ],
@@ -46,12 +46,12 @@ def test_a_command_asks_for_huge_pages_and_stays_the_same_process(
     stdout=subprocess.PIPE,
     text=True,
   )
-  told, _ = process.communicate()
-  assert told.split() == [str(process.pid), expected]
+  message, _ = process.communicate()
+  assert message.split() == [str(process.pid), expected]
 
 
 @pytest.mark.parametrize("name", [None, "jax_plugins", "libtpu"])
-def test_what_drives_an_accelerator_is_found_before_jax_starts(
+def test_accelerator_drivers_are_detected_before_jax_starts(
   name, tmp_path, monkeypatch
 ):
   monkeypatch.delenv("JAX_PLATFORMS", raising=False)

@@ -1,4 +1,4 @@
-"""Weights in and out by the command line; what cannot be writes nothing."""
+"""`import-weights` and `export-weights`; invalid input writes nothing."""
 
 import hashlib
 import json
@@ -48,10 +48,10 @@ def test_an_import_is_a_run_directory(released, run):
   assert configuration.load_json(run / "config.json").data.path == ""
 
 
-def test_the_summary_says_what_came_in_and_what_next(
+def test_the_summary_describes_the_import_and_the_next_commands(
   capsys, released, tmp_path
 ):
-  told = bring_in(capsys, *released, tmp_path / "run")
+  message = bring_in(capsys, *released, tmp_path / "run")
   for text in (
     "M parameters",
     "AERIAL_RGBI",
@@ -60,7 +60,7 @@ def test_the_summary_says_what_came_in_and_what_next(
     "predict  --run",
     "init_from",
   ):
-    assert text in told
+    assert text in message
 
 
 NETWORKS = {
@@ -101,28 +101,28 @@ def assert_drawn_where_a_run_has_none(capsys, tmp_path, tensors):
   drawn = safetensors.numpy.load_file(out)
   assert drawn.keys() == tensors.keys()
   for key, tensor in tensors.items():
-    found = drawn[key]
-    assert found.shape == tensor.shape and found.dtype == tensor.dtype
+    actual = drawn[key]
+    assert actual.shape == tensor.shape and actual.dtype == tensor.dtype
     is_unused = key.removeprefix("model.") in unused
-    assert is_unused != (found.tobytes() == tensor.tobytes()), key
+    assert is_unused != (actual.tobytes() == tensor.tobytes()), key
     if is_unused:
-      assert np.isfinite(found).all()
+      assert np.isfinite(actual).all()
     if is_unused and key.endswith("running_var"):
-      assert (found == 1).all()
+      assert (actual == 1).all()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_there_and_back_bit_for_bit(capsys, tmp_path, name):
+def test_import_and_export_are_bitwise_inverse(capsys, tmp_path, name):
   document, sides = NETWORKS[name]
   weights, configs = reference_files.write(tmp_path / "in", document, sides)
   bring_in(capsys, weights, configs, tmp_path / "run")
   out = tmp_path / "out.safetensors"
-  told = call(
+  message = call(
     capsys,
     "export-weights",
     *("--run", tmp_path / "run", "--out", out, "--configs", tmp_path / "yaml"),
   )
-  assert "out.safetensors" in told and "config_models.yaml" in told
+  assert "out.safetensors" in message and "config_models.yaml" in message
   before = safetensors.numpy.load_file(weights)
   after = safetensors.numpy.load_file(out)
   assert before.keys() == after.keys()
@@ -132,7 +132,7 @@ def test_there_and_back_bit_for_bit(capsys, tmp_path, name):
     assert after[key].dtype == tensor.dtype and after[key].shape == tensor.shape
     assert after[key].tobytes() == tensor.tobytes(), key
   assert_drawn_where_a_run_has_none(capsys, tmp_path, before)
-  # What was exported comes in again, as the same network.
+  # Importing the exported file gives the same network.
   bring_in(capsys, out, tmp_path / "yaml", tmp_path / "again")
   configs = [
     configuration.load_json(tmp_path / run / "config.json")
@@ -163,7 +163,7 @@ def test_the_prefix_may_be_absent(capsys, run, tmp_path):
   assert all((first[key] == second[key]).all() for key in first)
 
 
-def test_all_that_does_not_fit_is_told_and_nothing_written(capsys, tmp_path):
+def test_all_mismatches_are_reported_and_nothing_is_written(capsys, tmp_path):
   def spoil(tensors):
     del tensors[f"model.{HEAD}"]
     tensors[f"model.{STEM}"] = tensors[f"model.{STEM}"][:, :2].copy()
@@ -172,10 +172,10 @@ def test_all_that_does_not_fit_is_told_and_nothing_written(capsys, tmp_path):
   weights, configs = reference_files.write(
     tmp_path / "in", reference_files.network(), SIDES, edit=spoil
   )
-  told = bring_in(capsys, weights, configs, tmp_path / "run", code=2)
+  message = bring_in(capsys, weights, configs, tmp_path / "run", code=2)
   for key in (HEAD, STEM, "surplus"):
-    assert sum(key in line for line in told.splitlines()) == 1
-  assert len(told.splitlines()) == 3
+    assert sum(key in line for line in message.splitlines()) == 1
+  assert len(message.splitlines()) == 3
   assert left_over(tmp_path, "in")
 
 
@@ -197,7 +197,7 @@ def test_allowed_exceptions_are_named_in_the_log(capsys, tmp_path):
   )
 
 
-def test_tables_that_fit_no_size_are_resized_and_told(capsys, tmp_path):
+def test_bias_tables_of_other_sizes_are_resized_and_reported(capsys, tmp_path):
   key = (
     "model.encoders.AERIAL_RGBI.seg_model.model.layers_1.blocks.0.attn"
     ".relative_position_bias_table"
@@ -235,29 +235,29 @@ def truncated(path):
 @pytest.mark.parametrize(
   "write", [hostile, not_finite, truncated, reference_files.write_pickle]
 )
-def test_files_that_cannot_be(capsys, released, tmp_path, write):
+def test_invalid_files_are_refused(capsys, released, tmp_path, write):
   weights = tmp_path / "x.safetensors"
   write(weights)
-  told = bring_in(capsys, weights, released[1], tmp_path / "run", code=2)
-  assert len(told.splitlines()) == 1 and str(weights) in told
+  message = bring_in(capsys, weights, released[1], tmp_path / "run", code=2)
+  assert len(message.splitlines()) == 1 and str(weights) in message
   assert left_over(tmp_path, "x.safetensors")
 
 
 @pytest.mark.parametrize(
-  ("changes", "told"),
+  ("changes", "message"),
   [
     (dict(modalities__inputs={"LIDAR": True}), "LIDAR"),
     (dict(labels=[CROPS], labels_configs={CROPS: {"value_name": {}}}), "23"),
     (dict(models__monotemp_model__arch="vit-unet"), "vit"),
   ],
 )
-def test_yaml_that_cannot_be(capsys, released, tmp_path, changes, told):
+def test_invalid_yaml_is_refused(capsys, released, tmp_path, changes, message):
   configs = tmp_path / "configs"
   configs.mkdir()
   reference_files.write_yaml(configs, reference_files.network() | {})
   reference_files.write_yaml(configs, reference_files.document(**changes))
   line = bring_in(capsys, released[0], configs, tmp_path / "run", code=2)
-  assert told in line and len(line.splitlines()) == 1
+  assert message in line and len(line.splitlines()) == 1
   assert left_over(tmp_path, "configs")
 
 
@@ -277,15 +277,15 @@ def test_classes_of_another_head(capsys, tmp_path):
     tmp_path / "in", reference_files.network(), SIDES
   )
   reference_files.write_yaml(configs, reference_files.network(tasks=(CROPS,)))
-  told = bring_in(capsys, weights, configs, tmp_path / "run", code=2)
-  assert CROPS in told and COVER in told
+  message = bring_in(capsys, weights, configs, tmp_path / "run", code=2)
+  assert CROPS in message and COVER in message
   assert left_over(tmp_path, "in")
 
 
 def test_folders_that_hold_something_are_left_alone(capsys, released, tmp_path):
   out = tmp_path / "run"
   out.mkdir()
-  bring_in(capsys, *released, out)  # an empty one is taken
+  bring_in(capsys, *released, out)  # an empty folder is accepted
   assert "other files" in bring_in(capsys, *released, out, code=2)
   file = tmp_path / "file"
   file.touch()
@@ -316,10 +316,10 @@ def test_a_file_of_another_network_beside_a_run(capsys, released, tmp_path):
   safetensors.numpy.save_file(tensors, path)
   out = tmp_path / "out.safetensors"
   argv = ("--out", out, "--configs", tmp_path / "yaml")
-  told = call(
+  message = call(
     capsys, "export-weights", "--run", tmp_path / "run", *argv, code=2
   )
-  assert str(path) in told and len(told.splitlines()) == 1
+  assert str(path) in message and len(message.splitlines()) == 1
   assert left_over(tmp_path, "run")
 
 
@@ -345,8 +345,8 @@ def test_nothing_is_replaced_by_an_export(capsys, run, tmp_path):
 @pytest.mark.slow
 def test_an_import_is_evaluated_and_predicted(capsys, run, converted, tmp_path):
   assert "--data" in call(capsys, "evaluate", "--run", run, code=2)
-  told = call(capsys, "evaluate", "--run", run, "--data", converted)
-  assert "scores.json" in told
+  message = call(capsys, "evaluate", "--run", run, "--data", converted)
+  assert "scores.json" in message
   call(
     capsys,
     *("predict", "--run", run, "--data", converted),
@@ -390,7 +390,7 @@ def test_training_starts_from_a_run(
 ):
   monkeypatch.chdir(pytestconfig.rootpath)
   start = f"--config.train.init_from={run}"
-  # In the imported folder itself there is nothing to continue.
+  # The imported folder itself has no training run to continue.
   assert "init_from" in train(capsys, converted, run, code=2)
   other = train(
     capsys,
@@ -410,14 +410,14 @@ def test_training_starts_from_a_run(
   )
   assert not (tmp_path / "other").exists()
   train(capsys, converted, tmp_path / "run", start)
-  # What only the reference has goes along.
+  # Parameters that only the reference has are copied too.
   first, second = (
     (folder / "reference_only.safetensors").read_bytes()
     for folder in (run, tmp_path / "run")
   )
   assert first == second
-  # A step of no size leaves them as they were imported.
-  for found, expected in zip(
+  # A step with learning rate 0 leaves the imported weights unchanged.
+  for actual, expected in zip(
     first_layer(tmp_path / "run"), first_layer(run), strict=True
   ):
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)

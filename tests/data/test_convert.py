@@ -41,7 +41,7 @@ def undisturbed(many, tmp_path_factory):
   return contents(out)
 
 
-# ---- what is written ---------------------------------------------------------
+# ---- records and statistics --------------------------------------------------
 
 
 def test_every_file_comes_back_as_it_was(layout, tmp_path):
@@ -85,11 +85,11 @@ def test_statistics_and_class_counts(layout, tmp_path):
       [published_layout.values_of(name, row) for row in range(3)]
     ).astype(float)
     for i, band in enumerate(MODALITIES[name].bands):
-      found = dataset.modalities[name].statistics[band]
+      actual = dataset.modalities[name].statistics[band]
       pixels = values[..., i]
-      assert found["mean"] == pytest.approx(pixels.mean(), rel=1e-12)
-      assert found["std"] == pytest.approx(pixels.std(), rel=1e-9)
-      assert (found["min"], found["max"]) == (pixels.min(), pixels.max())
+      assert actual["mean"] == pytest.approx(pixels.mean(), rel=1e-12)
+      assert actual["std"] == pytest.approx(pixels.std(), rel=1e-9)
+      assert (actual["min"], actual["max"]) == (pixels.min(), pixels.max())
   for name, task in TASKS.items():
     labels = [published_layout.values_of(name, row)[..., 0] for row in range(3)]
     counts = np.bincount(np.ravel(labels), minlength=task.num_classes)
@@ -112,8 +112,8 @@ def test_statistics_are_those_of_the_training_split(tmp_path):
   dataset = convert.convert(
     both, tmp_path / "both", num_workers=0, progress=False
   )
-  found = dataset.modalities["SPOT_RGBI"].statistics["R"]
-  assert found["mean"] == pytest.approx(values.mean(), rel=1e-12)
+  actual = dataset.modalities["SPOT_RGBI"].statistics["R"]
+  assert actual["mean"] == pytest.approx(values.mean(), rel=1e-12)
   without = run(other, tmp_path / "without", split="test")
   assert without.modalities["SPOT_RGBI"].statistics["R"]["mean"] is not None
   assert list(dataset.splits) == ["train", "test"]
@@ -133,7 +133,7 @@ def test_an_empty_cell_is_an_absent_modality(layout, tmp_path):
     "SENTINEL2_TS": 1,
     "SENTINEL1-ASC_TS": 1,
   }
-  # A column without any file says nothing, not even the size.
+  # A column without any file gives no information, not even a size.
   assert "SPOT_RGBI" not in dataset.modalities
   for name, row in (("DEM_ELEV", 1), ("SENTINEL1-ASC_TS", 2)):
     stream = dataset.open_stream("train", name)
@@ -148,9 +148,9 @@ def test_missing_measurements_stay_and_do_not_count(layout, tmp_path):
     layout.file("SENTINEL1-ASC_TS", 0), values, "SENTINEL1-ASC_TS", 0
   )
   dataset = run(layout, tmp_path / "out")
-  found = dataset.open_stream("train", "SENTINEL1-ASC_TS")[0]["values"]
-  assert np.isnan(found[0, 0, 0, 0]) and np.isnan(found[1, 1, 1, 0])
-  assert np.isnan(found).sum() == 2
+  actual = dataset.open_stream("train", "SENTINEL1-ASC_TS")[0]["values"]
+  assert np.isnan(actual[0, 0, 0, 0]) and np.isnan(actual[1, 1, 1, 0])
+  assert np.isnan(actual).sum() == 2
   statistics = dataset.modalities["SENTINEL1-ASC_TS"].statistics
   assert np.isfinite(list(statistics["VV"].values())).all()
 
@@ -220,8 +220,8 @@ def test_a_changed_file_is_converted_again(many, undisturbed, tmp_path):
     dataset = run(many, out)
   finally:
     path.write_bytes(before)
-  found = dataset.open_stream("train", "AERIAL_RGBI")[0]["values"]
-  np.testing.assert_array_equal(found, 255 - values)
+  actual = dataset.open_stream("train", "AERIAL_RGBI")[0]["values"]
+  np.testing.assert_array_equal(actual, 255 - values)
   assert set(contents(out)) == set(undisturbed)
 
 
@@ -282,13 +282,13 @@ def test_two_conversions_into_one_folder(layout, tmp_path):
 # ---- the command -------------------------------------------------------------
 
 
-def test_the_command_says_what_there_is(layout, tmp_path, capsys):
+def test_the_command_summarises_the_data_set(layout, tmp_path, capsys):
   out = str(tmp_path / "out")
   command = ["convert", "--valid", str(layout.csv), "--out", out]
   assert main([*command, "--workers", "0"]) == 0
   said = capsys.readouterr()
-  for words in ("valid", "SENTINEL2_TS", "2 x 2 x 10", "3-3", "building", "%"):
-    assert words in said.out
+  for argv in ("valid", "SENTINEL2_TS", "2 x 2 x 10", "3-3", "building", "%"):
+    assert argv in said.out
 
 
 def test_the_command_exits_with_2(layout, tmp_path, capsys):
@@ -304,7 +304,7 @@ def test_the_command_exits_with_2(layout, tmp_path, capsys):
 # ---- samples beside the project ----------------------------------------------
 
 
-def test_bands_are_parted_into_dates_as_the_reference_does(origin):
+def test_bands_are_split_into_dates_as_in_the_reference(origin):
   fixture = origin.arrays("units/elevation_reshape")
   stacked = np.moveaxis(fixture["s"], 0, -1)
   bands = MODALITIES["SENTINEL2_TS"].bands
@@ -312,7 +312,7 @@ def test_bands_are_parted_into_dates_as_the_reference_does(origin):
   np.testing.assert_array_equal(np.moveaxis(parted, -1, 1), fixture["s10"])
 
 
-def test_what_the_reference_reads(origin, minidata):
+def test_items_equal_the_references(origin, minidata):
   """Its items without filter, normalised as `config_used` says."""
   items = origin.arrays("e2e/dataset_items")
   used = origin.settings("e2e/dataset_items")["config_used"]
@@ -327,15 +327,15 @@ def test_what_the_reference_reads(origin, minidata):
         std = np.reshape(used["normalization"][f"{name}_stds"], (-1, 1, 1))
         values = ((values - mean) / std).astype(np.float32)
       expected = items[f"nofilter_rawdem/{row}/{name}/sample"]
-      found = origin.rule.sample(values, expected.size)
-      np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+      actual = origin.rule.sample(values, expected.size)
+      np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
     for task in TASKS:
-      found = minidata.open_stream("test", task)[row]["labels"][..., 0]
+      actual = minidata.open_stream("test", task)[row]["labels"][..., 0]
       expected = items[f"nofilter_rawdem/{row}/{task}/argmax"]
-      np.testing.assert_array_equal(found, expected)
+      np.testing.assert_array_equal(actual, expected)
 
 
-def test_dates_the_reference_reads(origin, minidata):
+def test_dates_equal_the_references(origin, minidata):
   items = origin.arrays("e2e/dataset_items")
   for row in range(3):
     for name in ("SENTINEL2", "SENTINEL1-ASC", "SENTINEL1-DESC"):

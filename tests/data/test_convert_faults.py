@@ -127,7 +127,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_has_its_line(layout, tmp_path, name):
+def test_each_fault_is_reported(layout, tmp_path, name):
   break_it, arguments, expected = FAULTS[name]
   break_it(layout, *arguments)
   with pytest.raises(InputErrors) as caught:
@@ -138,7 +138,7 @@ def test_a_fault_has_its_line(layout, tmp_path, name):
   assert not (tmp_path / "out" / "dataset.json").exists()
 
 
-def test_another_crs_has_its_line(layout, tmp_path):
+def test_another_crs_is_reported(layout, tmp_path):
   change(layout, "SPOT_RGBI", lambda x: x, crs="EPSG:32631")
   with pytest.raises(
     InputErrors, match=r"the CRS EPSG:2154 .* of .* EPSG:32631"
@@ -172,8 +172,8 @@ def test_all_faults_are_reported_at_once_and_then_mended(layout, tmp_path):
   layout.file("AERIAL_LABEL-COSIA", 1).write_bytes(before_labels)
   run(layout, out)
   run(layout, tmp_path / "other")
-  found = published_layout.contents(out)
-  assert found == published_layout.contents(tmp_path / "other")
+  actual = published_layout.contents(out)
+  assert actual == published_layout.contents(tmp_path / "other")
 
 
 def test_many_faults_are_cut_short(layout, tmp_path):
@@ -187,7 +187,7 @@ def test_many_faults_are_cut_short(layout, tmp_path):
   assert len(lines) == 11 and lines[-1] == "and 80 more"
 
 
-def test_gaps_in_the_csv_have_their_lines(layout, tmp_path):
+def test_gaps_in_the_csv_are_reported(layout, tmp_path):
   layout.rows[0]["AERIAL_LABEL-COSIA"] = ""
   layout.rows[1][SNOW_CLOUD_MASK] = ""
   for name in MODALITIES:
@@ -265,7 +265,7 @@ def test_a_folder_of_csvs_may_be_a_link(layout, tmp_path):
   run(layout, tmp_path / "out")
 
 
-def test_a_file_changed_at_equal_size_is_told(layout, tmp_path, capsys):
+def test_a_changed_file_of_equal_size_is_reported(layout, tmp_path, capsys):
   out = tmp_path / "out"
   run(layout, out)
   run(layout, out)
@@ -326,10 +326,10 @@ def test_pixels_without_data_are_filled_and_labels_ignored(
   assert sum(counts) == 3 * 256 - 16 and len(counts) == 19
   patch = json.loads(bytes(dataset.open_stream("train", "PATCH")[1]["json"]))
   assert patch["missing"]["SPOT_RGBI"] == 0.25
-  told = capsys.readouterr().err
-  assert "SPOT_RGBI: declared as without data, filled" in told
-  assert "25.00% of 1 files" in told
-  assert "AERIAL_LABEL-COSIA: declared as without data, ignored" in told
+  message = capsys.readouterr().err
+  assert "SPOT_RGBI: declared as without data, filled" in message
+  assert "25.00% of 1 files" in message
+  assert "AERIAL_LABEL-COSIA: declared as without data, ignored" in message
 
 
 def test_dates_mostly_without_data_are_left_out(layout, tmp_path):
@@ -348,17 +348,17 @@ def test_dates_mostly_without_data_are_left_out(layout, tmp_path):
   assert dataset.modalities["SENTINEL2_TS"].min_dates == 0
 
 
-def test_values_that_look_like_no_data_are_told(layout, tmp_path, capsys):
+def test_values_that_look_like_no_data_are_reported(layout, tmp_path, capsys):
   bend(layout, "DEM_ELEV", holed(-9999))
   bend(layout, "AERIAL_RGBI", holed(0))
   run(layout, tmp_path / "out", progress=True)
-  told = capsys.readouterr().err
-  assert "DEM_ELEV: the value -9999, taken as measured" in told
-  assert "AERIAL_RGBI: 0 in all bands" in told
-  assert told.count("6.25% of 1 files") == 2
+  message = capsys.readouterr().err
+  assert "DEM_ELEV: the value -9999, taken as measured" in message
+  assert "AERIAL_RGBI: 0 in all bands" in message
+  assert message.count("6.25% of 1 files") == 2
 
 
-def test_the_file_apart_is_blamed(layout, tmp_path):
+def test_the_inconsistent_file_is_named(layout, tmp_path):
   shift(layout, "AERIAL_LABEL-COSIA", 40)
   with pytest.raises(InputErrors) as caught:
     run(layout, tmp_path / "out")
@@ -366,7 +366,7 @@ def test_the_file_apart_is_blamed(layout, tmp_path):
   assert line.startswith(str(layout.file("AERIAL_LABEL-COSIA", 1)))
 
 
-def test_patches_in_two_splits_are_told_with_their_number(layout, tmp_path):
+def test_the_number_of_patches_in_two_splits_is_reported(layout, tmp_path):
   renamed = [{**row, "patch_id": f"p{i}"} for i, row in enumerate(layout.rows)]
   other = published_layout.Layout(
     layout.folder, layout.csv.with_name("VALID.csv"), renamed[:2]

@@ -130,7 +130,7 @@ def test_the_layer_that_has_the_columns_is_read(write, tmp_path):
   assert days.tolist() == [18262]
 
 
-def test_text_that_is_not_utf_8_is_told(write, tmp_path):
+def test_text_that_is_not_utf_8_is_reported(write, tmp_path):
   path = write({"a": "{}", "b": "{}"})
   with contextlib.closing(sqlite3.connect(path)) as database, database:
     database.execute(

@@ -1,4 +1,4 @@
-"""What dataset.json says is checked before anything is made of it."""
+"""The content of dataset.json is validated before it is used."""
 
 import json
 
@@ -9,7 +9,7 @@ from flairhub_jax.errors import InputError, InputErrors
 
 
 @pytest.mark.parametrize(
-  ("path", "value", "told"),
+  ("path", "value", "message"),
   [
     (("modalities", "AERIAL_RGBI", "shape"), [0] * 1000, "shape: expected"),
     (("modalities", "AERIAL_RGBI", "shape"), [64, True, 4], "shape: expected"),
@@ -26,7 +26,9 @@ from flairhub_jax.errors import InputError, InputErrors
     (("splits", "train", "class_counts"), {"LIDAR": [1]}, "found 'LIDAR'"),
   ],
 )
-def test_descriptions_that_cannot_be(converted, tmp_path, path, value, told):
+def test_invalid_descriptions_are_refused(
+  converted, tmp_path, path, value, message
+):
   content = json.loads((converted / records.DATASET_FILE).read_text())
   *parents, last = path
   node = content
@@ -34,7 +36,7 @@ def test_descriptions_that_cannot_be(converted, tmp_path, path, value, told):
     node = node[name]
   node[last] = value
   (tmp_path / records.DATASET_FILE).write_text(json.dumps(content))
-  with pytest.raises(InputErrors, match=told) as caught:
+  with pytest.raises(InputErrors, match=message) as caught:
     records.load_dataset(tmp_path)
   assert len(str(caught.value).splitlines()) <= 11
 

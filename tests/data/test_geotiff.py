@@ -18,8 +18,8 @@ def test_round_trip(tmp_path, dtype, num_bands):
   rng = np.random.default_rng(0)
   values = (rng.random((6, 8, num_bands)) * 255).astype(dtype)
   geotiff.write_raster(tmp_path / "a.tif", values, PLACE)
-  found, header = geotiff.read_raster(tmp_path / "a.tif")
-  np.testing.assert_array_equal(found, values)
+  actual, header = geotiff.read_raster(tmp_path / "a.tif")
+  np.testing.assert_array_equal(actual, values)
   assert header == geotiff.read_header(tmp_path / "a.tif")
   assert header.georeference.transform == PLACE.transform
   assert '"2154"' in header.georeference.crs
@@ -31,8 +31,8 @@ def test_a_two_dimensional_array_and_its_palette(tmp_path):
   palette = np.arange(150, dtype=np.uint8).reshape(50, 3)
   path = tmp_path / "map.tif"
   geotiff.write_raster(path, values, PLACE, palette=palette, description="x")
-  found, _ = geotiff.read_raster(path)
-  np.testing.assert_array_equal(found[..., 0], values)
+  actual, _ = geotiff.read_raster(path)
+  np.testing.assert_array_equal(actual[..., 0], values)
 
 
 def test_a_raster_without_georeference_has_no_crs(tmp_path):
@@ -78,7 +78,7 @@ def test_declared_no_data_becomes_nan(shared):
 
 
 def test_values_of_another_size_are_not_resampled(tmp_path):
-  """GDAL would write every eighth pixel, without a word."""
+  """GDAL would silently write every eighth pixel."""
   place = geotiff.Georeference("EPSG:2154", (1.6, 0, 9e5, 0, -1.6, 6e6), 8, 8)
   values = np.zeros((64, 64), np.uint8)
   with pytest.raises(InputError, match=r"8 x 8 pixels.*found 64 x 64"):
@@ -132,9 +132,9 @@ def test_a_no_data_value_is_heeded_for_every_type(tmp_path, dtype):
   values = np.ones((2, 6, 8), dtype)
   values[1, 2, 3] = 7
   path = bent(tmp_path / "a.tif", values, nodata=7)
-  found, missing, _ = geotiff.read_measurements(path)
+  actual, missing, _ = geotiff.read_measurements(path)
   assert np.argwhere(missing).tolist() == [[2, 3, 1]]
-  assert np.isnan(found[2, 3, 1]) == (dtype == "float32")
+  assert np.isnan(actual[2, 3, 1]) == (dtype == "float32")
 
 
 def test_masks_and_surplus_alpha_are_heeded(tmp_path):

@@ -26,7 +26,7 @@ def reader(converted):
 
 
 def first(iterator, count):
-  """Copies: what workers hand over lies in memory they use again."""
+  """Copies the first batches, because workers reuse their memory."""
   batches = [jax.tree.map(np.array, next(iterator)) for _ in range(count)]
   iterator.close()
   return batches
@@ -138,7 +138,7 @@ def test_clouded_dates_are_left_out(converted):
   assert 0 < len(kept) < len(full)
 
 
-def test_what_the_data_lack_is_named(converted):
+def test_missing_modalities_are_named(converted):
   dataset = records.load_dataset(converted)
   wanting = dataclasses.replace(OPTIONS, modalities=("SPOT_RGBI",))
   with pytest.raises(InputError, match="SPOT_RGBI"):

@@ -51,10 +51,12 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_other_ground_is_told(name):
-  other, words = ELSEWHERE[name]
-  _, found = compare(LAMBERT, other, published=0.2, other_published=0.2).problem
-  assert words in found
+def test_other_ground_is_reported(name):
+  other, argv = ELSEWHERE[name]
+  _, actual = compare(
+    LAMBERT, other, published=0.2, other_published=0.2
+  ).problem
+  assert argv in actual
   assert compare(other, LAMBERT).problem
 
 
@@ -68,8 +70,8 @@ SAME = {
 
 @pytest.mark.parametrize("name", SAME)
 def test_the_same_ground_is_accepted_without_a_word(name):
-  found = compare(LAMBERT, SAME[name])
-  assert (found.problem, found.note) == (None, None)
+  actual = compare(LAMBERT, SAME[name])
+  assert (actual.problem, actual.note) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +79,8 @@ def test_the_same_ground_is_accepted_without_a_word(name):
 )
 def test_a_crs_that_is_only_named_is_accepted_with_a_note(name):
   crs = with_crs(NAMED.format(name))
-  found = compare(LAMBERT, dataclasses.replace(PLACE, crs=crs))
-  assert found.problem is None and name in found.note
+  actual = compare(LAMBERT, dataclasses.replace(PLACE, crs=crs))
+  assert actual.problem is None and name in actual.note
   elsewhere = at(STEP, 0, X + 9, 0, -STEP, Y, crs=crs)
   assert compare(LAMBERT, elsewhere).problem
 
@@ -87,8 +89,8 @@ def test_the_published_square_may_surround_a_part_of_it():
   part = at(STEP, 0, X, 0, -STEP, Y, pixels=128)
   square = at(1.6, 0, X, 0, -1.6, Y, pixels=64)
   sizes = {"published": 0.2, "other_published": 1.6}
-  found = compare(part, square, **sizes)
-  assert found.problem is None and "102.4 x 102.4" in found.note
+  actual = compare(part, square, **sizes)
+  assert actual.problem is None and "102.4 x 102.4" in actual.note
   assert compare(
     part, at(1.6, 0, X + 2, 0, -1.6, Y, pixels=64), **sizes
   ).problem

@@ -33,16 +33,16 @@ def copy(made, tmp_path):
 @pytest.mark.parametrize("shape", [(2, 3, 4), (5,), (0,), (0, 2, 2)])
 def test_encode_and_decode(dtype, shape):
   array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-  found = shard_files.decode(shard_files.encode({"a": array.T, "b": array}))
-  np.testing.assert_array_equal(found["a"], array.T)
-  np.testing.assert_array_equal(found["b"], array)
-  assert found["a"].dtype == dtype
+  actual = shard_files.decode(shard_files.encode({"a": array.T, "b": array}))
+  np.testing.assert_array_equal(actual["a"], array.T)
+  np.testing.assert_array_equal(actual["b"], array)
+  assert actual["a"].dtype == dtype
 
 
 def test_not_a_number_survives():
   array = np.array([np.nan, 1.5, -np.inf], np.float32)
-  found = shard_files.decode(shard_files.encode({"values": array}))["values"]
-  assert found.tobytes() == array.tobytes()
+  actual = shard_files.decode(shard_files.encode({"values": array}))["values"]
+  assert actual.tobytes() == array.tobytes()
 
 
 def expected(row):
@@ -75,8 +75,8 @@ def test_many_threads_and_few_open_files(made, monkeypatch):
   stream = made.open_stream("train", "SPOT_RGBI")
   order = np.random.default_rng(0).permutation(400) % 40
   with concurrent.futures.ThreadPoolExecutor(8) as executor:
-    found = executor.map(stream.__getitem__, order)
-    for row, record in zip(order, found, strict=True):
+    actual = executor.map(stream.__getitem__, order)
+    for row, record in zip(order, actual, strict=True):
       np.testing.assert_array_equal(record["values"], expected(row))
 
 

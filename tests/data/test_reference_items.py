@@ -1,4 +1,4 @@
-"""What we read of three patches against what the reference's data set gives."""
+"""Compares our batches of three patches with the reference's items."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def elevation_bands(steps):
 
 
 def build_config(settings, variant, lengths):
-  """Says in our configuration what the reference was told."""
+  """Our configuration for the settings of the reference."""
   config = base.get_config()
   steps = settings["variants"][variant]["pre_processings"]
   statistics = settings["variants"][variant]["normalization"]
@@ -100,11 +100,13 @@ def test_images_and_series_equal_the_references(read, origin):
       x = normalise.normalise(example["inputs"][source.modality], source)
       x = np.moveaxis(np.asarray(x), -1, -3)
       place = f"{row}/{source.modality}"
-      found = origin.rule.sample(x, expected[f"{place}/sample"].size)
+      actual = origin.rule.sample(x, expected[f"{place}/sample"].size)
       if source.is_series:  # not even rounded otherwise
-        np.testing.assert_array_equal(found, expected[f"{place}/sample"], place)
+        np.testing.assert_array_equal(
+          actual, expected[f"{place}/sample"], place
+        )
       np.testing.assert_allclose(
-        found, expected[f"{place}/sample"], rtol=3e-7, atol=3e-7, err_msg=place
+        actual, expected[f"{place}/sample"], rtol=3e-7, atol=3e-7, err_msg=place
       )
       np.testing.assert_allclose(
         origin.rule.stats(x),

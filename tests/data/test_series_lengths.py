@@ -46,9 +46,9 @@ def test_counts_are_those_of_the_dates_that_are_read(converted, cloud_filter):
   dataset = records.load_dataset(converted)
   settings = reading(**cloud_filter)
   for split in dataset.splits:
-    found = counted(dataset, split, settings)
+    actual = counted(dataset, split, settings)
     for name, expected in dates_read(dataset, split, settings).items():
-      assert found[name].tolist() == expected
+      assert actual[name].tolist() == expected
       assert max(expected) > 4
 
 
@@ -84,9 +84,9 @@ def test_data_converted_before_dates_were_counted(copied):
     del split["num_dates"]
   path.write_text(json.dumps(content))
   shutil.rmtree(copied / "train" / "num_dates.safetensors", ignore_errors=True)
-  found = counted(records.load_dataset(copied), "train", reading())
+  actual = counted(records.load_dataset(copied), "train", reading())
   for name in SERIES:
-    np.testing.assert_array_equal(found[name], expected[name])
+    np.testing.assert_array_equal(actual[name], expected[name])
 
 
 def test_spoilt_counts_are_refused(copied):

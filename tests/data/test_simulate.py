@@ -88,12 +88,12 @@ def test_files_have_the_published_type_size_and_place(folder):
 @pytest.fixture(scope="module")
 def split_of(folder):
   """Patch id -> split."""
-  found = {}
+  actual = {}
   for split in SPLITS:
     read = split_csv.read_split(simulate.csv_path(folder, split))
-    assert not found.keys() & set(read.patch_ids)
-    found |= dict.fromkeys(read.patch_ids, split)
-  return found
+    assert not actual.keys() & set(read.patch_ids)
+    actual |= dict.fromkeys(read.patch_ids, split)
+  return actual
 
 
 def test_splits_share_no_patch_and_test_no_domain(split_of):
@@ -255,7 +255,7 @@ def test_a_folder_of_something_else_is_refused(folder, tmp_path):
     simulated_into(tmp_path)
 
 
-# ---- what each sensor tells, and what it hides ------------------------------
+# ---- which sensor separates which classes -----------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -48,12 +48,12 @@ def fixture_cases(origin):
 
 def test_the_references_rule_equals_the_references(fixture_cases):
   for key, values, dates, period, since, averages, days in fixture_cases:
-    found = average(values, dates, period, "reference", since)
-    np.testing.assert_array_equal(found[0], averages, err_msg=key)
-    np.testing.assert_array_equal(found[1], days, err_msg=key)
+    actual = average(values, dates, period, "reference", since)
+    np.testing.assert_array_equal(actual[0], averages, err_msg=key)
+    np.testing.assert_array_equal(actual[1], days, err_msg=key)
     is_zero = ~averages.any((1, 2, 3))
-    np.testing.assert_array_equal(found[2], ~is_zero, err_msg=key)
-    assert found[0].dtype == np.float32 and found[1].dtype == np.int32
+    np.testing.assert_array_equal(actual[2], ~is_zero, err_msg=key)
+    assert actual[0].dtype == np.float32 and actual[1].dtype == np.int32
   assert len(fixture_cases) == 32
 
 
@@ -62,11 +62,11 @@ def test_both_rules_agree_on_what_a_year_shows(fixture_cases):
   for key, values, dates, period, since, averages, days in fixture_cases:
     if key.startswith("two_years"):
       continue
-    found = average(values, dates, period, "observed", since)
-    valid = found[2]
-    np.testing.assert_array_equal(found[0][valid], averages[valid], key)
-    np.testing.assert_array_equal(found[1][valid], days[valid], key)
-    assert not found[0][~valid].any() and not found[1][~valid].any()
+    actual = average(values, dates, period, "observed", since)
+    valid = actual[2]
+    np.testing.assert_array_equal(actual[0][valid], averages[valid], key)
+    np.testing.assert_array_equal(actual[1][valid], days[valid], key)
+    assert not actual[0][~valid].any() and not actual[1][~valid].any()
     months = dates.astype("datetime64[D]").astype("datetime64[M]")
     later = dates >= (months + np.timedelta64(15, "D")).astype(np.int32)
     halves = 2 * months.astype(int) + later
@@ -148,8 +148,8 @@ def test_a_batch_holds_averages_of_clear_dates(converted, rule):
     months = months.astype(int)[clear] % 12
     for month in np.unique(months):
       expected = record["values"][clear][months == month].mean(0)
-      found = batch["inputs"][name][row, month]
-      np.testing.assert_array_equal(found, expected.astype(np.float32))
+      actual = batch["inputs"][name][row, month]
+      np.testing.assert_array_equal(actual, expected.astype(np.float32))
     valid = batch["valid"][name][row]
     if rule == "observed":
       np.testing.assert_array_equal(np.flatnonzero(valid), np.unique(months))

@@ -1,4 +1,4 @@
-"""A short run of the experiment that spoils files."""
+"""A short run of the robustness experiment."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def test_files_that_are_spoiled_are_refused_in_a_line(tmp_path):
   record = fuzz.run(tmp_path, 2 * len(fuzz.KINDS))
   assert record["faults"] == []
   assert record["ended"].keys() == set(fuzz.KINDS)
-  # The record goes on where it was: nothing is done twice.
+  # A second run continues the record and repeats no case.
   assert fuzz.run(tmp_path, record["done"]) == record
   assert fuzz.format_table(record).count("\n") == 2 + len(set(fuzz.KINDS))
 

@@ -49,23 +49,23 @@ def write_run(folder, data, modalities, *, seed=0, step=3):
 
 @pytest.fixture(scope="module")
 def run(converted, tmp_path_factory):
-  """Of two series: compiled in a moment, with weights of each."""
+  """A run of two time series: fast to compile, with modality weights."""
   folder = tmp_path_factory.mktemp("runs") / "seed-0"
   return write_run(folder, converted, ("SENTINEL2_TS", "SENTINEL1-ASC_TS"))
 
 
-def call(*words, code=0):
-  assert __main__.main([str(word) for word in words]) == code
+def call(*argv, code=0):
+  assert __main__.main([str(word) for word in argv]) == code
 
 
-def in_two_processes(*words):
+def in_two_processes(*argv):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
   started = [
     subprocess.Popen(
       [
-        *(sys.executable, "-m", "flairhub_jax", *map(str, words)),
+        *(sys.executable, "-m", "flairhub_jax", *map(str, argv)),
         f"--coordinator=127.0.0.1:{port}",
         "--num-processes=2",
         f"--process-id={number}",
@@ -79,16 +79,16 @@ def in_two_processes(*words):
     for number in range(2)
   ]
   try:
-    told = [process.communicate(timeout=200) for process in started]
+    message = [process.communicate(timeout=200) for process in started]
   finally:
     for process in started:
       process.kill()
-  for process, (_, errors) in zip(started, told, strict=True):
+  for process, (_, errors) in zip(started, message, strict=True):
     assert process.returncode == 0, errors
   # JAX's own line about its transport goes to the standard output.
   return [
     "".join(x for x in out.splitlines(True) if not x.startswith("[Gloo]"))
-    for out, _ in told
+    for out, _ in message
   ]
 
 
@@ -103,7 +103,7 @@ def contents(folder):
 def test_two_processes_score_what_one_scores(run, tmp_path, capsys):
   arguments = ("evaluate", "--run", run.path, "--subsets=all")
   call(*arguments)
-  told = capsys.readouterr().out
+  message = capsys.readouterr().out
   alone = contents(run.results("test"))
   assert set(alone) == {
     "scores.json",
@@ -115,7 +115,7 @@ def test_two_processes_score_what_one_scores(run, tmp_path, capsys):
     f"confusion_{COSIA}.png",
     "confusion_ALL_LABEL-LPIS.png",
   }
-  assert all(f"{run.results('test') / name}\n" in told for name in alone)
+  assert all(f"{run.results('test') / name}\n" in message for name in alone)
   confusion = json.loads(alone["scores.json"])["tasks"][COSIA]["confusion"]
   assert (np.sum(confusion, 0) > 0).sum() > 3
 
@@ -144,7 +144,7 @@ def test_two_processes_write_the_maps_of_one(run, tmp_path):
 
 
 def test_maps_of_another_network_are_refused(run, converted, tmp_path, capsys):
-  """It has the name and the step of the first."""
+  """The other network has the same run name and step."""
   other = write_run(
     tmp_path / run.path.name,
     converted,
@@ -177,12 +177,12 @@ def test_other_data_do_not_replace_results(run, converted, tmp_path, capsys):
   config = configuration.load_json(run.config)
   assert run.find_results("test", config) == run.results("test")
 
-  # A run that cannot be written is told before any work.
+  # A run that cannot be written is reported before any work.
   (run.path / "results" / "own" / "valid").write_text("")
   capsys.readouterr()
   call("evaluate", "--run", run.path, "--split=valid", code=2)
-  told = capsys.readouterr()
-  assert "another one with --out" in told.err and "batch" not in told.err
+  message = capsys.readouterr()
+  assert "another one with --out" in message.err and "batch" not in message.err
   call(
     "evaluate", "--run", run.path, "--split=valid", "--out", tmp_path / "valid"
   )

@@ -29,7 +29,7 @@ CASE = numbers.CASES["resnet18-upernet"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """What `import-weights` makes of a file and its YAML."""
+  """The run directory that `import-weights` writes."""
   folder = tmp_path_factory.mktemp("imported")
   _, variables, _ = numbers.network_of(CASE)
   documents, _ = reference_export.documents(numbers.config_of(CASE))
@@ -41,9 +41,9 @@ def run(tmp_path_factory):
   )
   tensors |= reference.to_reference(unused, prefix="model.")
   files.write_tensors(weights, tensors, {})
-  words = ["import-weights", "--weights", str(weights)]
-  words += ["--configs", str(folder / "configs_train")]
-  assert main([*words, "--out", str(folder / "run")]) == 0
+  argv = ["import-weights", "--weights", str(weights)]
+  argv += ["--configs", str(folder / "configs_train")]
+  assert main([*argv, "--out", str(folder / "run")]) == 0
   return folder / "run"
 
 
@@ -60,11 +60,11 @@ def outputs(model):
 def test_an_imported_network_gives_the_references_numbers(outputs):
   path = pathlib.Path(numbers.__file__).with_name("numbers.json")
   kept = json.loads(path.read_text(encoding="utf-8"))["resnet18-upernet"]
-  found = numbers.describe_outputs(outputs)
-  assert found.keys() == kept.keys()
+  actual = numbers.describe_outputs(outputs)
+  assert actual.keys() == kept.keys()
   for key, expected in kept.items():
     np.testing.assert_allclose(
-      found[key]["values"],
+      actual[key]["values"],
       expected["values"],
       rtol=0,
       atol=5e-5 * expected["std"],
@@ -125,7 +125,7 @@ def test_normalisation_can_be_chosen(run, model):
     ("valid", {S2: np.ones((2, 3), bool)}, r"\(2, 4\)"),
   ],
 )
-def test_what_is_missing_is_named(model, kind, change, message):
+def test_missing_or_invalid_inputs_are_named(model, kind, change, message):
   batch = numbers.batch_of(CASE)
   batch[kind] = batch[kind] | change
   with pytest.raises(InputError, match=message):
@@ -155,7 +155,7 @@ def series():
 
 
 def test_it_can_be_traced(series):
-  """Within jit, vmap and grad, padding found by its zeros."""
+  """Within jit, vmap and grad; padding is recognised by its zeros."""
   model, batch = series
   batch = {key: batch[key] for key in ("inputs", "dates", "labels")}
   batch["inputs"] = {S2: batch["inputs"][S2].astype(np.float32)}
@@ -215,7 +215,7 @@ class CompileLog(logging.Handler):
     logging.getLogger("jax").removeHandler(self)
 
 
-def test_what_is_not_asked_for_is_not_there(series):
+def test_outputs_not_requested_are_absent(series):
   model, batch = series
   plain = model.apply(batch)
   assert plain.keys() == {"logits"}
@@ -227,9 +227,9 @@ def test_what_is_not_asked_for_is_not_there(series):
 
 
 def test_features_are_what_the_decoder_reads(model, outputs):
-  found = model.apply(numbers.batch_of(CASE), features=True)["features"]
+  actual = model.apply(numbers.batch_of(CASE), features=True)["features"]
   # Of a ResNet-18: its stem, and four stages.
-  assert [x.shape[-1] for x in found] == [64, 64, 128, 256, 512]
+  assert [x.shape[-1] for x in actual] == [64, 64, 128, 256, 512]
   network = build.build_segmenter(
     model.config, output_size=outputs["logits"][COSIA].shape[1:3]
   )
@@ -238,7 +238,7 @@ def test_features_are_what_the_decoder_reads(model, outputs):
   def decode(variables, features):
     return network.strategy.apply(variables, features, False, method="decode")
 
-  decoded = decode(model.variables, found)
+  decoded = decode(model.variables, actual)
   np.testing.assert_allclose(
     decoded[COSIA], outputs["logits"][COSIA], rtol=1e-3, atol=1e-3
   )
@@ -267,15 +267,15 @@ def test_elevation_is_not_taken_for_the_runs_own_bands():
   stored = {"inputs": {elevation: np.stack([dtm + ndsm, dtm], -1)}}
   chosen = {"inputs": {elevation: np.stack([dtm + ndsm, ndsm], -1)}}
   expected = model.apply(stored)["logits"][COSIA]
-  found = model.apply(chosen, bands="network")["logits"][COSIA]
-  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+  actual = model.apply(chosen, bands="network")["logits"][COSIA]
+  np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
   wrong = model.apply(stored, bands="network")["logits"][COSIA]
   assert np.abs(wrong - expected).max() > 1e-2
   with pytest.raises(InputError, match="bands: expected stored or network"):
     model.apply(stored, bands="guess")
 
 
-def test_no_run_is_one_line(tmp_path):
+def test_a_missing_run_gives_one_line(tmp_path):
   with pytest.raises(InputError, match="run directory"):
     flairhub_jax.load_model(tmp_path)
 

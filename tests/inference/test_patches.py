@@ -30,10 +30,10 @@ def test_an_unfinished_evaluation_is_remembered(tmp_path, monkeypatch):
     "weights": {"level 0": {"task": np.array([[0.1, 1 / 3]])}},
   }
   memory.save(5, sums)
-  patches_done, found = memory.load()
+  patches_done, actual = memory.load()
   assert patches_done == 5
-  assert found["confusion"]["task"].dtype == np.int64
-  jax.tree.map(np.testing.assert_array_equal, found, sums)
+  assert actual["confusion"]["task"].dtype == np.int64
+  jax.tree.map(np.testing.assert_array_equal, actual, sums)
   other = partial.PartialSums(path, ORIGIN | {"weights": "x"})
   assert other.load() == (0, {})
   path.write_text(path.read_text()[:50])
@@ -81,7 +81,7 @@ def test_maps_of_an_earlier_version_are_not_continued(tmp_path):
     origin.claim(tmp_path, ORIGIN, what="maps")
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
   (tmp_path / "thesis").mkdir()
   (tmp_path / "thesis" / "thesis.tex").write_text("")
   with pytest.raises(InputError, match="other files"):
@@ -159,8 +159,8 @@ def test_a_prediction_is_of_classes_or_of_probabilities():
   expected /= expected.sum(-1, keepdims=True)
   np.testing.assert_allclose(p, expected, rtol=1e-5)
   np.testing.assert_array_equal(p.argmax(-1), classes["classes"][task])
-  for found in (classes, probabilities):
-    assert int(found["confusion"][task].sum()) == 12  # of the first patch
+  for actual in (classes, probabilities):
+    assert int(actual["confusion"][task].sum()) == 12  # of the first patch
   default = patches.make_predict_step(Logits(), devices)({}, batch)
   assert default.keys() == classes.keys()
 

@@ -50,7 +50,7 @@ def load(origin, name):
 
 
 def build_config(settings, batch_size):
-  """Says in our configuration what the reference was told."""
+  """Our configuration for the settings of the reference."""
   config = base.get_config()
   config.model.encoder, config.model.decoder = settings["_arch"].split("-")
   config.data.modalities = tuple(settings["_modalities"])
@@ -60,13 +60,13 @@ def build_config(settings, batch_size):
   config.data.cloud_filter.fallback = "snow_free"
   for modality, pixels in settings["_img_sizes"].items():
     config.inputs[modality].pixels = pixels
-  told = settings["_settings"]
-  parity.tell_utae(config, told["multitemp_model"])
+  message = settings["_settings"]
+  parity.tell_utae(config, message["multitemp_model"])
   for row in modalities.MODALITIES.values():
     # Ours are by band name; they must be what the reference had by position.
     given = config.inputs[row.id]
     for name in ("mean", "std"):
-      numbers = told["normalization"].get(f"{row.id}_{name}s", [])
+      numbers = message["normalization"].get(f"{row.id}_{name}s", [])
       assert [given[name][b] for b in given.bands if given[name]] == numbers
   return config
 
@@ -109,8 +109,8 @@ def test_maps_and_scores_equal_the_references(case, minidata, tmp_path):
   assert len(names) == 3 * len(config.data.tasks)
   for name in names:
     path = tmp_path / "maps" / name.removeprefix("pred/")
-    found, _ = geotiff.read_raster(path)
-    assert (found[..., 0] == numbers[name]).mean() >= EQUAL_SHARE, name
+    actual, _ = geotiff.read_raster(path)
+    assert (actual[..., 0] == numbers[name]).mean() >= EQUAL_SHARE, name
   confusion = runner.confusion(variables)
   assert set(confusion) == set(config.data.tasks)
   for task, matrix in confusion.items():
@@ -126,13 +126,13 @@ def test_scores_of_a_matrix_equal_the_references(origin, name):
   config = build_config(settings, 1)
   confusion = {t: numbers[f"confmat/{t}"] for t in config.data.tasks}
   scored = {t: patches.scored_classes(config, t) for t in confusion}
-  for task, found in report.scores_as_json(confusion, scored).items():
+  for task, actual in report.scores_as_json(confusion, scored).items():
     expected = settings[task]
     averages = zip(
       expected["Avg_metrics_name"], expected["Avg_metrics"], strict=True
     )
     for average, value in averages:
-      assert found[AVERAGES[average]] == pytest.approx(value, rel=1e-12)
+      assert actual[AVERAGES[average]] == pytest.approx(value, rel=1e-12)
     for score, key in PER_CLASS.items():
-      values = [row[score] for row in found["classes"].values()]
+      values = [row[score] for row in actual["classes"].values()]
       np.testing.assert_allclose(values, expected[key], rtol=1e-12)

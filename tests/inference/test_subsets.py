@@ -32,31 +32,31 @@ def scored(converted):
   model = build.build_segmenter(config, output_size=dataset.output_size)
   runner = patches.SplitRunner(model, dataset, "test", config)
   variables = initialise.init_variables(model, runner.example_batch(), seed=3)
-  found = evaluation.evaluate(
+  actual = evaluation.evaluate(
     runner, model, variables, shown=[0, 7], with_subsets=True
   )
-  return config, dataset, model, runner, variables, found
+  return config, dataset, model, runner, variables, actual
 
 
 def test_the_whole_set_scores_as_without_subsets(scored):
-  *_, runner, variables, found = scored
+  *_, runner, variables, actual = scored
   expected = runner.confusion(variables)
-  whole = found.by_subset["AERIAL_RGBI", "SENTINEL2_TS"]
-  assert whole is found.confusion and whole.keys() == expected.keys()
+  whole = actual.by_subset["AERIAL_RGBI", "SENTINEL2_TS"]
+  assert whole is actual.confusion and whole.keys() == expected.keys()
   for task, matrix in expected.items():
     np.testing.assert_array_equal(whole[task], matrix)
 
 
 def test_maps_come_from_the_same_pass(scored):
-  *_, runner, variables, found = scored
+  *_, runner, variables, actual = scored
   expected = runner.predictions(variables, [0, 7])
-  assert found.maps.keys() == expected.keys()
-  jax.tree.map(np.testing.assert_array_equal, found.maps, expected)
+  assert actual.maps.keys() == expected.keys()
+  jax.tree.map(np.testing.assert_array_equal, actual.maps, expected)
 
 
 def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
   """With other batches, as another number of devices would have."""
-  *_, model, runner, variables, found = scored
+  *_, model, runner, variables, actual = scored
   monkeypatch.setattr(partial.PartialSums, "SECONDS_BETWEEN", 0.0)
   progress = partial.PartialSums(tmp_path / "partial.json", {})
 
@@ -75,15 +75,15 @@ def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
   monkeypatch.setattr(progress, "save", save)
   monkeypatch.setattr(runner, "batch_size", 2)
   again = evaluation.evaluate(runner, model, variables, **arguments)
-  jax.tree.map(np.testing.assert_array_equal, again.maps, found.maps)
+  jax.tree.map(np.testing.assert_array_equal, again.maps, actual.maps)
   for matrices, expected in zip(
-    again.by_subset.values(), found.by_subset.values(), strict=True
+    again.by_subset.values(), actual.by_subset.values(), strict=True
   ):
     jax.tree.map(np.testing.assert_array_equal, matrices, expected)
 
 
 def test_a_subset_scores_as_data_that_lack_the_rest(scored):
-  config, dataset, model, _, variables, found = scored
+  config, dataset, model, _, variables, actual = scored
   options = pipeline.build_read_options(config)
   reader = pipeline.PatchReader(dataset, "test", options)
   batch = pipeline.example_batch(reader)
@@ -107,8 +107,8 @@ def test_a_subset_scores_as_data_that_lack_the_rest(scored):
       total[task] = total[task] + counts.reshape(number, number)
   for task, matrix in total.items():
     assert matrix.sum() > 0
-    alone = found.by_subset[("SENTINEL2_TS",)][task]
+    alone = actual.by_subset[("SENTINEL2_TS",)][task]
     # One pixel in a thousand may tie.
     assert np.abs(alone - matrix).sum() <= 2e-3 * matrix.sum()
-    whole = found.confusion[task]
+    whole = actual.confusion[task]
     assert np.abs(whole - matrix).sum() > 0.05 * matrix.sum()

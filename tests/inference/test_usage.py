@@ -31,29 +31,29 @@ def measured(converted, kind):
 
 @pytest.mark.parametrize("kind", ["mid_gated", "late_gated"])
 def test_weights_of_a_pixel_sum_to_one(converted, kind, tmp_path):
-  found = measured(converted, kind)
-  assert found.modalities == ("AERIAL_RGBI", "SENTINEL2_TS")
+  actual = measured(converted, kind)
+  assert actual.modalities == ("AERIAL_RGBI", "SENTINEL2_TS")
   # Four levels of maps for all tasks, or logits of each task.
   expected = (
     {f"level {i}" for i in range(4)}
     if kind == "mid_gated"
     else {"land cover, level 0", "crops, level 0"}
   )
-  assert set(found.mean) == expected
-  for by_task in found.mean.values():
+  assert set(actual.mean) == expected
+  for by_task in actual.mean.values():
     for table in by_task.values():
       seen = np.isfinite(table).all(1)
       assert seen.any()
       np.testing.assert_allclose(table[seen].sum(1), 1, atol=1e-4)
       assert table[seen].std() > 1e-3
-  assert set(found.maps) == {0, 1}
-  for levels in found.maps.values():
+  assert set(actual.maps) == {0, 1}
+  for levels in actual.maps.values():
     for weights in levels.values():
       assert weights.shape[0] == 2
       np.testing.assert_allclose(weights.sum(0), 1, atol=1e-4)
-  usage.write(tmp_path, found, {0: "first", 1: "second"}, {"run": "x"})
+  usage.write(tmp_path, actual, {0: "first", 1: "second"}, {"run": "x"})
   content = json.loads((tmp_path / "usage.json").read_text(encoding="utf-8"))
-  assert content["usage"].keys() == found.mean.keys()
+  assert content["usage"].keys() == actual.mean.keys()
   assert (tmp_path / "usage.png").stat().st_size > 10_000
   assert (tmp_path / "usage_maps.png").stat().st_size > 5_000
 

@@ -157,7 +157,7 @@ def describe(x: np.ndarray) -> dict[str, Any]:
 
 def describe_outputs(outputs: Any) -> dict[str, Any]:
   """`describe` of every logits map, by task, or modality and task."""
-  found = {task: describe(x) for task, x in outputs["logits"].items()}
+  actual = {task: describe(x) for task, x in outputs["logits"].items()}
   for modality, tasks in outputs["aux"].items():
-    found |= {f"{modality} {task}": describe(x) for task, x in tasks.items()}
-  return found
+    actual |= {f"{modality} {task}": describe(x) for task, x in tasks.items()}
+  return actual

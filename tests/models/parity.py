@@ -14,12 +14,12 @@ from flairhub_jax.weights import reference, reference_document, reference_only
 from tests.parity.origin import Origin
 
 
-def tell_utae(config: Any, told: dict[str, Any]) -> None:
+def tell_utae(config: Any, message: dict[str, Any]) -> None:
   """Takes over the reference's section `multitemp_model`, or some of it."""
   names = reference_document.same_fields(reference_document.SeriesNetwork)
   for name, path in names.items():
-    if name in told:
-      value = told[name]
+    if name in message:
+      value = message[name]
       value = tuple(value) if isinstance(value, list) else value
       config.update_from_flattened_dict({path: value})
 
@@ -95,7 +95,7 @@ class Case:
 
 
 def unused_shape(segmenter: Any, batch: Any) -> dict[str, Any]:
-  """Shapes of what only the reference's files have."""
+  """Shapes of parameters that only the reference's files have."""
   return reference_only.shape_of(reference_only.describe(segmenter, batch))
 
 
@@ -113,7 +113,7 @@ def flat_outputs(outputs):
 
 
 def forward(segmenter: Any, variables: Any, batch: Any) -> tuple[Any, Any]:
-  """Outputs, and what each module in between gave, by its name."""
+  """Outputs, and the intermediate features of each module by name."""
   outputs, state = segmenter.apply(
     variables,
     batch,
@@ -126,8 +126,8 @@ def forward(segmenter: Any, variables: Any, batch: Any) -> tuple[Any, Any]:
 
 
 def flat_blocks(between: Any) -> dict[str, np.ndarray]:
-  """What lies between input and output, under the fixtures' names."""
-  found = {}
+  """Intermediate features under the fixtures' names."""
+  actual = {}
   for name, module in between.items():
     kind, _, owner = name.partition("_")
     output = module.get("__call__", (None,))[0]
@@ -135,22 +135,22 @@ def flat_blocks(between: Any) -> dict[str, np.ndarray]:
       logits, maps = output
       _, attention = module["temporal"]["__call__"][0]
       if logits is not None:
-        found[f"utae_logits/{owner}/0"] = _channels_second(logits)
-      found[f"attn/{owner}/0"] = np.moveaxis(np.asarray(attention), -1, 0)
+        actual[f"utae_logits/{owner}/0"] = _channels_second(logits)
+      actual[f"attn/{owner}/0"] = np.moveaxis(np.asarray(attention), -1, 0)
       for i, x in enumerate(maps):
-        found[f"feat/{owner}/{i}"] = _channels_second(x)
+        actual[f"feat/{owner}/{i}"] = _channels_second(x)
     elif kind == "encoder" or (name == "fusion" and output is not None):
       key = f"feat/{owner}" if owner else "fused"
       # The reference counts the image and half its size, even if empty.
       for i, x in enumerate(output, start=6 - len(output)):
-        found[f"{key}/{i}"] = _channels_second(x)
+        actual[f"{key}/{i}"] = _channels_second(x)
     elif kind == "decoder" and "bottleneck_norm" in module:
       x = np.maximum(module["bottleneck_norm"]["__call__"][0], 0)
-      found[f"decoder/{owner}/0"] = _channels_second(x)
+      actual[f"decoder/{owner}/0"] = _channels_second(x)
     elif kind == "decoder" and "block_4" in module:
       x = module["block_4"]["__call__"][0]
-      found[f"decoder/{owner}/0"] = _channels_second(x)
-  return found
+      actual[f"decoder/{owner}/0"] = _channels_second(x)
+  return actual
 
 
 def _channels_second(x):

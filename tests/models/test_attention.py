@@ -42,25 +42,27 @@ def test_parts_change_nothing(inputs, monkeypatch, at_once, shifted):
   monkeypatch.setattr(attention, "_SCORES", at_once * HEADS * TOKENS**2)
   half = (WINDOW // 2,) * 2
   mask = swin.shift_mask(SIZE, (WINDOW,) * 2, half) if shifted else None
-  found = value_and_gradients(attention.attend, *inputs, mask)
+  actual = value_and_gradients(attention.attend, *inputs, mask)
   expected = value_and_gradients(plain, *inputs, mask)
-  for one, other in zip(found, expected, strict=True):
+  for one, other in zip(actual, expected, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_large_scores_stay_finite(inputs):
   qkv, bias, gradient = inputs
-  found = value_and_gradients(attention.attend, 100 * qkv, bias, gradient, None)
-  assert all(np.isfinite(x).all() for x in found)
+  actual = value_and_gradients(
+    attention.attend, 100 * qkv, bias, gradient, None
+  )
+  assert all(np.isfinite(x).all() for x in actual)
 
 
 def test_low_precision_comes_near(inputs):
   qkv, bias, gradient = (jnp.asarray(x) for x in inputs)
   low = qkv.astype(jnp.bfloat16), bias, gradient.astype(jnp.bfloat16)
-  found = value_and_gradients(attention.attend, *low, None)
-  assert [x.dtype for x in found] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+  actual = value_and_gradients(attention.attend, *low, None)
+  assert [x.dtype for x in actual] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
   expected = value_and_gradients(plain, qkv, bias, gradient, None)
-  for one, other in zip(found, expected, strict=True):
+  for one, other in zip(actual, expected, strict=True):
     one = np.asarray(one, np.float32)
     bound = 0.03 * np.abs(other).max()
     np.testing.assert_allclose(one, other, rtol=0, atol=bound)

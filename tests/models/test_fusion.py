@@ -1,4 +1,4 @@
-"""Every strategy of fusion: what it can read, what absence does."""
+"""Every fusion strategy: sets of modalities and missing modalities."""
 
 import flax.errors
 import jax
@@ -61,7 +61,7 @@ def mixed(request):
   """A strategy's network of two images and a series, compiled once."""
   segmenter, batch = network_of(request.param, SETS["images and series"])
   variables = initialise.init_variables(segmenter, batch, seed=1)
-  # Gates start at zero: let them do something.
+  # Gates start at zero; random values give them an effect.
   rng = np.random.default_rng(0)
   variables["params"] = jax.tree.map(
     lambda x: x + 0.05 * rng.standard_normal(x.shape).astype(np.float32),
@@ -85,11 +85,11 @@ def without(batch, modality, factor=1.0):
 
 
 @pytest.mark.parametrize("modality", [AERIAL, S2])
-def test_what_is_absent_has_exactly_no_influence(mixed, modality):
+def test_an_absent_modality_has_exactly_no_influence(mixed, modality):
   variables, forward, batch = mixed
   first = forward(variables, without(batch, modality))["logits"][COSIA]
   other = forward(variables, without(batch, modality, -3.0))["logits"][COSIA]
-  # Exact for the others too, which put zeros or a learned value in its place.
+  # Exact also for strategies that insert zeros or a learned value.
   np.testing.assert_array_equal(first[1], other[1])
   assert np.abs(first[0] - other[0]).max() > 1e-5
   whole = forward(variables, batch)["logits"][COSIA]
@@ -123,11 +123,11 @@ def test_what_is_encoded_may_come_in_any_order(kind):
       for order in ((AERIAL, S2, S1), sorted((AERIAL, S2, S1)))
     ]
 
-  expected, found = decode_twice(variables, batch)
-  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  expected, actual = decode_twice(variables, batch)
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_weights_are_shared_by_those_that_are_there():
+def test_weights_are_shared_among_present_modalities():
   mask = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0]], bool)
   scores = np.array([[0.0, 5.0, 5.0], [np.log(3), 9.0, 9.0], [7.0, 7.0, 7.0]])
   weights = fusion.masked_softmax(scores.astype(np.float32), mask)
@@ -138,7 +138,7 @@ def test_weights_are_shared_by_those_that_are_there():
 
 
 def dropped(rates, there, seeds=200, samples=64):
-  """Share of samples of each modality that training leaves out."""
+  """Fraction of samples in which training drops each modality."""
   names = (AERIAL, DEM, S2)
   segmenter, _ = network_of("mid_mean", names, **rates)
   batch = {
@@ -179,7 +179,7 @@ def test_never_all_are_dropped():
     assert abs((~x).mean() - 0.657) < 0.014
 
 
-def test_what_is_not_there_is_never_the_one_that_stays():
+def test_dropout_never_keeps_only_an_absent_modality():
   kept = dropped({AERIAL: 0.9, DEM: 0.9, S2: 0.9}, {DEM})
   assert kept[DEM].all()
   assert not kept[AERIAL].any() and not kept[S2].any()
@@ -197,7 +197,7 @@ def test_dropout_is_off_in_evaluation():
 
 
 @pytest.mark.parametrize("rate", [1.0, -0.1, float("nan")])
-def test_a_rate_that_cannot_be(rate):
+def test_an_invalid_rate_is_refused(rate):
   with pytest.raises(errors.InputError, match=r"modality_dropout\.DEM_ELEV"):
     network_of("mid_mean", (AERIAL,), **{DEM: rate})
 

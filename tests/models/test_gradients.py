@@ -34,11 +34,11 @@ watched.defvjp(lambda note, x: (x.value, None), backward, symbolic_zeros=True)
 
 def without_gradient(segmenter, batch):
   """Parameters on which no output depends; nothing is computed."""
-  found = set()
+  actual = set()
 
   def total(params, rest):
     params = jax.tree_util.tree_map_with_path(
-      lambda path, x: watched(functools.partial(found.add, path), x), params
+      lambda path, x: watched(functools.partial(actual.add, path), x), params
     )
     outputs, _ = segmenter.apply(
       rest | {"params": params},
@@ -53,7 +53,7 @@ def without_gradient(segmenter, batch):
   params = shapes.pop("params")
   jax.eval_shape(jax.grad(total), params, shapes)
   leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-  return {jax.tree_util.keystr(p) for p, _ in leaves if p not in found}
+  return {jax.tree_util.keystr(p) for p, _ in leaves if p not in actual}
 
 
 CASES = [(kind, name, "swin_nano") for kind in KINDS for name in SETS]

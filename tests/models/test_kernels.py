@@ -93,10 +93,10 @@ def test_each_operation_of_the_table_is_compared():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=str)
 def test_forms_agree(case, dtype):
   operation = CASES[case][0]
-  found = [
+  actual = [
     value_and_gradients(case, form, dtype) for form in kernels.FORMS[operation]
   ]
-  for one, other in zip(*found, strict=True):
+  for one, other in zip(*actual, strict=True):
     assert one.dtype == other.dtype
     one, other = (np.asarray(x, np.float64) for x in (one, other))
     bound = 2e-5 if dtype == jnp.float32 else 0.04
@@ -161,8 +161,12 @@ def test_under_vmap_and_default_device():
   _, function, shapes = CASES["windows of 49"]
   qkv, bias = draw(*shapes)
   expected = function(qkv, bias)
-  found = jax.vmap(function, (0, None))(qkv.reshape(2, 6, *qkv.shape[1:]), bias)
-  np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5)
+  actual = jax.vmap(function, (0, None))(
+    qkv.reshape(2, 6, *qkv.shape[1:]), bias
+  )
+  np.testing.assert_allclose(
+    actual.reshape(expected.shape), expected, rtol=1e-5
+  )
   with jax.default_device(jax.devices("cpu")[1]):
     np.testing.assert_allclose(function(qkv, bias), expected, rtol=1e-5)
 

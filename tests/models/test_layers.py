@@ -107,9 +107,9 @@ def test_group_norm_ignores_what_does_not_count():
   module = norms.GroupNorm(4, axes=(1,))
   variables = module.init(jax.random.key(0), x)
   counted = jnp.ones((2, 5, 1, 1)).at[:, 3:].set(0.0)
-  found = module.apply(variables, x, counted)[:, :3]
+  actual = module.apply(variables, x, counted)[:, :3]
   expected = module.apply(variables, x[:, :3])
-  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+  np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
 
 
 def plain_group_norm(x, scale, bias, counted, groups, axes):
@@ -208,16 +208,16 @@ def test_bands_are_chosen_by_name_and_normalised():
   source = normalise.InputSpec(
     modality="DEM_ELEV", bands=("NDSM", "DSM"), mean=(10, 0), std=(2, 1)
   )
-  found = normalise.normalise(x, source)
-  np.testing.assert_array_equal(found, [[[[20.0, 700.0]]]])
+  actual = normalise.normalise(x, source)
+  np.testing.assert_array_equal(actual, [[[[20.0, 700.0]]]])
 
 
 def test_integers_become_float32_before_arithmetic():
   x = np.array([[[[10, 200, 30, 40]]]], np.uint8)
   source = normalise.InputSpec(modality="AERIAL_RGBI", bands=("NIR", "G"))
-  found = normalise.normalise(x, source)
-  assert found.dtype == jnp.float32
-  np.testing.assert_array_equal(found, [[[[40.0, 200.0]]]])
+  actual = normalise.normalise(x, source)
+  assert actual.dtype == jnp.float32
+  np.testing.assert_array_equal(actual, [[[[40.0, 200.0]]]])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a network sees of stored values, in every way to normalise them."""
+"""Input normalisation, in each mode, against the reference."""
 
 import numpy as np
 import pytest
@@ -49,10 +49,10 @@ def test_values_equal_the_references(kind, dtype, units):
       dict(zip(read, stds, strict=True)),
     ),
   )
-  found = np.asarray(normalise.normalise(stored, source))
+  actual = np.asarray(normalise.normalise(stored, source))
   expected = np.moveaxis(numbers[f"{dtype}/{kind}"], 0, -1)[..., : len(read)]
-  assert found.dtype == np.float32
-  np.testing.assert_allclose(found, expected, rtol=3e-7, atol=3e-7)
+  assert actual.dtype == np.float32
+  np.testing.assert_allclose(actual, expected, rtol=3e-7, atol=3e-7)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_values_equal_the_references(kind, dtype, units):
 def test_elevation_equals_the_references(fixture_key, bands, units):
   numbers = units[1]("elevation_reshape")
   source = normalise.InputSpec(modality="DEM_ELEV", bands=bands)
-  found = normalise.normalise(np.moveaxis(numbers["dem"], 0, -1), source)
+  actual = normalise.normalise(np.moveaxis(numbers["dem"], 0, -1), source)
   expected = np.moveaxis(numbers[fixture_key], 0, -1)
-  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("kind", ["custom", "scaling", "without"])

@@ -1,4 +1,4 @@
-"""Norms: their own gradients are those of autodiff, and keep little."""
+"""Norms: custom gradients equal autodiff and store few residuals."""
 
 import jax
 import jax.numpy as jnp
@@ -54,8 +54,8 @@ def test_gradients_are_those_of_autodiff(name):
   *inputs, gradient = draw()
   expected, back = jax.vjp(plain, *inputs)
   expected = expected, *back(gradient)
-  found, back = jax.vjp(lambda *xs: apply(module(), *xs, *args), *inputs)
-  for one, other in zip((found, *back(gradient)), expected, strict=True):
+  actual, back = jax.vjp(lambda *xs: apply(module(), *xs, *args), *inputs)
+  for one, other in zip((actual, *back(gradient)), expected, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
 
 
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_autodiff(name):
   ],
   ids=lambda x: type(x).__name__,
 )
-def test_nothing_wide_is_kept_for_the_backward_pass(module, args):
+def test_no_float32_copy_is_stored_for_the_backward_pass(module, args):
   x, scale, bias, _ = draw()
 
   def backward(x, scale, bias):

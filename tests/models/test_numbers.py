@@ -1,4 +1,4 @@
-"""Every kind of encoder, decoder and U-TAE against kept numbers."""
+"""Every kind of encoder, decoder and U-TAE against stored numbers."""
 
 import json
 import pathlib
@@ -50,13 +50,13 @@ def test_outputs_equal_the_references(name, level):
   options = {"xla_backend_optimization_level": level}
   with jax.default_matmul_precision("highest"):
     forward = jax.jit(segmenter.apply, compiler_options=options)
-    found = numbers.describe_outputs(forward(variables, batch))
-  assert found.keys() == KEPT[name].keys()
+    actual = numbers.describe_outputs(forward(variables, batch))
+  assert actual.keys() == KEPT[name].keys()
   for key, kept in KEPT[name].items():
     np.testing.assert_allclose(
-      found[key]["values"], kept["values"], rtol=0, atol=5e-5 * kept["std"]
+      actual[key]["values"], kept["values"], rtol=0, atol=5e-5 * kept["std"]
     )
-    np.testing.assert_allclose(found[key]["std"], kept["std"], rtol=1e-5)
+    np.testing.assert_allclose(actual[key]["std"], kept["std"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NUM_PARAMETERS)

@@ -53,10 +53,10 @@ def test_logits_equal_the_references(name, origin):
   segmenter, variables, batch = case.network()
   forward = functools.partial(parity.forward, segmenter)
   outputs, between = jax.jit(forward)(variables, batch)
-  found = parity.flat_outputs(outputs)
+  actual = parity.flat_outputs(outputs)
   expected = [k for k in case.numbers if k.split("/")[0] in ("logits", "aux")]
-  assert sorted(found) == sorted(expected)
-  for key, x in found.items():
+  assert sorted(actual) == sorted(expected)
+  for key, x in actual.items():
     std = case.numbers[f"stats/{key}"][1]
     np.testing.assert_allclose(
       x[..., ::16, ::16], case.numbers[key], rtol=0, atol=BOUND * std
@@ -82,12 +82,12 @@ def assert_blocks_close(case, blocks):
   auxiliary = case.settings["aux_losses"]
   assert not any(k.split("/")[1] in auxiliary for k in missing)
   for key in sorted(names & blocks.keys()):
-    found = case.rule.sample(blocks[key], case.numbers[key].size)
+    actual = case.rule.sample(blocks[key], case.numbers[key].size)
     # A group of U-TAE's closing norm that is nearly all zero magnifies
     # rounding, so that this is three times what the logits keep to.
     bound = 1e-4 * case.numbers[key].std()
     np.testing.assert_allclose(
-      found, case.numbers[key], rtol=0, atol=bound, err_msg=key
+      actual, case.numbers[key], rtol=0, atol=bound, err_msg=key
     )
 
 
@@ -104,18 +104,18 @@ def assert_gradients_close(case, gradients, keys, norms, noise):
   assert set(tensors) <= set(by_key)
   assert lacking <= without <= lacking | auxiliary
   for key, tensor in tensors.items():
-    found = np.linalg.norm(tensor.astype(np.float64))
+    actual = np.linalg.norm(tensor.astype(np.float64))
     expected = 0.0 if key in auxiliary else by_key[key]
     bound = 3 * noise * expected + 1.5e-4 * total
-    assert abs(found - expected) < bound, (key, found, expected)
+    assert abs(actual - expected) < bound, (key, actual, expected)
   samples = [k for k in case.numbers if k.startswith("grad/")]
   for key in samples:
     expected = case.numbers[key]
-    found = tensors[key.removeprefix("grad/")]
-    found = case.rule.sample(found, expected.size)
+    actual = tensors[key.removeprefix("grad/")]
+    actual = case.rule.sample(actual, expected.size)
     # One value near the edge of a ReLU can move single numbers.
     bound = 15 * noise * np.abs(expected).max() + 5e-5 * total
-    np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
 
 
 def losses_before_steps(case, step, params, number):

@@ -118,12 +118,12 @@ def test_all_products_have_the_configurations_precision(precision):
   config = configure("float32", {"matmul_precision": precision})
   with jax.default_matmul_precision(None):
     jaxpr = trace(config).jaxpr
-  found = {equation.params["precision"] for equation, _ in all_products(jaxpr)}
+  actual = {equation.params["precision"] for equation, _ in all_products(jaxpr)}
   # The sum over windows as a product with ones is always exact.
-  found -= (
+  actual -= (
     {(jax.lax.Precision.HIGHEST,) * 2} if precision != "highest" else {None}
   )
-  assert found == {expected and (expected, expected)}
+  assert actual == {expected and (expected, expected)}
 
 
 def all_products(jaxpr):

@@ -29,7 +29,7 @@ def configure(encoder, remat):
 @pytest.mark.parametrize(
   "encoder", ["swin_nano", "convnextv2_atto", "resnet18"]
 )
-def test_less_is_kept_for_the_backward_pass(encoder):
+def test_less_is_stored_for_the_backward_pass(encoder):
   whole, by_block, by_stage = (
     summary.summarise(configure(encoder, remat), num_dates=8)
     for remat in ("none", "block", "stage")

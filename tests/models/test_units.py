@@ -107,8 +107,8 @@ def test_utae_equals_the_references(origin, name, utae_case):
   forward = functools.partial(network.apply, train=False)
   forward = jax.jit(forward)
   logits, maps = forward(variables, *inputs)
-  found = {"out": logits} | {f"map{i}": x for i, x in enumerate(maps)}
-  for key, x in found.items():
+  actual = {"out": logits} | {f"map{i}": x for i, x in enumerate(maps)}
+  for key, x in actual.items():
     x, expected = np.moveaxis(np.asarray(x), -1, 1), numbers[key]
     if expected.ndim == 1:
       x = origin.rule.sample(x, expected.size)
@@ -148,8 +148,8 @@ def test_gradients_of_utae_equal_the_references(name, bound, utae_case):
   total = np.sqrt(np.square(numbers["grad_norms"]).sum())
   assert len(tensors) == len(norms)
   for key, norm in norms.items():
-    found = np.linalg.norm(tensors[f"encoders.SENTINEL2_TS.{key}"])
-    assert abs(found - norm) < bound * norm + 1.5e-4 * total, key
+    actual = np.linalg.norm(tensors[f"encoders.SENTINEL2_TS.{key}"])
+    assert abs(actual - norm) < bound * norm + 1.5e-4 * total, key
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,10 @@ def test_fusion_equals_the_references(name, first, units, origin):
     else:
       params[f"bias_{level}"] = value
   module = mid.MidConcat()
-  found = module.apply({"params": params}, maps, {})
+  actual = module.apply({"params": params}, maps, {})
   # An image, the first of six levels, is not fused.
-  first += len(next(iter(maps.values()))) - len(found)
-  for i, x in enumerate(found):
+  first += len(next(iter(maps.values()))) - len(actual)
+  for i, x in enumerate(actual):
     expected = channels_last(numbers[f"out/{first + i}"])
     np.testing.assert_allclose(x, expected, **CLOSE)
 
@@ -195,9 +195,9 @@ def test_mean_of_series_equals_the_references(units):
     for key in numbers
     if key.startswith("in/")
   }
-  found = late.MeanLogits().apply({}, logits, {})
+  actual = late.MeanLogits().apply({}, logits, {})
   expected = channels_last(numbers["out"])
-  np.testing.assert_allclose(found, expected, **CLOSE)
+  np.testing.assert_allclose(actual, expected, **CLOSE)
 
 
 @pytest.fixture(scope="module")
@@ -208,14 +208,16 @@ def numbers(units):
 def test_convolutions_equal_the_references(numbers):
   x = jnp.asarray(channels_last(numbers["x"]))
   kernel = numbers["w3"].transpose(2, 3, 1, 0)
-  found = convolution.convolve(x, kernel, padding_mode="reflect")
+  actual = convolution.convolve(x, kernel, padding_mode="reflect")
   expected = channels_last(numbers["conv_reflect"])
-  np.testing.assert_allclose(found, expected, **CLOSE)
+  np.testing.assert_allclose(actual, expected, **CLOSE)
   for key, stride in (("k3s1p1", 1), ("k4s2p1", 2)):
     kernel = numbers["wt" if stride == 1 else "wt4"].transpose(2, 3, 0, 1)
-    found = convolution.transposed_convolve(x, kernel, stride=stride, padding=1)
+    actual = convolution.transposed_convolve(
+      x, kernel, stride=stride, padding=1
+    )
     expected = channels_last(numbers[f"conv_transpose_{key}"])
-    np.testing.assert_allclose(found, expected, **CLOSE)
+    np.testing.assert_allclose(actual, expected, **CLOSE)
 
 
 def test_resizing_equals_the_references(numbers):
@@ -224,13 +226,13 @@ def test_resizing_equals_the_references(numbers):
   rows, columns = (
     layers.bilinear_matrix(4 * n, n, align_corners=True) for n in (h, w)
   )
-  found = layers.apply_matrices(jnp.asarray(x), rows, columns)
+  actual = layers.apply_matrices(jnp.asarray(x), rows, columns)
   expected = channels_last(numbers["up_align_corners_x4"])
-  np.testing.assert_allclose(found, expected, **CLOSE)
+  np.testing.assert_allclose(actual, expected, **CLOSE)
   for key, size in (("20x13", (20, 13)), ("down_3x4", (3, 4))):
-    found = layers.resize(jnp.asarray(x), size)
+    actual = layers.resize(jnp.asarray(x), size)
     expected = channels_last(numbers[f"interp_false_{key}"])
-    np.testing.assert_allclose(found, expected, **CLOSE)
+    np.testing.assert_allclose(actual, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("side", [10, 16])
@@ -249,6 +251,6 @@ def test_gelu_equals_the_references(numbers):
 
 def test_positional_encoding_equals_the_references(units):
   numbers = units[1]("positional_encoding")
-  found = ltae.positional_encoding(numbers["days"], 16)
+  actual = ltae.positional_encoding(numbers["days"], 16)
   # Float32 angles of some hundred radians carry errors of 1e-5.
-  np.testing.assert_allclose(found, numbers["table"], rtol=0, atol=2e-5)
+  np.testing.assert_allclose(actual, numbers["table"], rtol=0, atol=2e-5)

@@ -1,4 +1,4 @@
-"""Run directories as training and evaluation leave them, without either."""
+"""Writes run directories like those of training and evaluation."""
 
 import itertools
 import json

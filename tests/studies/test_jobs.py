@@ -38,7 +38,7 @@ def run_jobs(tmp_path, ways, at_a_time):
   return faults
 
 
-def test_one_that_fails_does_not_stop_the_others(tmp_path):
+def test_a_failed_process_does_not_stop_the_rest(tmp_path):
   ways = dict(a="dies", b="raises", c="complains", d="well")
   faults = run_jobs(tmp_path, ways, at_a_time=2)
   assert "killed" in faults["a"]

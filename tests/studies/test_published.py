@@ -11,8 +11,8 @@ def test_every_experiment_has_its_score():
     score = published.SCORES[name]
     assert score.modalities == config.data.modalities
     assert (score.task,) == config.data.tasks
-    found = published.find(config.data.modalities[::-1], config.data.tasks)
-    assert found == (name, score)
+    actual = published.find(config.data.modalities[::-1], config.data.tasks)
+    assert actual == (name, score)
 
 
 def test_other_inputs_or_both_tasks_have_none():

@@ -51,9 +51,9 @@ def groups(folder):
 
 def frames(folder):
   rows = groups(folder)
-  found = [run for row in rows for run in row.runs.values()]
+  actual = [run for row in rows for run in row.runs.values()]
   frame = scores.read(rows)
-  return tables.compute(found, rows, frame, folder / "networks.json")
+  return tables.compute(actual, rows, frame, folder / "networks.json")
 
 
 def read_csv(path):
@@ -119,12 +119,12 @@ def test_several_tasks_against_one_by_hand(tmp_path):
     row = config(seed, data__tasks=both)
     scores = {LAND_COVER: 39.0 + 2 * seed, CROPS: 20.0}
     write_run(tmp_path / "both" / f"{seed}", row, scores)
-  found = frames(tmp_path)
-  records = found["tasks"].to_dict("records")
+  actual = frames(tmp_path)
+  records = actual["tasks"].to_dict("records")
   miou = next(r for r in records if r["score"] == "miou")
   assert (miou["configuration"], miou["minus"]) == ("both", "land")
   assert miou["task"] == LAND_COVER and miou["mean"] == 0.5  # 0 and 1
-  table = tables.task_table(found["tasks"], found["scores"])
+  table = tables.task_table(actual["tasks"], actual["scores"])
   assert set(table["task"]) == {"land cover"}
 
 
@@ -156,14 +156,14 @@ def test_a_difference_of_nothing_has_no_sign_of_a_loss(tmp_path):
 def test_costs_by_hand(two, tmp_path, counted):
   rows = groups(two)[:1]
   cache = tmp_path / "networks.json"
-  found = costs.count(rows, cache)
-  cost = found.loc["a"]
+  actual = costs.count(rows, cache)
+  cost = actual.loc["a"]
   # Nine steps of four patches, three passes of 3 GFLOP each.
   assert cost["training_pflop"] == 9 * 4 * 3 * 3e9 / 1e15
   assert cost["forward_gflop_per_patch"] == 2
   # Two patches a second in every record.
   assert cost["hours_mean"] == pytest.approx(9 * 4 / 2 / 3600)
-  assert costs.count(rows, cache).equals(found) and len(counted) == 1
+  assert costs.count(rows, cache).equals(actual) and len(counted) == 1
 
 
 def test_subsets_by_hand(tmp_path):
@@ -202,8 +202,8 @@ def test_subsets_of_any_number_of_configurations_are_drawn(tmp_path, num_names):
 
 
 def studied(folder):
-  found = runs.find_runs([str(folder / "*")], "test")
-  return found, configurations.group(found)
+  actual = runs.find_runs([str(folder / "*")], "test")
+  return actual, configurations.group(actual)
 
 
 class Page(html.parser.HTMLParser):
@@ -249,9 +249,9 @@ def test_a_study_from_the_command_line(tmp_path, capsys):
       tmp_path / "runs" / first["run"] / "results/own/test/scores.json"
     ).read_text()
   )["tasks"]
-  for task, found in first["scores"].items():
-    assert found["miou"] == scores[task]["miou"]
-    assert len(found["iou"]) == len(scores[task]["classes"])
+  for task, actual in first["scores"].items():
+    assert actual["miou"] == scores[task]["miou"]
+    assert len(actual["iou"]) == len(scores[task]["classes"])
   scores = read_csv(out / "scores.csv")
   averaged = {r["configuration"]: r["runs"] for r in scores}
   assert averaged == dict.fromkeys(averaged, "3")

@@ -34,16 +34,16 @@ def verdict(row):
 
 
 def test_an_estimate_by_hand():
-  found = estimate([40.0, 42.0, 47.0])
-  assert found["runs"] == 3
-  assert found["mean"] == pytest.approx(43.0)
+  actual = estimate([40.0, 42.0, 47.0])
+  assert actual["runs"] == 3
+  assert actual["mean"] == pytest.approx(43.0)
   # Squares 9 + 1 + 16 over n - 1 = 2.
-  assert found["std"] == pytest.approx(13**0.5)
+  assert actual["std"] == pytest.approx(13**0.5)
   # Student's t with 2 degrees, 97.5 %: 4.30265 in every printed table.
   half_width = pytest.approx(4.30265 * (13 / 3) ** 0.5, rel=1e-5)
-  assert found["half_width"] == half_width
-  assert found["low"] == pytest.approx(43 - found["half_width"])
-  assert found["high"] == pytest.approx(43 + found["half_width"])
+  assert actual["half_width"] == half_width
+  assert actual["low"] == pytest.approx(43 - actual["half_width"])
+  assert actual["high"] == pytest.approx(43 + actual["half_width"])
 
 
 @pytest.mark.parametrize(
@@ -52,35 +52,35 @@ def test_an_estimate_by_hand():
 )
 def test_the_quantile_is_that_of_printed_tables(count, quantile):
   values = [0.0] * (count - 1) + [1.0]
-  found = estimate(values)
-  assert found["half_width"] * count**0.5 / found["std"] == pytest.approx(
+  actual = estimate(values)
+  assert actual["half_width"] * count**0.5 / actual["std"] == pytest.approx(
     quantile, rel=1e-5
   )
 
 
 def test_one_value_has_no_interval():
-  found = estimate([40.0])
-  assert (found["runs"], found["mean"]) == (1, 40.0)
+  actual = estimate([40.0])
+  assert (actual["runs"], actual["mean"]) == (1, 40.0)
   for name in ("std", "half_width", "low", "high"):
-    assert pd.isna(found[name])
-  assert verdict(found) == tables.DASH
+    assert pd.isna(actual[name])
+  assert verdict(actual) == tables.DASH
 
 
 def test_equal_values_have_an_interval_of_no_length():
-  found = estimate([40.0, 40.0])
-  assert found["low"] == found["mean"] == found["high"] == 40.0
+  actual = estimate([40.0, 40.0])
+  assert actual["low"] == actual["mean"] == actual["high"] == 40.0
 
 
 def test_differences_are_paired_by_seed():
-  found = difference(
+  actual = difference(
     {1: 41.0, 2: 52.0, 3: 63.0, 9: 0.0}, {3: 60.0, 1: 40.0, 2: 50.0, 7: 99.0}
   )
   # 1, 2, 3: mean 2, std 1; far narrower than either sample's own spread.
-  assert [found[name] for name in ("runs", "mean", "std")] == [3, 2.0, 1.0]
-  assert found["half_width"] == pytest.approx(4.30265 / 3**0.5, rel=1e-5)
-  assert verdict(found) == "undecided"
-  found = difference({1: 1.0}, {2: 1.0})
-  assert found["runs"] == 0 and pd.isna(found["mean"])
+  assert [actual[name] for name in ("runs", "mean", "std")] == [3, 2.0, 1.0]
+  assert actual["half_width"] == pytest.approx(4.30265 / 3**0.5, rel=1e-5)
+  assert verdict(actual) == "undecided"
+  actual = difference({1: 1.0}, {2: 1.0})
+  assert actual["runs"] == 0 and pd.isna(actual["mean"])
 
 
 @pytest.mark.parametrize("sign, word", [(1, "higher"), (-1, "lower")])

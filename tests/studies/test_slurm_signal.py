@@ -67,7 +67,7 @@ def start(folder):
   )
 
 
-def steps_told(run):
+def logged_steps(run):
   return [
     r["step"] for r in run_directory.read_records(run.metrics)
     if r["kind"] == "train"
@@ -93,19 +93,19 @@ def test_a_job_saves_when_its_time_is_up_and_goes_on(
   run = directory.run("a")
 
   process = start(directory.logs("slurm"))
-  while len(steps_told(run)) < 3:
+  while len(logged_steps(run)) < 3:
     assert process.poll() is None, process.communicate()[0]
     time.sleep(0.005)
   process.send_signal(signal.SIGUSR2)  # what `#SBATCH --signal` asks for
-  told, _ = process.communicate(timeout=120)
-  assert process.returncode == 255, told
+  message, _ = process.communicate(timeout=120)
+  assert process.returncode == 255, message
   assert (tmp_path / "scontrol").read_text() == "requeue 77\n"
   (saved,) = (int(f.name) for f in run.checkpoints.iterdir())
-  assert saved == steps_told(run)[-1] and 3 <= saved < 12
+  assert saved == logged_steps(run)[-1] and 3 <= saved < 12
 
   process = start(directory.logs("slurm"))
-  told, _ = process.communicate(timeout=240)
-  assert process.returncode == 0, told
-  assert f"step {saved} of 12" in told
-  assert steps_told(run) == list(range(1, 13))
+  message, _ = process.communicate(timeout=240)
+  assert process.returncode == 0, message
+  assert f"step {saved} of 12" in message
+  assert logged_steps(run) == list(range(1, 13))
   assert sweep.read_progress(run, "test").state == "finished"

@@ -69,7 +69,7 @@ def flags(file, workdir, converted, *more):
   ]
 
 
-def complaint(capsys, argv):
+def error_line(capsys, argv):
   assert __main__.main(argv) == 2
   captured = capsys.readouterr()
   assert "Traceback" not in captured.err
@@ -96,7 +96,7 @@ def test_a_dry_run_shows_the_runs_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-  ("names", "told"),
+  ("names", "message"),
   [
     ("a,b,a", "a twice"),
     ("a,../b", "'../b'"),
@@ -108,15 +108,15 @@ def test_a_dry_run_shows_the_runs_and_leaves_nothing(
   ],
 )
 def test_names_that_cannot_be_folders_beside_each_other(
-  capsys, file, tmp_path, converted, names, told
+  capsys, file, tmp_path, converted, names, message
 ):
   argv = flags(f"{file}:{names}", tmp_path / "w", converted)
-  assert told in complaint(capsys, argv)
+  assert message in error_line(capsys, argv)
   assert not (tmp_path / "w").exists()
 
 
 @pytest.mark.parametrize(
-  ("flag", "told"),
+  ("flag", "message"),
   [
     ("--config.optim.learning_rat=1", "learning_rate"),
     ("--config.tasks.ALL_LABEL-LPIS.wait=1", "found wait"),
@@ -128,15 +128,15 @@ def test_names_that_cannot_be_folders_beside_each_other(
   ],
 )
 def test_a_wrong_flag_is_one_line(
-  capsys, file, tmp_path, converted, flag, told
+  capsys, file, tmp_path, converted, flag, message
 ):
   argv = flags(file, tmp_path / "w", converted, flag)
-  assert told in complaint(capsys, argv)
+  assert message in error_line(capsys, argv)
   assert not (tmp_path / "w").exists()
 
 
 @pytest.mark.parametrize(
-  ("old", "new", "told"),
+  ("old", "new", "message"),
   [
     ("config.train.num_steps", "config.train.num_stepz", "num_steps"),
     (".lock()", "\n    config.optim.rate = 1.0", "config.optim.rate"),
@@ -148,11 +148,11 @@ def test_a_wrong_flag_is_one_line(
   ],
 )
 def test_a_faulty_file_is_one_line(
-  capsys, file, tmp_path, converted, old, new, told
+  capsys, file, tmp_path, converted, old, new, message
 ):
   file.write_text(FILE.replace(old, new))
   argv = flags(f"{file}:a,b", tmp_path / "w", converted)
-  assert told in complaint(capsys, argv)
+  assert message in error_line(capsys, argv)
 
 
 def test_overrides_reach_every_run_published_ids_included(file):
@@ -189,7 +189,7 @@ def test_a_run_that_was_planned_otherwise_is_refused(
   sweep.write_plan(directory, configuration.load_runs(f"{file}:a,b"))
   argv = flags(f"{file}:a,b", directory.path, converted)
   argv.append("--config.optim.weight_decay=0.5")
-  line = complaint(capsys, argv)
+  line = error_line(capsys, argv)
   assert "optim.weight_decay: 0.01 in the run, 0.5 given" in line
   # Where the data lie is free.
   assert __main__.main([*argv[:-1], "--dry-run"]) == 0
@@ -238,7 +238,7 @@ def test_how_far_a_run_is(tmp_path):
 def test_two_sweeps_in_one_folder(capsys, file, tmp_path, converted):
   directory = sweep.SweepDirectory(tmp_path / "w")
   with lock.hold(directory.lock, what="sweep"):
-    line = complaint(capsys, flags(file, directory.path, converted))
+    line = error_line(capsys, flags(file, directory.path, converted))
     assert "no other sweep" in line and f"process {os.getpid()}" in line
 
 

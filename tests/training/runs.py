@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def xla_flags(num_devices):
-  """So many devices; compiling is most of a test, optimising does not pay."""
+  """Number of devices; no optimisation, because compiling dominates a test."""
   return (
     f"--xla_force_host_platform_device_count={num_devices}"
     " --xla_backend_optimization_level=0"
@@ -36,7 +36,7 @@ def command(data, workdir, *overrides):
 
 
 def losses(workdir):
-  """The loss of each step that was told."""
+  """The loss of each logged step."""
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   records = [json.loads(line) for line in lines]
   return [r["loss"] for r in records if r["kind"] == "train"]

@@ -67,7 +67,7 @@ sys.exit(main())
 
 
 def start(converted, workdir, *flags, faults=("", "")):
-  """The series alone: that network compiles soonest."""
+  """Trains on the time series alone, the network that compiles fastest."""
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -100,15 +100,15 @@ def start(converted, workdir, *flags, faults=("", "")):
 
 def finish(started, timeout=120):
   """Exit codes, and the last line of each."""
-  told = []
+  message = []
   try:
     for process in started:
-      told.append(process.communicate(timeout=timeout)[1])
+      message.append(process.communicate(timeout=timeout)[1])
   finally:
     for process in started:
       process.kill()
-  assert not any("Traceback" in text for text in told), told
-  lines = [(text.strip().splitlines() or [""])[-1] for text in told]
+  assert not any("Traceback" in text for text in message), message
+  lines = [(text.strip().splitlines() or [""])[-1] for text in message]
   return [process.returncode for process in started], lines
 
 
@@ -127,7 +127,9 @@ def step_of(workdir):
     (BROKEN_RECORD, 1, "SENTINEL2_TS-00000: expected a record, found garbage"),
   ],
 )
-def test_what_one_cannot_do_ends_both(converted, tmp_path, fault, which, said):
+def test_a_fault_in_one_process_ends_both(
+  converted, tmp_path, fault, which, said
+):
   faults = ["", ""]
   faults[which] = fault
   codes, lines = finish(

@@ -17,7 +17,7 @@ import pytest
 
 from tests.training import runs
 
-# Where any network will do: one that compiles soon.
+# For tests that work with any network: one that compiles fast.
 SERIES = "--config.data.modalities=('SENTINEL2_TS',)"
 
 
@@ -39,7 +39,7 @@ def run(environment, *args, expected=0):
   return done
 
 
-def steps_told(workdir):
+def logged_steps(workdir):
   path = workdir / "metrics.jsonl"
   if not path.exists():
     return []
@@ -81,12 +81,12 @@ def test_a_killed_run_ends_bitwise_like_an_uninterrupted_one(
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
-  while kill_after not in steps_told(workdir):
+  while kill_after not in logged_steps(workdir):
     assert process.poll() is None, "ended before it could be killed"
     time.sleep(0.002)
   process.send_signal(signal.SIGKILL)
   process.wait()
-  assert max(steps_told(workdir)) < 9
+  assert max(logged_steps(workdir)) < 9
   # The data may have another number of readers; the result may not differ.
   run(environment, converted, workdir, "--config.data.num_workers=1")
   (step, whole), (step_again, again) = map(
@@ -94,8 +94,10 @@ def test_a_killed_run_ends_bitwise_like_an_uninterrupted_one(
   )
   assert step == step_again == 9
   jax.tree.map(np.testing.assert_array_equal, whole, again)
-  told = steps_told(workdir)
-  assert told == steps_told(uninterrupted), "a step told twice or not at all"
+  message = logged_steps(workdir)
+  assert message == logged_steps(uninterrupted), (
+    "a step told twice or not at all"
+  )
 
 
 @pytest.mark.slow
@@ -111,7 +113,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_so(
   )
   run(environment, converted, whole, *flags)
   for name in ("SIGTERM", "SIGUSR1"):
-    before = len(steps_told(workdir))
+    before = len(logged_steps(workdir))
     process = subprocess.Popen(
       runs.command(converted, workdir, *flags),
       cwd=runs.ROOT,
@@ -120,7 +122,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_so(
       stderr=subprocess.PIPE,
       text=True,
     )
-    while len(steps_told(workdir)) <= before:
+    while len(logged_steps(workdir)) <= before:
       assert process.poll() is None, "ended before it could be stopped"
       time.sleep(0.002)
     process.send_signal(signal.Signals[name])
@@ -167,16 +169,16 @@ def test_a_run_that_diverges_keeps_the_last_good_state(
     "--config.train.save_every=1",
     expected=1,
   )
-  told = re.search(r"step (\d+): (loss|gradient_norm) is .*", done.stderr)
-  assert "Traceback" not in done.stderr and "patches D0" in told[0]
+  message = re.search(r"step (\d+): (loss|gradient_norm) is .*", done.stderr)
+  assert "Traceback" not in done.stderr and "patches D0" in message[0]
   step, state = final_state(tmp_path / "run")
-  assert step == int(told[1]) - 1
+  assert step == int(message[1]) - 1
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state["params"]))
 
 
 @pytest.mark.slow
 def test_a_trace_of_a_run_is_written(environment, converted, tmp_path):
-  # Fewer patches than a batch: they are filled up, and that is told.
+  # Fewer patches than a batch: the batch is padded, and this is logged.
   done = run(
     environment,
     converted,
@@ -199,7 +201,7 @@ def test_a_trace_of_a_run_is_written(environment, converted, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_run_leaves(uninterrupted):
+def test_files_of_a_finished_run(uninterrupted):
   records = [
     json.loads(line)
     for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()
@@ -269,7 +271,7 @@ def test_evaluation_and_maps_of_a_run(environment, uninterrupted, tmp_path):
   # The maps are what was scored: same pixels of each predicted class.
   np.testing.assert_array_equal(counts, confusion.sum(0))
 
-  # Killed while writing: the missing maps come, the others stay.
+  # After a kill only the missing maps are written.
   stays = maps[0].stat().st_mtime_ns
   maps[-1].unlink()
   flairhub("predict", "--run", str(uninterrupted), "--out", str(out))

@@ -140,19 +140,19 @@ def test_smoothing_spreads_a_share_of_each_label(drawn):
   weights = drawn[2].astype(np.float64)
   true = (weight * -np.log(p[range(len(p)), truth])).sum() / weight.sum()
   spread = (-np.log(p) @ weights).sum() / weight.sum()
-  found = losses.weighted_cross_entropy(
+  actual = losses.weighted_cross_entropy(
     *map(jnp.asarray, drawn), label_smoothing=0.1
   )
   expected = 0.9 * true + 0.1 / NUM_CLASSES * spread
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_focal_loss_is_cross_entropy_of_the_doubtful(drawn):
   p, truth, weight = pixels_of(*drawn)
   p = p[range(len(p)), truth]
   expected = (weight * (1 - p) ** 1.5 * -np.log(p)).sum() / weight.sum()
-  found = losses.focal(*map(jnp.asarray, drawn), gamma=1.5)
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  actual = losses.focal(*map(jnp.asarray, drawn), gamma=1.5)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
   plain = losses.weighted_cross_entropy(*map(jnp.asarray, drawn))
   np.testing.assert_allclose(
     losses.focal(*map(jnp.asarray, drawn), gamma=0.0), plain, rtol=1e-5
@@ -191,14 +191,14 @@ def test_lovasz_by_its_definition(drawn):
 
 
 @pytest.mark.parametrize("loss", [losses.dice, losses.lovasz])
-def test_of_certain_predictions_they_are_what_they_stand_for(loss):
+def test_losses_of_certain_predictions_equal_their_scores(loss):
   truth = np.array([[[0, 0, 0, 1, 1, 2]]])
   guess = np.array([[[0, 0, 1, 1, 2, 2]]])
   logits = 100.0 * np.eye(3, dtype=np.float32)[guess]
   iou = np.array([2 / 3, 1 / 3, 1 / 2])
   score = 2 * iou / (1 + iou) if loss is losses.dice else iou
-  found = loss(jnp.asarray(logits), jnp.asarray(truth), jnp.ones(3))
-  np.testing.assert_allclose(found, 1 - score.mean(), rtol=1e-6)
+  actual = loss(jnp.asarray(logits), jnp.asarray(truth), jnp.ones(3))
+  np.testing.assert_allclose(actual, 1 - score.mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "lovasz"])
@@ -226,8 +226,8 @@ def test_losses_are_summed_with_their_weights(drawn):
   settings.update(cross_entropy=0.25, lovasz=0.5)
   expected = 0.25 * losses.weighted_cross_entropy(*map(jnp.asarray, drawn))
   expected += 0.5 * losses.lovasz(*map(jnp.asarray, drawn))
-  found = losses.build_loss(settings)(*map(jnp.asarray, drawn))
-  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  actual = losses.build_loss(settings)(*map(jnp.asarray, drawn))
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 def test_a_loss_without_any_weight_is_refused():

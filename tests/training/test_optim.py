@@ -149,20 +149,20 @@ def by_hand(name, rate=0.1, decay=0.01, beta1=0.9, beta2=0.999):
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb", "lion"])
 def test_updates_of_each_optimiser(name):
   params = updated(settings(name=name))
-  found = params["encoder_DEM_ELEV"]["stem"]["w"]
-  np.testing.assert_allclose(found, by_hand(name), rtol=1e-5)
+  actual = params["encoder_DEM_ELEV"]["stem"]["w"]
+  np.testing.assert_allclose(actual, by_hand(name), rtol=1e-5)
 
 
 def test_momentum_and_clipping():
-  found = updated(settings(name="sgd", momentum=0.9))
+  actual = updated(settings(name="sgd", momentum=0.9))
   total = GRADIENTS[0] * 2.71 + GRADIENTS[1] * 1.9 + GRADIENTS[2]
   np.testing.assert_allclose(
-    found["encoder_DEM_ELEV"]["stem"]["w"], [1, -2] - 0.1 * total, rtol=1e-5
+    actual["encoder_DEM_ELEV"]["stem"]["w"], [1, -2] - 0.1 * total, rtol=1e-5
   )
-  found = updated(settings(name="sgd", clip_norm=0.1))
+  actual = updated(settings(name="sgd", clip_norm=0.1))
   total = sum(0.1 * g / max(0.1, np.linalg.norm(g)) for g in GRADIENTS)
   np.testing.assert_allclose(
-    found["encoder_DEM_ELEV"]["stem"]["w"], [1, -2] - 0.1 * total, rtol=1e-5
+    actual["encoder_DEM_ELEV"]["stem"]["w"], [1, -2] - 0.1 * total, rtol=1e-5
   )
 
 
@@ -182,8 +182,8 @@ def test_rates_differ_over_the_network():
     ("encoder_SENTINEL2_TS", "down_1"): 0.3,
     ("encoder_early", "stage_3_block_0"): 0.5,
   }
-  found = {path: optim.rate_factor(path, section) for path in expected}
-  assert found == pytest.approx(expected)
+  actual = {path: optim.rate_factor(path, section) for path in expected}
+  assert actual == pytest.approx(expected)
 
 
 def test_a_frozen_encoder_stays():

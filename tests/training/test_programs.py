@@ -36,11 +36,11 @@ def test_an_epoch_compiles_one_program_per_bucket(patches):  # noqa: F811
     batch = next(batches)
     on_devices = mesh.place_batch(batch, devices)
     reports.append(train_step.compile(state, on_devices))
-    state, told = train_step(state, on_devices)
+    state, message = train_step(state, on_devices)
     expected = sum(
       int(numbers[batch["patch"]].sum()) for numbers in patches.lengths.values()
     )
-    assert int(told["total"]) == expected
+    assert int(message["total"]) == expected
   batches.close()
   compiled = [report for report in reports if report]
   assert 1 < len(compiled) <= 4
@@ -52,11 +52,11 @@ def test_a_step_that_does_not_fit_leaves_nothing_behind(
   converted, tmp_path, monkeypatch, capsys
 ):
   monkeypatch.setattr(step, "device_bytes", lambda: 10)
-  words = runs.command(
+  argv = runs.command(
     converted, tmp_path / "run", "--config.data.modalities=('SENTINEL2_TS',)"
   )[3:]
-  words[1] = f"--config={runs.ROOT}/tests/tiny.py"
-  assert main(words) == 2
-  told = capsys.readouterr().err
-  assert "config.data.batch_size: expected a step that fits" in told
+  argv[1] = f"--config={runs.ROOT}/tests/tiny.py"
+  assert main(argv) == 2
+  message = capsys.readouterr().err
+  assert "config.data.batch_size: expected a step that fits" in message
   assert not (tmp_path / "run").exists()

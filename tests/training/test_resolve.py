@@ -16,8 +16,8 @@ def test_epochs_become_steps(converted, validate_epochs, steps):
   config.train.num_steps = config.train.validate_every = None
   config.train.num_epochs = 6
   config.train.validate_epochs = validate_epochs
-  found = resolve(config, dataset).train
-  assert (found.num_steps, found.validate_every) == (9, steps)
+  actual = resolve(config, dataset).train
+  assert (actual.num_steps, actual.validate_every) == (9, steps)
 
 
 def test_any_scored_class_can_choose_the_best(converted):

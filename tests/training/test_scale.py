@@ -38,10 +38,10 @@ def start(converted, workdir, *flags, num_devices):
 
 
 def finish(*started):
-  told = [process.communicate() for process in started]
-  for process, (_, errors) in zip(started, told, strict=True):
+  outputs = [process.communicate() for process in started]
+  for process, (_, errors) in zip(started, outputs, strict=True):
     assert process.returncode == 0, errors
-  return [errors for _, errors in told]
+  return [errors for _, errors in outputs]
 
 
 def parameters(workdir):
@@ -79,12 +79,12 @@ def alone(converted, tmp_path_factory):
 
 @pytest.mark.parametrize("fsdp", [1, 4, 8])
 def test_eight_devices_learn_what_one_learns(converted, alone, tmp_path, fsdp):
-  (told,) = finish(
+  (outputs,) = finish(
     start(
       converted, tmp_path / "run", f"--config.mesh.fsdp={fsdp}", num_devices=8
     )
   )
-  assert f"{8 // fsdp} data x {fsdp} fsdp devices" in told
+  assert f"{8 // fsdp} data x {fsdp} fsdp devices" in outputs
   assert_alike(tmp_path / "run", alone)
 
 
@@ -92,7 +92,7 @@ def test_two_processes_learn_what_one_learns(converted, alone, tmp_path):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  told = finish(
+  outputs = finish(
     *(
       start(
         converted,
@@ -106,7 +106,7 @@ def test_two_processes_learn_what_one_learns(converted, alone, tmp_path):
       for i in range(2)
     )
   )
-  assert "2 process" in told[0] and "step 3" not in told[1]
+  assert "2 process" in outputs[0] and "step 3" not in outputs[1]
   assert_alike(tmp_path / "run", alone)
   records = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
   assert len(records) == len((alone / "metrics.jsonl").read_text().splitlines())
@@ -116,9 +116,9 @@ def test_a_run_continues_on_another_mesh(converted, alone, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(alone, workdir)
   shutil.rmtree(workdir / "checkpoints" / "3")
-  (told,) = finish(
+  (outputs,) = finish(
     start(converted, workdir, "--config.mesh.fsdp=-1", "--config.mesh.data=1",
           num_devices=2)
   )  # fmt: skip
-  assert "step 2 of 3" in told
+  assert "step 2 of 3" in outputs
   assert_alike(workdir, alone)

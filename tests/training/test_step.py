@@ -17,7 +17,7 @@ TASK = "AERIAL_LABEL-COSIA"
 
 
 class OneLayer:
-  """Speaks as `Segmenter` does."""
+  """A stand-in with the interface of `Segmenter`."""
 
   def apply(self, variables, batch, *, train, rngs, mutable):
     kernel = variables["params"]["encoder_AERIAL_RGBI"]["stem"]["kernel"]
@@ -68,13 +68,13 @@ def kernel_of(params):
 
 def test_an_update_goes_down_the_gradient(config, batch):
   state, train_step = start(config)
-  after, told = train_step(state, batch)
+  after, metrics = train_step(state, batch)
   assert int(after.step) == 1
   change = kernel_of(state.params) - kernel_of(after.params)
   np.testing.assert_allclose(
-    np.linalg.norm(change), 0.1 * told["gradient_norm"], rtol=1e-5
+    np.linalg.norm(change), 0.1 * metrics["gradient_norm"], rtol=1e-5
   )
-  assert train_step(after, batch)[1]["loss"] < told["loss"]
+  assert train_step(after, batch)[1]["loss"] < metrics["loss"]
 
 
 def test_a_plateau_shortens_the_update(config, batch):
@@ -110,8 +110,8 @@ def test_the_average_follows_the_parameters(config, batch):
 def test_a_frozen_encoder_gets_no_gradient(config, batch):
   config.optim.encoder_rates.AERIAL_RGBI = 0.0
   state, train_step = start(config)
-  after, told = train_step(state, batch)
-  assert told["gradient_norm"] == 0
+  after, metrics = train_step(state, batch)
+  assert metrics["gradient_norm"] == 0
   np.testing.assert_array_equal(
     kernel_of(after.params), kernel_of(state.params)
   )
@@ -138,18 +138,18 @@ def test_parts_of_a_batch_add_up_to_the_whole(config, loss):
     "labels": {TASK: labels},
   }
   state, train_step = start(config)
-  whole, told = train_step(state, batch)
+  whole, metrics = train_step(state, batch)
   config.train.accumulation = 4
   state, train_step = start(config)
-  parts, told_again = train_step(state, batch)
+  parts, metrics_again = train_step(state, batch)
   np.testing.assert_allclose(
     kernel_of(parts.params), kernel_of(whole.params), rtol=1e-5, atol=1e-6
   )
-  for name, value in told.items():
-    np.testing.assert_allclose(told_again[name], value, rtol=1e-5)
+  for name, value in metrics.items():
+    np.testing.assert_allclose(metrics_again[name], value, rtol=1e-5)
 
 
-def test_the_memory_of_a_step_is_told_and_bounded(config, batch, monkeypatch):
+def test_the_memory_of_a_step_is_logged_and_bounded(config, batch, monkeypatch):
   batch = {**batch, "sample_mask": np.ones(2, bool)}
   config.train.num_steps = 10
   kernel = np.ones((3, 19), np.float32)
@@ -195,15 +195,15 @@ def test_batch_statistics_are_of_all_devices_or_of_each(config, batch, kind):
     config, model, jax.tree.map(np.array, variables), devices, {}
   )
   state = mesh.place_state(state, train_step.shardings)
-  state, told = train_step(state, mesh.place_batch(batch, devices))
+  state, metrics = train_step(state, mesh.place_batch(batch, devices))
   parts = [batch["inputs"]] if kind == "global" else batch["inputs"]
   means = [part.mean((0, 1, 2)[: part.ndim - 1]) for part in parts]
-  found = np.asarray(state.batch_stats["norm"]["mean"])
-  np.testing.assert_allclose(found, 0.1 * np.mean(means, 0), rtol=1e-4)
+  actual = np.asarray(state.batch_stats["norm"]["mean"])
+  np.testing.assert_allclose(actual, 0.1 * np.mean(means, 0), rtol=1e-4)
   variances = [part.reshape(-1, 3).var(0, ddof=1) for part in parts]
-  found = np.asarray(state.batch_stats["norm"]["var"])
+  actual = np.asarray(state.batch_stats["norm"]["var"])
   np.testing.assert_allclose(
-    found, 0.9 + 0.1 * np.mean(variances, 0), rtol=1e-4
+    actual, 0.9 + 0.1 * np.mean(variances, 0), rtol=1e-4
   )
   assert int(state.batch_stats["norm"]["count"]) == 1
 
@@ -220,4 +220,4 @@ def test_batch_statistics_are_of_all_devices_or_of_each(config, batch, kind):
   expected, _ = losses.build_criterion(config, {})(
     {"logits": {TASK: jnp.asarray(logits)}, "aux": {}}, batch["labels"]
   )
-  np.testing.assert_allclose(told["loss"], expected, rtol=1e-5)
+  np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)

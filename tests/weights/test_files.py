@@ -1,4 +1,4 @@
-"""Files of tensors: what is read as it is, and what is refused."""
+"""Tensor files: bitwise reading, and refused content."""
 
 import json
 import pickle
@@ -45,13 +45,13 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path):
   }
   path = tmp_path / "x.safetensors"
   files.write_tensors(path, tensors, {"encoder": "resnet18"})
-  found, metadata = files.read_tensors(path)
+  actual, metadata = files.read_tensors(path)
   assert metadata == {"encoder": "resnet18"}
-  assert found.keys() == tensors.keys()
+  assert actual.keys() == tensors.keys()
   for name, tensor in tensors.items():
-    assert found[name].shape == tensor.shape
-    assert found[name].dtype == tensor.dtype
-    assert found[name].tobytes() == tensor.tobytes()
+    assert actual[name].shape == tensor.shape
+    assert actual[name].dtype == tensor.dtype
+    assert actual[name].tobytes() == tensor.tobytes()
   assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 
 
@@ -60,9 +60,9 @@ def test_other_floats_become_float32(tmp_path, dtype):
   path = tmp_path / "x.safetensors"
   values = np.array([1.5, -2.0, 0.25], dtype)
   safetensors.numpy.save_file({"a": values}, path)
-  found, _ = files.read_tensors(path)
-  assert found["a"].dtype == np.float32
-  np.testing.assert_array_equal(found["a"], values.astype(np.float32))
+  actual, _ = files.read_tensors(path)
+  assert actual["a"].dtype == np.float32
+  np.testing.assert_array_equal(actual["a"], values.astype(np.float32))
 
 
 @pytest.mark.parametrize(

@@ -133,17 +133,17 @@ def test_a_network_and_its_average_in_one_file(network):
 
 
 @pytest.mark.parametrize(
-  ("suffix", "value", "told"),
+  ("suffix", "value", "message"),
   [
     ("num_batches_tracked", np.float32(3), "float32"),
     ("num_batches_tracked", np.int64(2**31), str(2**31)),
     ("stem_0.bias", np.zeros(40, np.int64), "int64"),
   ],
 )
-def test_values_of_another_kind(network, suffix, value, told):
+def test_values_of_another_kind(network, suffix, value, message):
   shape, tensors = network
   key = next(key for key in tensors if key.endswith(suffix))
-  with pytest.raises(errors.InputErrors, match=told):
+  with pytest.raises(errors.InputErrors, match=message):
     reference.from_reference({**tensors, key: np.asarray(value)}, *shape)
 
 
@@ -163,21 +163,21 @@ def test_tables_that_are_none_are_not_resized(shape):
 
 def tables(window, side, prefix=""):
   """Tables of positions of a Swin for images of a side."""
-  found = {}
+  actual = {}
   for stage in range(4):
     shrunk = min(window, -(-side // (4 << stage)))
     key = (
       f"{prefix}encoders.SPOT_RGBI.seg_model.model.layers_{stage}.blocks.0"
       ".attn.relative_position_bias_table"
     )
-    found[key] = np.zeros(((2 * shrunk - 1) ** 2, 4), np.float32)
-  return found
+    actual[key] = np.zeros(((2 * shrunk - 1) ** 2, 4), np.float32)
+  return actual
 
 
 @pytest.mark.parametrize("prefix", ["", "model."])
 @pytest.mark.parametrize("window", [7, 12])
 @pytest.mark.parametrize(
-  ("side", "published", "found"),
+  ("side", "published", "actual"),
   [
     (64, 64, 64),  # as published
     (512, 512, 512),
@@ -188,11 +188,11 @@ def tables(window, side, prefix=""):
   ],
 )
 def test_the_side_follows_from_the_tables(
-  window, side, published, found, prefix
+  window, side, published, actual, prefix
 ):
   tensors = tables(window, side, prefix)
   args = ("SPOT_RGBI", window, published)
-  assert reference.fitting_side(tensors, *args) == found
+  assert reference.fitting_side(tensors, *args) == actual
 
 
 def test_a_side_that_no_tables_fit_is_the_published_one():
@@ -216,10 +216,10 @@ def test_class_weights_and_sides_of_every_manifest(name):
     },
     [m for m in manifest["aux_losses"] if m in manifest["modalities"]],
   )
-  found = {key: (w.shape, w.dtype.name) for key, w in weights.items()}
+  actual = {key: (w.shape, w.dtype.name) for key, w in weights.items()}
   expected = {k: v for k, v in shapes.items() if k.startswith("criterion.")}
-  assert found == expected
-  rest = shapes.keys() - found.keys()
+  assert actual == expected
+  rest = shapes.keys() - actual.keys()
   assert all(key.startswith("model.") for key in rest)
   # The sides that the manifest was made for follow from its tables.
   encoder = build.ENCODERS[manifest["arch"].partition("-")[0]]()

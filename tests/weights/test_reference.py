@@ -89,15 +89,15 @@ def test_every_key_of_a_manifest_has_its_place(name):
     for key, shape, dtype in manifest["keys"]
     if not key.startswith("criterion.")
   }
-  found = {}
+  actual = {}
   shape = shape_of(manifest)
   leaves, _ = jax.tree_util.tree_flatten_with_path(shape)
   for path, leaf in leaves:
     key, kind = reference.reference_key("/".join(p.key for p in path[2:]))
-    assert key not in found
+    assert key not in actual
     dtype = "int64" if leaf.dtype == jnp.int32 else leaf.dtype.name
-    found[key] = reference.torch_shape(leaf.shape, kind), dtype
-  assert found == expected
+    actual[key] = reference.torch_shape(leaf.shape, kind), dtype
+  assert actual == expected
   parameters = jax.tree.leaves([tree["params"] for tree in shape if tree])
   assert sum(leaf.size for leaf in parameters) == manifest["params_total"]
 
@@ -178,6 +178,6 @@ def test_bias_tables_are_resized_only_on_request(variables):
 @pytest.mark.parametrize("side", [7, 15, 23])
 def test_bias_tables_are_resized_as_in_the_reference(origin, side):
   layers = origin.arrays("units/layers")
-  found = swin.resize_bias_table(layers["bias_table_13"], side * side)
+  actual = swin.resize_bias_table(layers["bias_table_13"], side * side)
   expected = layers[f"bias_table_13_to_{side}"]
-  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+  np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)

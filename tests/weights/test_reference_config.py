@@ -42,7 +42,7 @@ def test_the_shipped_yaml_is_our_default():
 
 
 def test_statistics_belong_to_channels_by_position():
-  """SPOT's shipped means are by band, the channels are not: defect 7."""
+  """The published means of SPOT are in band order, its channels are not."""
   document = network(active=("SPOT_RGBI",))
   spot = config_of(document).inputs.SPOT_RGBI
   assert spot.bands == ("NIR", "R", "G")
@@ -173,7 +173,7 @@ def test_class_weights():
 
 
 @pytest.mark.parametrize(
-  ("changes", "told"),
+  ("changes", "message"),
   [
     (dict(modalities__modality_dropout={"AERIAL_RGBI": 0.3}), "dropout"),
     (dict(hyperparams__scheduler="reduce_on_plateau"), "plateaus"),
@@ -181,12 +181,12 @@ def test_class_weights():
     (dict(models__multitemp_model__dilation=2), "dilation"),
   ],
 )
-def test_what_is_ignored_is_told(changes, told):
+def test_ignored_settings_are_reported(changes, message):
   (note,) = notes_of(reference_files.document(**changes))
-  assert told in note
+  assert message in note
 
 
-def test_weights_per_modality_are_told():
+def test_weights_per_modality_are_reported():
   document = reference_files.document()
   weights = document["labels_configs"][COVER]["value_weights"]
   weights["per_modality_exceptions"] = {"AERIAL_RGBI": {3: 0}}
@@ -195,7 +195,7 @@ def test_weights_per_modality_are_told():
 
 
 @pytest.mark.parametrize(
-  ("changes", "told"),
+  ("changes", "message"),
   [
     (dict(modalities__inputs={"LIDAR": True, "RADAR": True}), "RADAR"),
     (dict(modalities__inputs={"AERIAL_RGBI": False}), "at least one"),
@@ -235,11 +235,11 @@ def test_weights_per_modality_are_told():
     (dict(hyperparams=[1]), "hyperparams"),
   ],
 )
-def test_what_cannot_be(changes, told):
-  assert told in refusal(reference_files.document(**changes))
+def test_invalid_settings_are_refused(changes, message):
+  assert message in refusal(reference_files.document(**changes))
 
 
-def test_unknown_names_are_told_together():
+def test_unknown_names_are_reported_together():
   text = refusal(
     reference_files.document(modalities__inputs={"LIDAR": True, "RADAR": True})
   )
@@ -283,7 +283,7 @@ def test_classes_that_are_not_ours():
     {"default": 1, "default_exceptions": {1: float("nan")}},
   ],
 )
-def test_class_weights_that_cannot_be(weights):
+def test_invalid_class_weights_are_refused(weights):
   assert "value_weights" in refusal(
     crops(lambda labels: labels.update(value_weights=weights))
   )
@@ -326,12 +326,12 @@ def test_a_configuration_goes_out_and_comes_back(document, tmp_path):
   config = config_of(document)
   back, notes = exported(config, tmp_path)
   assert not notes
-  found = config_of(back)
-  # Statistics of what is not read may be told by fewer bands.
+  actual = config_of(back)
+  # Statistics of unread modalities may have fewer bands.
   for modality in config.inputs:
     if modality not in config.data.modalities:
-      config.inputs[modality] = found.inputs[modality]
-  assert not configuration.differences(config, found)
+      config.inputs[modality] = actual.inputs[modality]
+  assert not configuration.differences(config, actual)
 
 
 @pytest.mark.parametrize("experiment", ["LC-A", "LC-L", "LC-G", "LPIS-J"])
@@ -357,7 +357,7 @@ def test_the_reference_reads_every_key_that_its_own_files_have(
   assert yaml.safe_dump(back)
 
 
-def test_what_the_reference_does_otherwise_is_told(tmp_path):
+def test_differences_from_the_reference_are_reported(tmp_path):
   config = benchmark.get_config("LC-D")
   config.inputs.SENTINEL2_TS.temporal_average = "monthly"
   _, notes = exported(config, tmp_path)
@@ -365,7 +365,7 @@ def test_what_the_reference_does_otherwise_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("field", "value", "told"),
+  ("field", "value", "message"),
   [
     ("model.encoder", "swin_nano", "swin_nano"),
     ("model.decoder", "upernet_nano", "upernet_nano"),
@@ -374,14 +374,14 @@ def test_what_the_reference_does_otherwise_is_told(tmp_path):
     ("inputs.SENTINEL1-ASC_TS.temporal_average", "monthly", "both"),
   ],
 )
-def test_what_the_reference_cannot_build(field, value, told):
+def test_what_the_reference_cannot_build(field, value, message):
   config = benchmark.get_config("LC-L")
   *parents, name = field.split(".")
   node = config
   for parent in parents:
     node = node[parent]
   node[name] = value
-  with pytest.raises(InputError, match=told):
+  with pytest.raises(InputError, match=message):
     reference_export.documents(config)
 
 

@@ -1,4 +1,4 @@
-"""YAML of others: read as one document, never trusted."""
+"""The reference's YAML: read as one document and validated."""
 
 import re
 
@@ -63,7 +63,7 @@ def test_bytes_that_are_no_text(tmp_path):
   refusal(path)
 
 
-def test_nothing_there(tmp_path):
+def test_an_empty_or_missing_folder(tmp_path):
   refusal(tmp_path / "absent")
   refusal(tmp_path)
 

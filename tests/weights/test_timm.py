@@ -33,9 +33,9 @@ def started(encoder, name, channels, side=64):
     }
     for collection, tree in shape.items()
   }
-  found = timm.start_encoder(encoder, variables, "encoder_X", where="file")
-  assert all((tree["decoder"]["kernel"] == 5).all() for tree in found.values())
-  return {c: tree["encoder_X"] for c, tree in found.items()}
+  actual = timm.start_encoder(encoder, variables, "encoder_X", where="file")
+  assert all((tree["decoder"]["kernel"] == 5).all() for tree in actual.values())
+  return {c: tree["encoder_X"] for c, tree in actual.items()}
 
 
 def same(left, right):
@@ -46,10 +46,10 @@ def same(left, right):
 
 def test_each_parameter_of_a_swin_has_its_place():
   tensors = timm_files.draw(timm_files.swin())
-  found = imported(timm_files.SWIN, tensors)
+  actual = imported(timm_files.SWIN, tensors)
   same(
-    found,
-    found
+    actual,
+    actual
     | {
       "params/patch_embedding/projection/kernel": tensors[
         "patch_embed.proj.weight"
@@ -65,22 +65,22 @@ def test_each_parameter_of_a_swin_has_its_place():
     },
   )
   # All but the head and the last norm.
-  assert len(found) == len(tensors) - 4
+  assert len(actual) == len(tensors) - 4
 
 
 def test_older_and_flat_names_of_swin_are_the_same_encoder():
   shapes = timm_files.swin()
   tensors = timm_files.draw(shapes)
-  found = imported(timm_files.SWIN, tensors)
+  actual = imported(timm_files.SWIN, tensors)
   old = {key: np.zeros(1) for key in timm_files.swin(is_old=True)}
   for key, tensor in tensors.items():
     if ".downsample." in key:
       stage = int(key.split(".")[1])
       key = key.replace(f"layers.{stage}", f"layers.{stage - 1}")
     old[key.replace("head.fc", "head")] = tensor
-  same(imported(timm_files.SWIN, old), found)
+  same(imported(timm_files.SWIN, old), actual)
   flat = {key.replace("layers.", "layers_"): x for key, x in tensors.items()}
-  same(imported(timm_files.SWIN, flat), found)
+  same(imported(timm_files.SWIN, flat), actual)
 
 
 @pytest.mark.parametrize(
@@ -89,21 +89,21 @@ def test_older_and_flat_names_of_swin_are_the_same_encoder():
 )
 def test_both_layouts_and_both_namings_of_convnext(name, shapes):
   tensors = timm_files.draw(shapes())
-  found = imported(name, tensors)
+  actual = imported(name, tensors)
   layer = "pointwise" if name.endswith("atto") else "linear"
   kernel = tensors["stages.1.blocks.1.mlp.fc1.weight"]
   np.testing.assert_array_equal(
-    found[f"params/stage_1_block_1/{layer}_1/kernel"],
+    actual[f"params/stage_1_block_1/{layer}_1/kernel"],
     kernel.reshape(kernel.shape[:2]).T,
   )
-  same(imported(name, timm_files.under_metas_names(tensors)), found)
+  same(imported(name, timm_files.under_metas_names(tensors)), actual)
 
 
 def test_resnet_with_and_without_counters():
   tensors = timm_files.draw(timm_files.resnet18())
-  found = imported("resnet18", tensors)
+  actual = imported("resnet18", tensors)
   count = "batch_stats/layer_2_block_0/shortcut_norm/count"
-  assert found[count] == tensors["layer2.0.downsample.1.num_batches_tracked"]
+  assert actual[count] == tensors["layer2.0.downsample.1.num_batches_tracked"]
   older = {k: v for k, v in tensors.items() if "num_batches" not in k}
   assert imported("resnet18", older)[count] == 0
   # Some of them missing is a damaged file.
@@ -142,9 +142,9 @@ def test_all_that_does_not_fit_is_one_error():
 )
 def test_channels_are_adapted_as_in_timm(channels, expected):
   kernel = np.float32([[1], [10], [100]])
-  found = timm.adapt_channels(kernel, channels)
-  assert found.dtype == np.float32
-  np.testing.assert_array_equal(found.T, np.float32(expected))
+  actual = timm.adapt_channels(kernel, channels)
+  assert actual.dtype == np.float32
+  np.testing.assert_array_equal(actual.T, np.float32(expected))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -166,8 +166,8 @@ def test_the_first_layer_of_another_number_of_channels(
   else:
     expected = kernel[:, :, [i % 3 for i in range(channels)]]
     expected = expected * np.float32(3 / channels)
-  found = variables["params"][path]["kernel"]
-  np.testing.assert_array_equal(found, expected.reshape(found.shape))
+  actual = variables["params"][path]["kernel"]
+  np.testing.assert_array_equal(actual, expected.reshape(actual.shape))
 
 
 def test_tables_shrink_with_the_windows():
@@ -178,8 +178,8 @@ def test_tables_shrink_with_the_windows():
     table = variables["params"][f"stage_{stage}_block_1"]["attention"]
     assert table["bias_table"].shape[0] == rows
   kept = tensors["layers.0.blocks.1.attn.relative_position_bias_table"]
-  found = variables["params"]["stage_0_block_1"]["attention"]["bias_table"]
-  np.testing.assert_array_equal(found, kept)
+  actual = variables["params"]["stage_0_block_1"]["attention"]["bias_table"]
+  np.testing.assert_array_equal(actual, kept)
 
 
 def test_a_table_of_another_window_is_kept_and_resized_at_the_start():
@@ -206,13 +206,13 @@ WINDOW_12 = [78.00000762939453, 78.34011840820312, 78.68022918701172]
 
 def test_tables_are_resized_as_in_timm():
   squares = np.arange(25, dtype=np.float32)[:, None] ** 2
-  found = timm.resize_bias_table(squares, 9).reshape(3, 3)
-  np.testing.assert_allclose(found, SMALLER, rtol=1e-6)
-  found = timm.resize_bias_table(squares[:9], 25).reshape(5, 5)
-  np.testing.assert_allclose(found, LARGER, rtol=1e-6)
+  actual = timm.resize_bias_table(squares, 9).reshape(3, 3)
+  np.testing.assert_allclose(actual, SMALLER, rtol=1e-6)
+  actual = timm.resize_bias_table(squares[:9], 25).reshape(5, 5)
+  np.testing.assert_allclose(actual, LARGER, rtol=1e-6)
   table = np.arange(169, dtype=np.float32)[:, None]
-  found = timm.resize_bias_table(table, 529).reshape(23, 23)
-  np.testing.assert_allclose(found[11, :3], WINDOW_12, rtol=1e-6)
+  actual = timm.resize_bias_table(table, 529).reshape(23, 23)
+  np.testing.assert_allclose(actual[11, :3], WINDOW_12, rtol=1e-6)
   assert timm.resize_bias_table(table, 169) is table
 
 

@@ -107,7 +107,7 @@ def draw(shapes, seed=0):
 
 def under_metas_names(tensors):
   """ConvNeXt as its authors named and shaped it."""
-  found = {}
+  actual = {}
   for key, tensor in tensors.items():
     key = key.replace("stem.", "downsample_layers.0.")
     if ".downsample." in key:
@@ -122,5 +122,5 @@ def under_metas_names(tensors):
       key = key.replace("mlp.fc", "pwconv")
       tensor = tensor.reshape(tensor.shape[:2])
     key = key.replace("conv_dw", "dwconv")
-    found[key.replace("head.fc", "head").replace("head.norm", "norm")] = tensor
-  return found
+    actual[key.replace("head.fc", "head").replace("head.norm", "norm")] = tensor
+  return actual
