@@ -16,12 +16,11 @@ os.environ.setdefault("XLA_FLAGS", runs.xla_flags(num_devices=2))
 os.environ |= {
   "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache"),
   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-  # Types are promoted where the code says so, and nowhere else.
-  "JAX_NUMPY_DTYPE_PROMOTION": "strict",
 }
 # Tracing a network creates many objects but hardly any reference cycles.
 gc.set_threshold(50_000, 20, 20)
 
+import jax
 import pytest
 
 from tests.parity import origin as reference_numbers
@@ -31,6 +30,21 @@ def pytest_collection_modifyitems(items):
   """Runs long test files first, to balance the parallel processes."""
   long = {item.path for item in items if item.get_closest_marker("slow")}
   items.sort(key=lambda item: item.path not in long)
+
+
+# Where every promotion of types must be explicit. Optax and JAX's attention (a
+# form in test_kernels.py) rely on implicit ones.
+STRICT = ("models", "test_losses.py", "test_metrics.py", "test_usage.py")
+NOT_STRICT = "test_kernels.py"
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+  """Refuses implicit promotion of types, such as float32 with int32."""
+  parts = request.path.relative_to(ROOT).parts
+  is_strict = any(name in parts for name in STRICT) and NOT_STRICT not in parts
+  with jax.numpy_dtype_promotion("strict" if is_strict else "standard"):
+    yield
 
 
 @pytest.fixture(scope="session")

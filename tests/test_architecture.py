@@ -15,6 +15,7 @@ LEVELS = {
   "atomic": 0,
   "terminal": 0,
   "text_table": 0,
+  "array_type": 0,
   "faults": 0,
   "lock": 1,
   "processes": 1,

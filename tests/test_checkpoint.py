@@ -131,7 +131,7 @@ def test_a_broken_score_is_dropped(saved, shardings, everywhere, score):
     checkpoint.restore_variables(saved, everywhere)
   checkpoints = checkpoint.Checkpoints(saved)
   restored, (warning,) = checkpoints.restore_latest(state(0), shardings)
-  assert "3/metrics/metrics" in warning and "one without" in warning
+  assert "3/metrics/metrics" in warning and "has no score now" in warning
   np.testing.assert_array_equal(restored["params"]["layer"], [6, 6, 6])
   checkpoints.save(state(7), 7, 1.0)
   checkpoints.close()

@@ -1,6 +1,7 @@
 """Train a network, or continue an interrupted run."""
 
 import argparse
+import os
 from typing import Any
 
 import jax
@@ -120,7 +121,10 @@ def _check_labels(config, dataset: records.Dataset) -> None:
 
 
 def initial_variables(
-  config: Any, dataset: records.Dataset, model: Any, workdir: str
+  config: Any,
+  dataset: records.Dataset,
+  model: Any,
+  workdir: str | os.PathLike,
 ) -> dict[str, Any] | None:
   """The initial variables of a run.
 
@@ -158,7 +162,7 @@ def initial_variables(
   return _with_encoders(config, variables) if encoder else variables
 
 
-def _has_checkpoint(workdir: str) -> bool:
+def _has_checkpoint(workdir: str | os.PathLike) -> bool:
   folder = run_directory.RunDirectory(workdir).checkpoints
   if not folder.is_dir():
     return False

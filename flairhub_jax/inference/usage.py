@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from flairhub_jax import atomic, figures, labels, mesh
 from flairhub_jax.array_type import Array
@@ -93,7 +93,7 @@ def _leaves(tree):
 
 def _sum_by_class(
   weights: Float[Array, "n b h w"],
-  truth: Int[Array, "b p q"],
+  truth: Integer[Array, "b p q"],
   sample_mask: Any,
   number: int,
 ):
@@ -106,7 +106,9 @@ def _sum_by_class(
   rows = (np.arange(height) * truth.shape[1] + truth.shape[1] // 2) // height
   columns = (np.arange(width) * truth.shape[2] + truth.shape[2] // 2) // width
   nearest = truth[:, rows][:, :, columns]
-  member = jax.nn.one_hot(nearest, number) * sample_mask[:, None, None, None]
+  member = jnp.where(
+    sample_mask[:, None, None, None], jax.nn.one_hot(nearest, number), 0.0
+  )
   return jnp.einsum("bhwk,nbhw->bkn", member, weights), member.sum((1, 2))
 
 

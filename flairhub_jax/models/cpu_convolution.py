@@ -152,7 +152,7 @@ class _Lines:
     total = 0.0
     for tap in range(self.side):
       for result, reads in _readers(self.columns[:, tap], self.w):
-        taken = _take(lines, result * self.side + tap)
+        taken = _take(lines, result * self.side + tap).astype(jnp.float32)
         total = total + taken * reads[:, None]
     return total.reshape(-1, self.h, self.w, self.c).astype(lines.dtype)
 
@@ -171,7 +171,8 @@ class _Lines:
     for tap in range(self.side):
       total = 0.0
       for result, reads in _readers(self.rows[:, tap], self.h):
-        total = total + _take(gradient, result) * reads[:, None, None]
+        taken = _take(gradient, result).astype(jnp.float32)
+        total = total + taken * reads[:, None, None]
       spread.append(total)
     spread = jnp.stack(spread, 3).astype(gradient.dtype)
     return spread.reshape(-1, self.side * gradient.shape[-1])

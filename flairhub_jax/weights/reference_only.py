@@ -7,6 +7,7 @@ them again, or draws them as the reference does. Names are those of `names.py`.
 
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,7 +33,8 @@ def describe(segmenter: Any, batch: Any) -> dict[str, Any]:
     trees = [
       _lateral(name, tree["lateral_0"]["conv"]["kernel"].shape[-1])
       for name, tree in params.items()
-      if "lateral_0" in tree
+      # The uncertainty of a task is a parameter by itself.
+      if isinstance(tree, Mapping) and "lateral_0" in tree
     ]
     trees += [
       _utae_head(strategy, spec, batch["inputs"][spec.modality])

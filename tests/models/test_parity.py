@@ -128,7 +128,8 @@ def losses_before_steps(case, step, params, number):
 
   @jax.jit
   def update(params, state, gradients):
-    updates, state = optimizer.update(gradients, state, params)
+    with jax.numpy_dtype_promotion("standard"):  # as optax needs it
+      updates, state = optimizer.update(gradients, state, params)
     return optax.apply_updates(params, updates), state
 
   state, losses = optimizer.init(params), []

@@ -26,7 +26,8 @@ def test_cross_entropy_equals_the_references(origin):
 def test_labels_stand_for_the_references_one_hot(origin):
   """Values that are no class have no one-hot entry, and count nothing."""
   fixture = origin.arrays("units/labels")
-  label, one_hot = fixture["label"], np.moveaxis(fixture["onehot"], 0, -1)
+  label = fixture["label"]
+  one_hot = np.moveaxis(fixture["onehot"], 0, -1).astype(np.float32)
   assert (label >= 19).any() and one_hot.shape == (8, 8, 19)
   logits = jax.random.normal(jax.random.key(0), (1, 8, 8, 19))
   weights = jnp.linspace(0.5, 2.0, 19)

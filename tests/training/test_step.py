@@ -185,7 +185,7 @@ class Normalised(nn.Module):
 
 @pytest.mark.parametrize("kind", ["global", "device"])
 def test_batch_statistics_are_of_all_devices_or_of_each(config, batch, kind):
-  config.train.batch_statistics = kind
+  config.train.batch_statistics, config.train.num_steps = kind, 10
   devices = mesh.build_mesh()
   assert devices.size == 2
   model = Normalised()
