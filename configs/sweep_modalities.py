@@ -1,4 +1,4 @@
-"""Which sensors help: every published experiment, LC-A to LPIS-K.
+"""Sensors compared: every published experiment, LC-A to LPIS-K.
 
     flairhub sweep --config=configs/sweep_modalities.py --workdir=runs/sensors \
         --config.data.path=records --executor=slurm --time=1440 --gpus=4

@@ -32,8 +32,8 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: item.path not in long)
 
 
-# Where every promotion of types must be explicit. Optax and JAX's attention (a
-# form in test_kernels.py) rely on implicit ones.
+# Where every promotion of types must be explicit. Optax and gradients of JAX's
+# attention (a form in test_kernels.py) rely on implicit ones.
 STRICT = ("models", "test_losses.py", "test_metrics.py", "test_usage.py")
 NOT_STRICT = "test_kernels.py"
 

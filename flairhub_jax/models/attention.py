@@ -46,7 +46,9 @@ def _by_library(qkv, bias, mask):
   of_map = functools.partial(
     jax.nn.dot_product_attention, bias=bias, implementation="xla"
   )
-  return jax.vmap(of_map)(q, k, v).reshape(count, n, width // 3)
+  # It adds the float32 bias to scores in the type of the products.
+  with jax.numpy_dtype_promotion("standard"):
+    return jax.vmap(of_map)(q, k, v).reshape(count, n, width // 3)
 
 
 def _forward_by_parts(qkv, bias, mask):
@@ -142,7 +144,7 @@ def _sum_of_windows(scores):
 
 
 def _by_parts(qkv, bias, mask):
-  """How windows are split: the mask of a part, and functions that split arrays.
+  """Functions that return the mask of a part, and that split arrays into parts.
 
   Parts divide the windows of a map, so that each has a mask of its own.
   """

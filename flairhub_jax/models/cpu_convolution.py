@@ -127,7 +127,7 @@ def by_lines_backward(
 
 
 class _Lines:
-  """Which pixels a padded convolution reads, one axis at a time."""
+  """Index of the pixels read by a padded convolution, one axis at a time."""
 
   def __init__(self, shape, kernel_shape, stride, padding, padding_mode):
     _, self.h, self.w, self.c = shape

@@ -1,4 +1,4 @@
-"""What strategies of fusion share: their contract, masks, modality weights."""
+"""The contract of fusion strategies, masks and modality weights."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -145,7 +145,7 @@ def sow_weights(
 def presence(
   modalities: Iterable[str], present: Present, samples: int
 ) -> Bool[Array, "n b"]:
-  """Which samples have each modality; without an entry, all have it."""
+  """Mask of the samples that have each modality; all, without an entry."""
   everywhere = jnp.ones(samples, bool)
   return jnp.stack([present.get(m, everywhere) for m in modalities])
 

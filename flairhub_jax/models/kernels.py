@@ -1,4 +1,4 @@
-"""Which form of an operation runs where: one table per backend.
+"""The form of each operation per backend, in one table.
 
 Some operations are written in several forms that give the same numbers up to
 rounding: XLA for CPUs is fast with some, cuDNN, cuBLAS and TPUs with others.

@@ -204,7 +204,7 @@ class MidAttention(nn.Module):
     return fused
 
   def _attend(self, tokens, mean, mask, i):
-    """What the modalities add to their mean, [b h w c]."""
+    """The attention output that is added to the mean, [b h w c]."""
     width = mean.shape[-1]
     split = (_HEADS, _KEY_WIDTH)
 

@@ -149,7 +149,7 @@ _normalise_groups.defvjp(_normalise_groups_forward, _normalise_groups_backward)
 
 
 def _number_of(x, mask, axes):
-  """How many positions of `axes` enter the statistics, at least 1."""
+  """Number of positions of `axes` in the statistics, at least 1."""
   if mask is None:
     return float(math.prod(x.shape[axis] for axis in axes))
   return jnp.maximum(mask.sum(axes, keepdims=True), 1.0)

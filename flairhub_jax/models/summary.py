@@ -56,7 +56,7 @@ class Summary:
 
   @property
   def num_parameters_without_fusion(self) -> int:
-    """Those of encoders and decoders alone."""
+    """Number of parameters of encoders and decoders."""
     parts = [part for part in self.parts if part.role != "fusion"]
     return sum(part.num_parameters for part in parts)
 

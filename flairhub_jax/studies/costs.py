@@ -1,4 +1,4 @@
-"""What a configuration costs: parameters, FLOPs, hours."""
+"""Cost of a configuration: parameters, FLOPs, hours."""
 
 import hashlib
 import json

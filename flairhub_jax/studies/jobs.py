@@ -1,4 +1,4 @@
-"""Jobs on this machine: `flairhub` in processes of its own, some at a time."""
+"""Jobs on this machine: `flairhub` subprocesses, several at a time."""
 
 import concurrent.futures
 import contextlib
@@ -15,14 +15,14 @@ from flairhub_jax import faults
 
 
 class Slot:
-  """A share of the cores, on which one process runs at a time."""
+  """A set of cores, on which one process runs at a time."""
 
   def __init__(self, number: int, cores: Sequence[int] | None):
     """Starts nothing.
 
     Args:
       number: 0 to the number of slots - 1.
-      cores: on which its processes run; None: on all.
+      cores: of its processes; None: all.
     """
     self.number, self._cores = number, cores
     self._process: subprocess.Popen[bytes] = None
@@ -35,15 +35,15 @@ class Slot:
     folder: pathlib.Path,
     environment: Mapping[str, str],
   ) -> str:
-    """Runs `flairhub` with these arguments, and waits for its end.
+    """Runs `flairhub` and waits for its end.
 
     Args:
       argv: command and flags.
-      folder: what it prints is appended to `stdout.txt` and `stderr.txt` here.
+      folder: of `stdout.txt` and `stderr.txt`, to which its output is appended.
       environment: its variables.
 
     Returns:
-      What went wrong, "" if nothing did.
+      An error line, "" on success.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -55,9 +55,9 @@ class Slot:
         if self.is_stopped:
           return "stopped"
         if self._cores:
-          # Of this thread; its processes inherit it. XLA, OpenMP and the
-          # readers make as many threads as they may use cores, and sums are
-          # rounded otherwise on another number of cores.
+          # Affinity of this thread, inherited by its process. XLA, OpenMP and
+          # the readers start as many threads as there are cores; another number
+          # of cores rounds sums differently.
           os.sched_setaffinity(0, self._cores)
         self._process = subprocess.Popen(
           [sys.executable, "-m", "flairhub_jax", *argv],
@@ -65,7 +65,7 @@ class Slot:
           stdout=stdout,
           stderr=stderr,
           env={**environment, faults.PARENT: str(os.getpid())},
-          # Ctrl-C in a terminal reaches the sweep alone, which says SIGTERM.
+          # Ctrl-C in a terminal reaches only the sweep, which sends SIGTERM.
           process_group=0,
         )
       code = self._process.wait()
@@ -75,14 +75,14 @@ class Slot:
       return _last_line(stderr.read(), argv[0]) if code else ""
 
   def stop(self) -> None:
-    """Asks the process to save and to end; starts no other."""
+    """Sends SIGTERM, on which the process saves; no other is started."""
     with self._lock:
       self.is_stopped = True
       if self._process:
         self._process.terminate()
 
   def kill(self) -> None:
-    """Ends the process at once, with those that it has started."""
+    """Kills the process and its children."""
     if self._process and self._process.poll() is None:
       with contextlib.suppress(ProcessLookupError):
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -102,15 +102,15 @@ def run_local(
   started: Callable[[str], None],
   ended: Callable[[str, str], None],
 ) -> None:
-  """Does the jobs; an interrupt lets those that run save and end.
+  """Runs the jobs; on an interrupt the running ones save and end.
 
   Args:
     names: of the jobs, in order.
-    job: does the job of a name by `Slot.run`, in a thread; returns what went
-      wrong, "" if nothing did.
-    at_a_time: jobs at the same time, each on its share of the cores.
+    job: runs the job of a name by `Slot.run`, in a thread; returns an error
+      line, "" on success.
+    at_a_time: concurrent jobs, each on its own cores.
     started: called with the name.
-    ended: called with the name and what went wrong.
+    ended: called with the name and the error line.
   """
   slots, free = _build_slots(at_a_time), queue.SimpleQueue()
   for slot in slots:

@@ -180,7 +180,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _state(run, config, records, scores, subsets, split) -> str:
-  """What a run lacks; imported weights were trained elsewhere."""
+  """`FINISHED`, or why a run is not; imported weights need no training."""
   metric = config.train.best_metric
   valid = [r for r in records if r["kind"] == "valid" and metric in r]
   if not run.origin.exists():
@@ -207,10 +207,10 @@ def _state(run, config, records, scores, subsets, split) -> str:
 
 
 def _check_data(runs: Sequence[Run]) -> None:
-  """Refuses runs whose scores are not of one data set.
+  """Refuses runs whose scores are of different data sets.
 
-  The data of training and those of evaluation are compared each by itself:
-  imported weights name no training data.
+  Training and evaluation data are compared separately: imported weights have no
+  training data.
   """
   results = [(run, r) for run in runs for r in (run.scores, run.subsets) if r]
   for what, pairs in (

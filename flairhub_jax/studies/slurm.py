@@ -1,4 +1,4 @@
-"""Jobs in an array of SLURM, which submitit submits and queues again."""
+"""SLURM job arrays, submitted and requeued by submitit."""
 
 import dataclasses
 import getpass
@@ -12,13 +12,13 @@ import submitit
 
 from flairhub_jax.errors import InputError
 
-# Returns what went wrong, "" if nothing did.
+# Returns an error line, "" on success.
 Job = Callable[[], str]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Resumable:
-  """A job that continues from its checkpoints when SLURM queues it again."""
+  """A job that continues from its checkpoints when SLURM requeues it."""
 
   job: Job
 
@@ -26,22 +26,22 @@ class _Resumable:
     return self.job()
 
   def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-    """Called by submitit when the time is up: what is to be queued again."""
+    """Called by submitit at the time limit; returns the job to requeue."""
     return submitit.helpers.DelayedSubmission(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What a run asks of SLURM.
+  """Resources and limits of a run on SLURM.
 
   Attributes:
-    minutes: after which a run is stopped and queued again.
-    partition: None takes SLURM's default.
-    account: None takes SLURM's default.
-    gpus: of each run; None asks for none.
-    cpus: of each run; None takes SLURM's default.
-    at_a_time: runs at the same time; None sets no limit.
-    other: any further options of sbatch.
+    minutes: time limit, after which a run is requeued.
+    partition: None: SLURM's default.
+    account: None: SLURM's default.
+    gpus: per run; None: no GPU.
+    cpus: per run; None: SLURM's default.
+    at_a_time: concurrent runs; None: no limit.
+    other: further options of sbatch.
   """
 
   minutes: int
@@ -54,7 +54,7 @@ class Options:
 
 
 class _Executor(submitit.SlurmExecutor):
-  """Can be made where there is no SLURM, to show what it would submit."""
+  """An executor that exists without SLURM, to print the script of a dry run."""
 
   @classmethod
   def affinity(cls) -> int:
@@ -64,7 +64,7 @@ class _Executor(submitit.SlurmExecutor):
 def _build_executor(
   folder: pathlib.Path, options: Options, num_jobs: int
 ) -> _Executor:
-  # Every requeue continues a run; none is lost however often time is up.
+  # A requeued run continues: the number of time limits does not matter.
   executor = _Executor(folder, max_num_timeout=1000)
   parameters: dict[str, Any] = {
     "job_name": "flairhub",
@@ -74,7 +74,7 @@ def _build_executor(
     "gpus_per_node": options.gpus,
     "cpus_per_task": options.cpus,
     "array_parallelism": options.at_a_time or num_jobs,
-    # Five minutes to end a step or a validation, and to save.
+    # Five minutes to finish a step or a validation, and to save.
     "signal_delay_s": min(300, 30 * options.minutes),
     "additional_parameters": dict(options.other) or None,
   }
@@ -85,7 +85,7 @@ def _build_executor(
 
 
 def sbatch_script(folder: pathlib.Path, options: Options, num_jobs: int) -> str:
-  """Returns the script that `submit` hands to sbatch."""
+  """Returns the script that `submit` passes to sbatch."""
   executor = _build_executor(folder, options, num_jobs)
   if num_jobs > 1:
     executor.parameters["map_count"] = num_jobs
@@ -98,7 +98,7 @@ def submit(
   """Submits an array of jobs, and returns their ids.
 
   Raises:
-    InputError: there is no SLURM here, or it refuses.
+    InputError: SLURM is not available, or rejects the jobs.
   """
   for program in ("sbatch", "srun", "squeue"):
     if shutil.which(program) is None:
@@ -114,7 +114,7 @@ def submit(
 
 
 def queued(job_ids: Sequence[str]) -> set[str]:
-  """Returns the jobs that wait or run; all where SLURM does not answer."""
+  """Returns the pending and running jobs; all, if SLURM does not answer."""
   command = ["squeue", "--noheader", "--array", "--format=%i"]
   try:
     done = subprocess.run(
@@ -130,7 +130,7 @@ def queued(job_ids: Sequence[str]) -> set[str]:
 
 
 def fault(folder: pathlib.Path, job_id: str) -> str:
-  """What went wrong with a job that has left the queue, "" if nothing did."""
+  """The error line of a job that has left the queue, "" on success."""
   job = submitit.SlurmJob(folder=folder, job_id=job_id)
   if not job.paths.result_pickle.exists():
     return "it was killed, or ran out of memory"

@@ -109,12 +109,12 @@ def write_plan(directory: SweepDirectory, runs: Runs) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-  """How far a run is, by what it left on disk.
+  """Progress of a run, read from its directory.
 
   Attributes:
     step: of its latest checkpoint.
-    num_steps: until the end; None before the run has begun.
-    best: the best of its validations, by the metric it chose.
+    num_steps: total; None before the run has started.
+    best: best validation score, by the metric of its configuration.
     scores: mIoU by task on the split, of its present best checkpoint.
   """
 
@@ -139,12 +139,12 @@ class Progress:
 def read_progress(
   run: run_directory.RunDirectory, split: str, subsets: str | None = None
 ) -> Progress:
-  """Reads how far a run is.
+  """Reads the progress of a run.
 
   Args:
-    run: its directory, which need not exist.
-    split: on which it is to be evaluated.
-    subsets: the subsets of modalities it is to be evaluated with as well.
+    run: its directory, which may not exist.
+    split: of the evaluation.
+    subsets: subsets of modalities of the evaluation.
   """
   if not run.config.is_file():
     return Progress()

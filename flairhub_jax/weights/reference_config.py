@@ -103,7 +103,7 @@ def _modalities(
 def _bands(
   section: reference_document.Modalities, config: Any, notes: list[str]
 ) -> None:
-  """Which bands each modality reads, and their statistics by name."""
+  """Bands of each modality, and their statistics by name."""
   if section.normalization.norm_type:
     config.data.normalisation = section.normalization.norm_type
   for modality in config.data.modalities:
@@ -258,7 +258,7 @@ def _check_classes(
 def _hyperparameters(
   section: reference_document.Hyperparameters, config: Any, notes: list[str]
 ) -> None:
-  """How it was trained; nothing of it changes what the weights compute."""
+  """Training settings, which do not affect what the weights compute."""
   _copy(section, config)
   if section.optim_betas is not None:
     config.optim.beta1, config.optim.beta2 = section.optim_betas

@@ -1,4 +1,4 @@
-"""What the reference's training YAML says: one model per section.
+"""The reference's training YAML: one pydantic model per section.
 
 Types are checked strictly: neither is "1" a number nor 1 True. Null counts as
 absent. A path beside a type is the field of our configuration that means the

@@ -1,4 +1,4 @@
-"""How a sensor sees a scene of which only its row in the table is known.
+"""Simulated pixel values of any sensor, from its row in the table alone.
 
 Each pair of cover and crop has a value of its own in each band, the same in all
 regions, so that a network can learn it. Values lie around the statistics of the

@@ -1,4 +1,4 @@
-"""How land is used in a simulated region: kinds of parcels, and where."""
+"""Land use of a simulated region: kinds of parcels and their frequency."""
 
 import dataclasses
 
@@ -30,7 +30,7 @@ def lpis(name: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """How a parcel is used.
+  """Land use of a parcel.
 
   Attributes:
     cover: land-cover class.

@@ -1,4 +1,4 @@
-"""Which patches a simulated data set has: domains, regions, splits, dates."""
+"""Layout of a simulated data set: domains, regions, patches, splits, dates."""
 
 import dataclasses
 import datetime

@@ -1,4 +1,4 @@
-"""What is on the ground of a simulated region: classes, crops, heights.
+"""The ground of a simulated region: land cover, crops, heights.
 
 A region is built as one landscape and cut into patches afterwards, so fields
 and roads go on from patch to patch. Lengths are in metres.

@@ -1,6 +1,6 @@
-"""How each sensor sees a scene: pixel values as the published files hold them.
+"""Simulated pixel values of each published sensor, as stored in its files.
 
-All functions take a whole region; its side is a whole number of patches.
+All functions take a region of a whole number of patches.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ _AERIAL_TABLE = np.array(
 
 @dataclasses.dataclass(frozen=True)
 class Atmosphere:
-  """What differs between two flights: light and the camera's settings.
+  """Illumination and camera settings of a flight.
 
   Attributes:
     gain: of the digital numbers, R, G, B, NIR.
@@ -148,7 +148,7 @@ def _average(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _signatures(scene: Scene) -> tuple[list[tuple[int, int]], np.ndarray]:
-  """Pairs of cover and crop that occur, and the number of each pixel's."""
+  """Pairs of cover and crop that occur, and the index of each pixel's pair."""
   code = scene.cover.astype(np.int32) * _NUM_CROPS + scene.crop
   found, inverse = np.unique(code, return_inverse=True)
   pairs = [divmod(int(c), _NUM_CROPS) for c in found]
@@ -249,8 +249,8 @@ def sentinel1(
 ) -> Float[np.ndarray, "t h w 2"]:
   """SENTINEL1-…_TS: linear sigma0 of VV and VH, speckled.
 
-  `incidence` in dB tells the orbits apart; a few pixels of a few dates are
-  not a number, as in real products.
+  `incidence` in dB differs between the orbits; a few pixels of a few dates are
+  NaN, as in real products.
   """
   table = np.stack([spectra.backscatter(*pair, days) for pair in pairs], 1)
   wet = 0.8 * rng.standard_normal((len(days), 1, 1))  # rain before the pass

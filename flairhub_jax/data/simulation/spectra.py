@@ -1,4 +1,4 @@
-"""How covers and crops look over the year: reflectance and backscatter.
+"""Reflectance and backscatter of land covers and crops over the year.
 
 Spectra are rounded textbook values (reflectance x 10000 of the Sentinel-2
 bands); phenology follows the French crop calendar. Wheat and barley share a
@@ -70,7 +70,7 @@ _NAME_OF_CROP = {lpis(name): name for name in _SEASON}
 def greenness(
   cover: int, crop: int, days: Num[np.ndarray, "t"]
 ) -> Float[np.ndarray, "t"]:
-  """Share of green leaves, 0-1, by day of the year."""
+  """Fraction of green leaves, 0-1, by day of the year."""
   name = _NAME_OF_COVER.get(cover)
   # A tree in an orchard is a tree; a crop on a field is the crop.
   if crop != BACKGROUND and name != "deciduous" and crop in _NAME_OF_CROP:
@@ -111,7 +111,7 @@ def reflectance(
   return mixed
 
 
-# Backscatter in dB (VV, VH) of what does not grow, and of woods.
+# Backscatter in dB (VV, VH) of surfaces without seasons, woods included.
 _BACKSCATTER = {
   "building": (-3.5, -11.0),
   "greenhouse": (-7.0, -15.0),
@@ -128,7 +128,7 @@ _BACKSCATTER = {
   "brushwood": (-11.0, -17.5),
   "clear cut": (-11.5, -19.0),
 }
-# What a full canopy adds in dB (VV, VH): vertical stems of wheat absorb VV,
+# Effect of a full canopy in dB (VV, VH): vertical stems of wheat absorb VV,
 # barley's heads scatter VH, broad leaves of sunflower scatter both.
 _CANOPY = {
   "wheat": (-4.5, -1.0),
