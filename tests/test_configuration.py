@@ -1,14 +1,9 @@
 import pytest
 
 from flairhub_jax import configuration, run_directory
-from flairhub_jax.configs import (
-  base,
-  benchmark,
-  finetune,
-  quickstart,
-  smoke_test,
-)
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
+from tests import shipped
 
 BASE = "configs/base.py"
 
@@ -54,16 +49,7 @@ def test_a_wrong_field_is_one_line_that_names_it(path, override, message):
   assert "Traceback" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-  "config",
-  [
-    base.get_config(),
-    quickstart.get_config(),
-    smoke_test.get_config("treesatai"),
-    benchmark.get_config("LPIS-J"),
-    finetune.get_config("LPIS-J"),
-  ],
-)
+@pytest.mark.parametrize("config", shipped.CONFIGS)
 def test_json_and_back_changes_nothing(config):
   again = configuration.from_json(configuration.to_json(config))
   assert configuration.differences(config, again) == []

@@ -6,14 +6,9 @@ import pickle
 import pytest
 
 from flairhub_jax import configuration, fields
-from flairhub_jax.configs import (
-  base,
-  benchmark,
-  finetune,
-  quickstart,
-  smoke_test,
-)
+from flairhub_jax.configs import base
 from flairhub_jax.errors import MOST_LINES, InputError, InputErrors
+from tests import shipped
 
 LAND_COVER = "tasks.AERIAL_LABEL-COSIA.class_weights"
 
@@ -36,16 +31,7 @@ def test_every_field_has_a_rule_and_every_rule_a_field():
   assert whole - there == set()
 
 
-@pytest.mark.parametrize(
-  "config",
-  [
-    base.get_config(),
-    quickstart.get_config(),
-    smoke_test.get_config("treesatai"),
-    benchmark.get_config("LPIS-J"),
-    finetune.get_config("LPIS-J"),
-  ],
-)
+@pytest.mark.parametrize("config", shipped.CONFIGS)
 def test_the_configurations_of_the_project_are_in_range(config):
   given = config.copy_and_resolve_references().to_dict()
   assert fields.faults(given) == []

@@ -148,11 +148,11 @@ def _check_data(runs: sweep.Runs, split: str) -> None:
 
 
 def _check_run(config: Any, dataset: records.Dataset) -> None:
-  """Refuses what needs no accelerator to be seen, which is left to the runs."""
+  """Checks a run without devices; the run itself checks them."""
   build.build_segmenter(config, output_size=dataset.output_size)
-  reading = pipeline.build_read_options(config)
+  options = pipeline.build_read_options(config)
   for split in dataset.splits:
-    pipeline.PatchReader(dataset, split, reading)
+    pipeline.PatchReader(dataset, split, options)
 
 
 def _slurm_options(slurm: types.ModuleType, args: argparse.Namespace) -> Any:
@@ -176,22 +176,22 @@ def _train_and_evaluate(
   args: argparse.Namespace,
   call: Callable[[Sequence[str]], str],
 ) -> str:
-  """Takes one run from wherever it is to its scores.
+  """Trains and evaluates a run, as far as it is unfinished.
 
   Args:
     directory: of the sweep.
     name: of the run.
     args: flags of the sweep.
-    call: runs `flairhub` with the arguments it is given, and returns what went
-      wrong, "" if nothing did.
+    call: runs `flairhub` with some arguments; returns an error line, "" on
+      success.
 
   Returns:
-    What went wrong, "" if nothing did.
+    An error line, "" on success.
   """
   run = directory.run(name)
   try:
     if run.lock.exists():
-      # A process of a sweep that was killed may still have to save.
+      # The process of a killed sweep may still be saving.
       with lock.hold(run.lock, what="training", patience=faults.GRACE):
         pass
     is_trained = sweep.read_progress(run, args.split).is_trained

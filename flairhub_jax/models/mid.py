@@ -123,11 +123,11 @@ def _sum_of_projections(level, kernels, masks):
   return sum(layers.resize(y, size) for y in sums.values())
 
 
-class MidMean(nn.Module):
-  """Averages the projected features of the modalities that a sample has.
+class _Mixture(nn.Module):
+  """Projects the features of each level and mixes them over the modalities.
 
   Attributes:
-    dtype: type of the products.
+    dtype: type of the products; weights of modalities are float32.
   """
 
   dtype: Any = jnp.float32
@@ -138,70 +138,49 @@ class MidMean(nn.Module):
   def __call__(
     self, features: Features, present: fusion.Present
   ) -> list[Float[Array, "b _ _ _"]]:
-    """Fuses; what a sample lacks has no influence."""
+    """Fuses; a modality that a sample lacks has no influence."""
     fused = []
     for i, level in levels_of(features):
       tokens = _project(features, level, i, self.dtype)
       mask = fusion.presence(features, present, level[0].shape[0])
-      fused.append(fusion.masked_mean(tokens, mask))
+      fused.append(self._mix(tuple(features), tokens, mask, i))
     return fused
 
+  def _mix(self, modalities, tokens, mask, i):
+    """Mixes features [n b h w c] of level `i` to [b h w c]; mask is [n b]."""
+    raise NotImplementedError
 
-class MidGated(nn.Module):
-  """Mixes projected features by weights that each pixel learns.
 
-  Attributes:
-    dtype: type of the products; weights are float32.
-  """
+class MidMean(_Mixture):
+  """Averages the projected features of the modalities of a sample."""
 
-  dtype: Any = jnp.float32
+  def _mix(self, modalities, tokens, mask, i):
+    return fusion.masked_mean(tokens, mask)
+
+
+class MidGated(_Mixture):
+  """Mixes projected features by learned weights per pixel."""
 
   has_weights = True
 
-  @nn.compact
-  def __call__(
-    self, features: Features, present: fusion.Present
-  ) -> list[Float[Array, "b _ _ _"]]:
-    """Fuses; what a sample lacks has no influence."""
-    fused = []
-    for i, level in levels_of(features):
-      tokens = _project(features, level, i, self.dtype)
-      gates = [
-        layers.Dense(1, kernel_init=initialise.zeros, name=f"gate_{m}_{i}")(x)
-        for m, x in zip(features, tokens, strict=True)
-      ]
-      mask = fusion.presence(features, present, level[0].shape[0])
-      weights = fusion.masked_softmax(
-        jnp.stack(gates).astype(jnp.float32), mask
-      )
-      fusion.sow_weights(self, i, weights[..., 0])
-      fused.append((weights.astype(self.dtype) * tokens).sum(0))
-    return fused
+  def _mix(self, modalities, tokens, mask, i):
+    gates = [
+      layers.Dense(1, kernel_init=initialise.zeros, name=f"gate_{m}_{i}")(x)
+      for m, x in zip(modalities, tokens, strict=True)
+    ]
+    weights = fusion.masked_softmax(jnp.stack(gates).astype(jnp.float32), mask)
+    fusion.sow_weights(self, i, weights[..., 0])
+    return (weights.astype(self.dtype) * tokens).sum(0)
 
 
-class MidAttention(nn.Module):
-  """Attends from the mean of a place's modalities to each of them.
-
-  Attributes:
-    dtype: type of the products; weights are float32.
-  """
-
-  dtype: Any = jnp.float32
+class MidAttention(_Mixture):
+  """Attends from the mean over the modalities of a pixel to each of them."""
 
   has_weights = True
 
-  @nn.compact
-  def __call__(
-    self, features: Features, present: fusion.Present
-  ) -> list[Float[Array, "b _ _ _"]]:
-    """Fuses; what a sample lacks has no influence."""
-    fused = []
-    for i, level in levels_of(features):
-      tokens = _project(features, level, i, self.dtype)
-      mask = fusion.presence(features, present, level[0].shape[0])
-      mean = fusion.masked_mean(tokens, mask)
-      fused.append(mean + self._attend(tokens, mean, mask, i))
-    return fused
+  def _mix(self, modalities, tokens, mask, i):
+    mean = fusion.masked_mean(tokens, mask)
+    return mean + self._attend(tokens, mean, mask, i)
 
   def _attend(self, tokens, mean, mask, i):
     """The attention output that is added to the mean, [b h w c]."""
