@@ -9,7 +9,8 @@ of range (`flairhub_jax/fields.py`) are errors; a missing field has its default.
 import ml_collections
 from ml_collections import config_dict
 
-from flairhub_jax import labels, modalities
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import Schema
 
 # Fields without effect on the learned parameters: data location and readers,
 # devices, memory, logging, number of checkpoints. A section stands for all its
@@ -36,9 +37,16 @@ def has_effect(field: str) -> bool:
   )
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """Returns LC-A: aerial images to land cover, as the reference trains it."""
+def get_config(schema: Schema = FLAIR_HUB) -> ml_collections.ConfigDict:
+  """Returns LC-A: aerial images to land cover, as the reference trains it.
+
+  Args:
+    schema: sensors and tasks. Training takes those of the data set.
+  """
   config = ml_collections.ConfigDict()
+
+  # Sensors and label tasks: bands, types, classes (flairhub_jax/schema.py).
+  config.schema = schema
 
   # Seed of parameters, patch order, augmentation and dropout.
   config.seed = 2025
@@ -64,8 +72,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.data = data = ml_collections.ConfigDict()
   data.path = ""  # folder that `flairhub convert` wrote
   data.fingerprint = config_dict.placeholder(str)  # of the data; set by train
-  data.modalities = ("AERIAL_RGBI",)  # published ids, any non-empty subset
-  data.tasks = ("AERIAL_LABEL-COSIA",)  # published ids of the label rasters
+  data.modalities = tuple(schema.sensors)[:1]  # ids of sensors, one or more
+  data.tasks = tuple(schema.tasks)[:1]  # ids of label tasks
   data.batch_size = 5  # patches per step, over all devices
   data.num_workers = 0  # reader processes; 0: threads of the main process
   # Random flips and rotations by 90 degrees (of square patches) per patch.
@@ -100,14 +108,14 @@ def get_config() -> ml_collections.ConfigDict:
   # `mean` and `std` are by band name, so that a choice of bands cannot mix them
   # up; empty: values unchanged.
   config.inputs = ml_collections.ConfigDict()
-  for row in modalities.MODALITIES.values():
+  for row in schema.sensors.values():
     config.inputs[row.id] = ml_collections.ConfigDict(
       dict(
-        bands=row.default_bands,
+        bands=row.network_bands,
         mean=dict(row.mean),
         std=dict(row.std),
         # Height and width of a patch; `train` sets it from the data.
-        pixels=row.pixels,
+        pixels=row.pixels or 256,
       )
     )
     if row.is_series:
@@ -160,15 +168,18 @@ def get_config() -> ml_collections.ConfigDict:
   config.fusion.kind = "mid_concat"
   # Probability of dropping a modality of a training sample; never all of them.
   config.fusion.modality_dropout = ml_collections.ConfigDict(
-    dict.fromkeys(modalities.MODALITIES, 0.0)
+    dict.fromkeys(schema.sensors, 0.0)
   )
 
   # ---- per task: weights of the loss -----------------------------------------
   config.tasks = ml_collections.ConfigDict()
-  for task in labels.TASKS.values():
+  for task in schema.tasks.values():
     config.tasks[task.id] = ml_collections.ConfigDict(
       dict(
         weight=1.0,  # of this task's loss in the sum
+        # Classes to train on instead of the task's: new name -> names of the
+        # classes merged into it, every class once; {}: the task's classes.
+        merge={},
         # One weight per class; 0 ignores a class in the loss and the metrics.
         class_weights=tuple(float(w) for w in task.scored),
         # Class weights are multiplied by (median frequency / frequency of the
@@ -181,7 +192,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.task_weighting = "fixed"
   # Weight of each auxiliary loss; those of a task are averaged.
   config.auxiliary_weight = ml_collections.ConfigDict(
-    dict.fromkeys(modalities.MODALITIES, 1.5)
+    dict.fromkeys(schema.sensors, 1.5)
   )
   # Weights of the summed losses; losses of weight 0 are not computed.
   config.loss = loss = ml_collections.ConfigDict()
@@ -204,7 +215,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Factors of the learning rate: per encoder (0 freezes it), and of each stage
   # of an image encoder relative to the stage above it.
   optim.encoder_rates = ml_collections.ConfigDict(
-    dict.fromkeys(modalities.MODALITIES, 1.0)
+    dict.fromkeys(schema.sensors, 1.0)
   )
   optim.layer_decay = 1.0
   # "one_cycle", "cosine", "constant", "reduce_on_plateau" (constant until

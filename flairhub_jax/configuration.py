@@ -1,11 +1,11 @@
-"""Configurations: from a Python file and overrides, to JSON and back."""
+"""Configurations: completed and checked, to JSON and back, compared.
 
-import importlib.util
+`config_file.py` reads them from Python files.
+"""
+
 import json
 import os
-import pathlib
 import re
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +13,11 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from flairhub_jax import fields
+from flairhub_jax import class_merge, fields, schema_file
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import LabelTask, Schema
 
 # Published ids hold a hyphen, which the override syntax takes for a minus.
 _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
@@ -24,60 +26,70 @@ _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
 _MOST_BYTES = 2**24
 
 
-def load_config_file(
-  path: str, overrides: Sequence[str] = ()
+def with_schema(
+  config: ml_collections.ConfigDict, schema: Schema
 ) -> ml_collections.ConfigDict:
-  """Runs `get_config` of a Python file and applies overrides.
+  """Returns a configuration with another schema, locked.
 
-  Args:
-    path: `FILE.py`, or `FILE.py:ARG` where its `get_config` takes an argument;
-      `NAME` or `NAME:ARG`, a file of `configs/` that is installed with the
-      package; or `FILE.json`, a configuration that a run or a sweep wrote.
-    overrides: `--config.section.field=value`, any number.
+  Fields that differ from the defaults of the former schema keep their values,
+  as far as the new schema has their sensors and tasks; all others take the new
+  defaults.
+  """
+  if config.schema == schema:
+    return config
+  flat = _by_band(fields.flatten(_plain(config)))
+  defaults = _by_band(fields.flatten(_plain(base.get_config(config.schema))))
+  result = base.get_config(schema)
+  sections = {"inputs", "tasks", "auxiliary_weight"}
+  sections |= {"optim.encoder_rates", "fusion.modality_dropout"}
+  for path, value in flat.items():
+    if value == defaults.get(path):
+      continue
+    section, _, name = path.rpartition(".")
+    parent, _, row = section.rpartition(".")
+    if section in sections and name not in result[section]:
+      continue
+    if parent in sections and row not in result[parent]:
+      continue
+    holder = result[section] if section else result
+    holder[name] = (
+      ml_collections.ConfigDict(value) if isinstance(value, dict) else value
+    )
+  return result.lock()
 
-  Returns:
-    The configuration, locked.
+
+def _by_band(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Joins the statistics of a sensor, and the classes of a merge, again."""
+  joined: dict[str, Any] = {}
+  for path, value in flat.items():
+    section, _, name = path.rpartition(".")
+    if section.rpartition(".")[2] in ("mean", "std", "merge"):
+      joined.setdefault(section, {})[name] = value
+    else:
+      joined[path] = value
+  return joined
+
+
+def label_tasks(config: Any) -> dict[str, LabelTask]:
+  """Label tasks of a configuration by id, with its merged classes.
 
   Raises:
-    InputError: a missing file, an unknown or mistyped field, a wrong argument.
+    InputError: an unknown task, or a merge that does not fit its classes.
   """
-  file, colon, argument = _find_file(path)
-  if file.endswith(".json"):
-    return apply_overrides(load_json(file), overrides, where=file)
-  config = _call(file, "get_config", [argument] if colon else [])
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise InputError(
-      f"{file}, get_config", "a ConfigDict", type(config).__name__
+  tasks = {}
+  for name in config.data.tasks:
+    if name not in config.schema.tasks:
+      raise InputError(
+        "config.data.tasks",
+        f"any of {', '.join(config.schema.tasks)}",
+        repr(name),
+      )
+    tasks[name] = class_merge.merge_classes(
+      config.schema.tasks[name],
+      config.tasks[name].merge,
+      where=f"config.tasks.{name}.merge",
     )
-  return apply_overrides(config, overrides, where=file)
-
-
-def _find_file(path: str) -> tuple[str, str, str]:
-  """Splits `FILE:ARG`; a plain name is a file of `flairhub_jax.configs`.
-
-  Raises:
-    InputError: there is no such file.
-  """
-  file, colon, argument = path.partition(":")
-  names = shipped_names()
-  if file in names:
-    file = os.path.join(_shipped_folder(), f"{file}.py")
-  if not os.path.isfile(file):
-    raise InputError(
-      "--config", f"a Python file, or one of {', '.join(names)}", repr(file)
-    )
-  return file, colon, argument
-
-
-def shipped_names() -> list[str]:
-  """Names of the configurations that are installed with the package."""
-  files = pathlib.Path(_shipped_folder()).glob("[a-z]*.py")
-  return sorted(path.stem for path in files)
-
-
-def _shipped_folder() -> str:
-  spec = importlib.util.find_spec("flairhub_jax.configs")
-  return spec.submodule_search_locations[0]
+  return tasks
 
 
 def apply_overrides(
@@ -97,7 +109,8 @@ def apply_overrides(
     InputError: an unknown or mistyped field.
     InputErrors: values out of their range.
   """
-  none, words = _split_none(overrides)
+  known = fields.rules(config.schema, {})
+  none, words = _split_none(overrides, known)
   argv = ["flairhub", *map(_bracket_hyphens, words)]
   values = flags.FlagValues()
   try:
@@ -118,7 +131,7 @@ def apply_overrides(
   return complete(given, where=where)
 
 
-def _updated(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _updated(given: Mapping[str, Any]) -> dict[str, Any]:
   """Renames fields and values of the files of earlier versions."""
   given = dict(given)
   if "labels" in given and "tasks" not in given:
@@ -130,7 +143,9 @@ def _updated(given: Mapping[str, Any]) -> Mapping[str, Any]:
   return given
 
 
-def _split_none(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split_none(
+  overrides: Sequence[str], rules: Mapping[str, fields.Rule]
+) -> tuple[list[str], list[str]]:
   """Paths of the fields that are set to None, and the other overrides.
 
   The flags of ml_collections read `None` as a number or as a word.
@@ -139,7 +154,7 @@ def _split_none(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
   for word in overrides:
     name, _, value = word.partition("=")
     path = name.removeprefix("--config.")
-    rule = fields.rule_of(path)
+    rule = fields.rule_of(path, rules)
     if value == "None" and rule is not None and rule.may_be_none:
       none[path] = None
     else:
@@ -164,85 +179,36 @@ def complete(
     InputErrors: unknown fields, and values out of their range; all of them.
   """
   given = _updated(given)
-  problems = fields.faults(given)
+  own = given.pop("schema", FLAIR_HUB)
+  if not isinstance(own, Schema):
+    own = schema_file.parse(
+      own, where=f"{where}, schema" if where else "schema"
+    )
+  problems = fields.faults(given, own)
   if problems:
     start = f"{where}: " if where else ""
     raise InputErrors([start + line for line in problems])
-  config = base.get_config()
-  for modality, row in config.inputs.items():
+  config = base.get_config(own)
+  for name, row in config.inputs.items():
     # Statistics are by band: those given replace all others.
-    for name in ("mean", "std"):
-      if name in given.get("inputs", {}).get(modality, {}):
-        row[name] = ml_collections.ConfigDict()
+    for field in ("mean", "std"):
+      if field in given.get("inputs", {}).get(name, {}):
+        row[field] = ml_collections.ConfigDict()
+  rules = fields.rules(own, {})
   for path, value in fields.flatten(given).items():
+    if value == {}:
+      continue
     if isinstance(value, list):
       value = tuple(value)
-    if fields.rule_of(path).is_path:
+    if fields.rule_of(path, rules).is_path:
       value = os.path.expanduser(str(value))
     section, _, name = path.rpartition(".")
     (config[section] if section else config)[name] = value
+  for name in own.tasks:
+    merged = len(config.tasks[name].merge)
+    if merged and "class_weights" not in given["tasks"][name]:
+      config.tasks[name].class_weights = (1.0,) * merged
   return config.lock()
-
-
-def load_runs(
-  path: str, overrides: Sequence[str] = ()
-) -> list[tuple[str, ml_collections.ConfigDict]]:
-  """Runs `get_runs` of a Python file and applies overrides to every run.
-
-  Args:
-    path: `FILE.py` or a NAME, as of `load_config_file`, and `:ARG` where its
-      `get_runs` takes an argument.
-    overrides: `--config.section.field=value`, any number.
-
-  Returns:
-    Name and configuration of each run, locked, in the order of the file.
-
-  Raises:
-    InputError: no file, no `get_runs`, a file that Python refuses, or a field
-      that the configurations do not have.
-  """
-  file, colon, argument = _find_file(path)
-  runs = _call(file, "get_runs", [argument] if colon else [])
-  try:
-    runs = [(name, config) for name, config in runs]
-  except (TypeError, ValueError) as error:
-    raise InputError(
-      f"{file}, get_runs", "pairs of a name and a ConfigDict", error
-    ) from error
-  for name, config in runs:
-    if not isinstance(config, ml_collections.ConfigDict):
-      raise InputError(f"{file}, {name}", "a ConfigDict", type(config).__name__)
-  return [
-    (name, apply_overrides(config, overrides, where=f"{file}, run {name}"))
-    for name, config in runs
-  ]
-
-
-def _call(file: str, function: str, arguments: Sequence[str]) -> Any:
-  """Runs a Python file and calls one function of it."""
-  spec = importlib.util.spec_from_file_location("configuration_file", file)
-  if spec is None:
-    raise InputError("--config", f"a Python file with `{function}`", repr(file))
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-    if not hasattr(module, function):
-      raise InputError(file, f"`{function}`", "none")
-    return getattr(module, function)(*arguments)
-  except InputError:
-    raise
-  except Exception as error:
-    # The code is the user's: any exception is a fault of the file.
-    lines = [
-      frame.lineno
-      for frame in traceback.extract_tb(error.__traceback__)
-      if frame.filename == file
-    ]
-    raise InputError(
-      f"{file}, line {lines[-1]}" if lines else file,
-      "a configuration that Python reads",
-      f"{type(error).__name__}: {' '.join(str(error).split())}",
-    ) from error
 
 
 def _bracket_hyphens(word: str) -> str:
@@ -263,7 +229,15 @@ def _one_line(error: Exception) -> str:
 
 def to_json(config: ml_collections.ConfigDict) -> str:
   """Returns the resolved configuration as indented JSON."""
-  return json.dumps(json.loads(config.to_json_best_effort()), indent=2) + "\n"
+  content = {**_plain(config), "schema": schema_file.to_json(config.schema)}
+  return schema_file.dumps(content) + "\n"
+
+
+def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the fields as nested dictionaries of JSON, without the schema."""
+  content = json.loads(config.to_json_best_effort())
+  content.pop("schema")
+  return content
 
 
 def from_json(text: str, *, where: str = "") -> ml_collections.ConfigDict:
@@ -329,5 +303,17 @@ def varying_fields(
 
 
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the values of all fields by their dotted names."""
-  return fields.flatten(json.loads(config.to_json_best_effort()))
+  """Returns the values of all fields by their dotted names.
+
+  Of the schema, the sensors and tasks in use: others have no effect.
+  """
+  flat = fields.flatten(_plain(config))
+  for kind, rows, used in (
+    ("sensors", config.schema.sensors, config.data.modalities),
+    ("tasks", config.schema.tasks, config.data.tasks),
+  ):
+    for name, row in rows.items():
+      if name in used:
+        part = row.model_dump(mode="json", exclude_defaults=True)
+        flat[f"schema.{kind}.{name}"] = part
+  return {name: value for name, value in flat.items() if value != {}}

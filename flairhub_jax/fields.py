@@ -8,10 +8,10 @@ import dataclasses
 import datetime
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flairhub_jax import labels, modalities
+from flairhub_jax.schema import Schema
 
 _MOST = 10**9  # of what is counted: steps, epochs, validations
 _LARGEST = 1e30  # of numbers that become float32
@@ -132,6 +132,10 @@ _NAMES = _several(_NAME, "names, such as ('A', 'B')")
 _ONE_NAME = _several(_NAME, "one or more names, such as ('A',)", 1)
 _PATH = Rule("a path, or ''", _is_text, is_path=True)
 _WIDTHS = _several(_whole(1, 2**16), "1 to 16 widths, positive", 1, 16)
+_POWER = Rule(
+  "a number from -10 to 10",
+  lambda value: _number(-10).accepts(value) and value <= 10,
+)
 _AXIS = Rule(
   "-1, or a number of devices",
   lambda value: value == -1 or _whole(1).accepts(value),
@@ -141,7 +145,7 @@ _PERCENT = Rule(
   lambda value: _number(0).accepts(value) and value <= 100,
 )
 
-RULES: Mapping[str, Rule] = {
+_RULES: Mapping[str, Rule] = {
   "seed": _whole(0, _LAST_SEED),
   "dtype": _NAME,
   "matmul_precision": _NAME,
@@ -169,22 +173,6 @@ RULES: Mapping[str, Rule] = {
   "data.cloud_filter.fallback": _NAME,
   "data.averaging": _NAME,
   "data.normalisation": _NAME,
-  **{f"inputs.{m}.bands": _ONE_NAME for m in modalities.MODALITIES},
-  **{f"inputs.{m}.mean.*": _number() for m in modalities.MODALITIES},
-  **{
-    f"inputs.{m}.std.*": _number(0, above=True) for m in modalities.MODALITIES
-  },
-  **{f"inputs.{m}.pixels": _whole(1, 2**15) for m in modalities.MODALITIES},
-  **{
-    f"inputs.{m}.temporal_average": _NAME
-    for m, row in modalities.MODALITIES.items()
-    if row.is_series
-  },
-  **{
-    f"inputs.{m}.num_dates": _whole(1, 2**14)
-    for m, row in modalities.MODALITIES.items()
-    if row.is_series
-  },
   "model.encoder": _NAME,
   "model.drop_path_rate": _or_none(_number(0, 1)),
   "model.encoder_weights": _PATH,
@@ -207,23 +195,7 @@ RULES: Mapping[str, Rule] = {
   "model.utae.mlp_dropout": _number(0, 1),
   "model.utae.count_padding": _BOOL,
   "fusion.kind": _NAME,
-  **{
-    f"fusion.modality_dropout.{m}": _number(0, 1) for m in modalities.MODALITIES
-  },
-  **{f"tasks.{t}.weight": _number(0) for t in labels.TASKS},
-  **{
-    f"tasks.{t}.class_weights": _class_weights(row.num_classes)
-    for t, row in labels.TASKS.items()
-  },
-  **{
-    f"tasks.{t}.frequency_power": Rule(
-      "a number from -10 to 10",
-      lambda value: _number(-10).accepts(value) and value <= 10,
-    )
-    for t in labels.TASKS
-  },
   "task_weighting": _NAME,
-  **{f"auxiliary_weight.{m}": _number(0) for m in modalities.MODALITIES},
   "loss.cross_entropy": _number(0),
   "loss.focal": _number(0),
   "loss.dice": _number(0),
@@ -237,7 +209,6 @@ RULES: Mapping[str, Rule] = {
   "optim.beta2": _number(0, 1),
   "optim.momentum": _number(0, 1),
   "optim.clip_norm": _number(0),
-  **{f"optim.encoder_rates.{m}": _number(0) for m in modalities.MODALITIES},
   "optim.layer_decay": Rule(
     "a number above 0, at most 1",
     lambda value: _number(0, above=True).accepts(value) and value <= 1,
@@ -268,32 +239,75 @@ RULES: Mapping[str, Rule] = {
   "train.best_metric": _or_none(_NAME),
 }
 
-_SECTIONS = {
-  ".".join(path.split(".")[:depth])
-  for path in RULES
-  for depth in range(1, path.count(".") + 1)
-}
+
+def rules(
+  schema: Schema, merges: Mapping[str, Sequence[str]]
+) -> dict[str, Rule]:
+  """Rules of all fields of a configuration, by dotted name.
+
+  A last part `*` stands for any name.
+
+  Args:
+    schema: sensors and tasks, which have fields of their own.
+    merges: task -> names of its merged classes, if any.
+  """
+  result = dict(_RULES)
+  for name, sensor in schema.sensors.items():
+    result |= {
+      f"inputs.{name}.bands": _ONE_NAME,
+      f"inputs.{name}.mean.*": _number(),
+      f"inputs.{name}.std.*": _number(0, above=True),
+      f"inputs.{name}.pixels": _whole(1, 2**15),
+      f"fusion.modality_dropout.{name}": _number(0, 1),
+      f"auxiliary_weight.{name}": _number(0),
+      f"optim.encoder_rates.{name}": _number(0),
+    }
+    if sensor.is_series:
+      result[f"inputs.{name}.temporal_average"] = _NAME
+      result[f"inputs.{name}.num_dates"] = _whole(1, 2**14)
+  for name, task in schema.tasks.items():
+    num_classes = len(merges.get(name, ())) or task.num_classes
+    result |= {
+      f"tasks.{name}.weight": _number(0),
+      f"tasks.{name}.merge.*": _ONE_NAME,
+      f"tasks.{name}.class_weights": _class_weights(num_classes),
+      f"tasks.{name}.frequency_power": _POWER,
+    }
+  return result
 
 
-def rule_of(path: str) -> Rule | None:
+def rule_of(path: str, rules: Mapping[str, Rule]) -> Rule | None:
   """The rule of the field `section.name`; None: there is no such field."""
   section = path.rpartition(".")[0]
-  return RULES.get(path) or RULES.get(f"{section}.*")
+  return rules.get(path) or rules.get(f"{section}.*")
 
 
-def faults(values: Mapping[str, Any]) -> list[str]:
+def _sections(rules: Mapping[str, Rule]) -> set[str]:
+  return {
+    ".".join(path.split(".")[:depth])
+    for path in rules
+    for depth in range(1, path.count(".") + 1)
+  }
+
+
+def faults(values: Mapping[str, Any], schema: Schema) -> list[str]:
   """Checks the value of every field.
 
   Args:
-    values: a configuration as nested dictionaries.
+    values: a configuration as nested dictionaries, without its schema.
+    schema: of the sensors and tasks that have fields of their own.
 
   Returns:
     A line `config.section.field: expected …, found …` for each wrong value.
   """
   lines = []
+  known = rules(schema, _merges(values))
+  sections = _sections(known)
   for path, value in flatten(values).items():
-    rule = rule_of(path)
-    if path in _SECTIONS:
+    rule = rule_of(path, known)
+    if path in sections:
+      if value == {}:
+        continue
       expected = "a section of fields"
     elif rule is None:
       expected = "no such field"
@@ -305,12 +319,24 @@ def faults(values: Mapping[str, Any]) -> list[str]:
   return lines
 
 
+def _merges(values: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+  """Names of merged classes by task; malformed sections have none."""
+  tasks = values.get("tasks")
+  rows = tasks.items() if isinstance(tasks, Mapping) else ()
+  merges = {
+    name: row["merge"]
+    for name, row in rows
+    if isinstance(row, Mapping) and isinstance(row.get("merge"), Mapping)
+  }
+  return {name: tuple(merge) for name, merge in merges.items()}
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Values by path, `section.field`; empty sections are left out."""
+  """Values by path, `section.field`; an empty section is `{}`."""
   flat = {}
   for name, value in values.items():
     path = f"{prefix}{name}"
-    if isinstance(value, Mapping) and (value or path in _SECTIONS):
+    if isinstance(value, Mapping) and value:
       flat |= flatten(value, f"{path}.")
     else:
       flat[path] = value

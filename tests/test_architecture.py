@@ -22,26 +22,31 @@ LEVELS = {
   # The tables and configurations that everything reads.
   "modalities": 0,
   "labels": 0,
-  "fields": 1,
-  "configs": 1,
-  "configuration": 2,
+  "schema": 1,
+  "schema_file": 2,
+  "class_merge": 2,
+  "flair_hub": 2,
+  "fields": 2,
+  "configs": 3,
+  "configuration": 4,
+  "config_file": 5,
   # What training and inference share.
-  "data": 2,
-  "models": 2,
-  "metrics": 2,
-  "mesh": 2,
-  "checkpoint": 3,
-  "figures": 2,
-  "run_directory": 3,
+  "data": 5,
+  "models": 5,
+  "metrics": 5,
+  "mesh": 5,
+  "checkpoint": 6,
+  "figures": 5,
+  "run_directory": 6,
   # Rooms that do not know each other.
-  "training": 4,
-  "inference": 4,
-  "studies": 4,
-  "weights": 3,
+  "training": 7,
+  "inference": 7,
+  "studies": 7,
+  "weights": 6,
   # What joins them.
-  "commands": 5,
-  "__main__": 6,
-  "__init__": 6,
+  "commands": 8,
+  "__main__": 9,
+  "__init__": 9,
 }
 
 # Library -> the one room or module that imports it. Records and files of
@@ -58,7 +63,7 @@ ROOMS = {
   "submitit": "studies/slurm.py",
   "tqdm": "terminal.py",
   "tensorboardX": "training/tracking.py",
-  "ml_collections": "configuration.py",
+  "ml_collections": ("configuration.py", "config_file.py"),
   "jinja2": "studies/pages.py",
   # Figures take its frames and need it for annotations only.
   "pandas": ("studies", "figures/comparison.py", "figures/subsets.py"),
@@ -69,7 +74,7 @@ ROOMS = {
     "weights/files.py",
   ),
   "yaml": "weights/reference_yaml.py",
-  "pydantic": "weights/reference_document.py",
+  "pydantic": ("schema.py", "schema_file.py", "weights/reference_document.py"),
 }
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from flairhub_jax import configuration, run_directory
+from flairhub_jax import config_file, configuration, run_directory
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from tests import shipped
@@ -14,7 +14,7 @@ def at_the_root(monkeypatch, pytestconfig):
 
 
 def test_overrides_reach_their_field_published_ids_included():
-  config = configuration.load_config_file(
+  config = config_file.load_config_file(
     BASE,
     [
       "--config.optim.learning_rate=1e-3",
@@ -44,7 +44,7 @@ def test_overrides_reach_their_field_published_ids_included():
 )
 def test_a_wrong_field_is_one_line_that_names_it(path, override, message):
   with pytest.raises(InputError, match=message) as caught:
-    configuration.load_config_file(path, [override])
+    config_file.load_config_file(path, [override])
   assert "\n" not in str(caught.value)
   assert "Traceback" not in str(caught.value)
 

@@ -5,16 +5,22 @@ import pickle
 
 import pytest
 
-from flairhub_jax import configuration, fields
+from flairhub_jax import config_file, configuration, fields
 from flairhub_jax.configs import base
 from flairhub_jax.errors import MOST_LINES, InputError, InputErrors
+from flairhub_jax.flair_hub import FLAIR_HUB
 from tests import shipped
 
 LAND_COVER = "tasks.AERIAL_LABEL-COSIA.class_weights"
 
 
+RULES = fields.rules(FLAIR_HUB, {})
+
+
 def values():
-  return base.get_config().copy_and_resolve_references().to_dict()
+  given = base.get_config().copy_and_resolve_references().to_dict()
+  del given["schema"]
+  return given
 
 
 def put(given, path, value):
@@ -25,16 +31,18 @@ def put(given, path, value):
 
 
 def test_every_field_has_a_rule_and_every_rule_a_field():
-  there = set(fields.flatten(values()))
-  assert [path for path in there if fields.rule_of(path) is None] == []
-  whole = {path for path in fields.RULES if not path.endswith(".*")}
+  flat = fields.flatten(values())
+  there = {path for path, value in flat.items() if value != {}}
+  assert [path for path in there if fields.rule_of(path, RULES) is None] == []
+  whole = {path for path in RULES if not path.endswith(".*")}
   assert whole - there == set()
 
 
 @pytest.mark.parametrize("config", shipped.CONFIGS)
 def test_the_configurations_of_the_project_are_in_range(config):
   given = config.copy_and_resolve_references().to_dict()
-  assert fields.faults(given) == []
+  del given["schema"]
+  assert fields.faults(given, FLAIR_HUB) == []
 
 
 @pytest.mark.parametrize(
@@ -48,12 +56,14 @@ def test_no_field_accepts_a_value_of_impossible_type(value):
     -0.5: ("mean", "frequency_power"),
     (): ("model.auxiliary",),
   }
-  for path in fields.flatten(values()):
+  for path, default in fields.flatten(values()).items():
+    if default == {}:
+      continue
     given = values()
     put(given, path, value)
-    message = fields.faults(given)
+    message = fields.faults(given, FLAIR_HUB)
     kept = fine.get(value, ()) if isinstance(value, (int, float, tuple)) else ()
-    rule = fields.rule_of(path)
+    rule = fields.rule_of(path, RULES)
     if any(word in path for word in kept) or (
       value is None and rule.may_be_none
     ):
@@ -70,7 +80,7 @@ def test_no_field_accepts_a_value_of_impossible_type(value):
 def test_weights_of_classes_have_their_length_and_sign(weights):
   given = values()
   put(given, LAND_COVER, weights)
-  (line,) = fields.faults(given)
+  (line,) = fields.faults(given, FLAIR_HUB)
   assert f"config.{LAND_COVER}: expected 19 numbers" in line
 
 
@@ -122,17 +132,17 @@ def test_names_of_earlier_versions_are_understood():
 
 
 def test_what_may_be_left_open_can_be_given_as_none():
-  config = configuration.load_config_file(
+  config = config_file.load_config_file(
     "quickstart", ["--config.train.validate_every=None"]
   )
   assert config.train.validate_every is None
-  config = configuration.load_config_file(
+  config = config_file.load_config_file(
     "quickstart",
     ["--config.train.num_steps=None", "--config.train.num_steps=7"],
   )
   assert config.train.num_steps == 7
   with pytest.raises(InputError, match="batch_size"):
-    configuration.load_config_file(
+    config_file.load_config_file(
       "quickstart", ["--config.data.batch_size=None"]
     )
 
@@ -140,7 +150,7 @@ def test_what_may_be_left_open_can_be_given_as_none():
 def test_a_field_left_open_can_be_set_after_json(tmp_path):
   path = tmp_path / "config.json"
   path.write_text(configuration.to_json(base.get_config()))
-  config = configuration.load_config_file(
+  config = config_file.load_config_file(
     str(path), ["--config.train.num_steps=7", "--config.model.remat=True"]
   )
   assert config.train.num_steps == 7 and config.model.remat
@@ -148,7 +158,7 @@ def test_a_field_left_open_can_be_set_after_json(tmp_path):
 
 def test_home_is_expanded_in_paths(monkeypatch):
   monkeypatch.setenv("HOME", "/home/somebody")
-  config = configuration.load_config_file(
+  config = config_file.load_config_file(
     "quickstart", ["--config.data.path=~/records"]
   )
   assert config.data.path == "/home/somebody/records"
@@ -178,7 +188,7 @@ def test_a_failing_file_is_reported_with_its_line(tmp_path, body, message):
   path = tmp_path / "mine.py"
   path.write_text(f"def get_config():\n  {body}\n")
   with pytest.raises(InputError, match=message):
-    configuration.load_config_file(str(path))
+    config_file.load_config_file(str(path))
 
 
 def test_errors_cross_processes():

@@ -14,7 +14,7 @@ import numpy as np
 
 from flairhub_jax import (
   atomic,
-  configuration,
+  config_file,
   labels,
   mesh,
   run_directory,
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
   if args.dates is not None and args.dates < 1:
     raise InputError("--dates", "at least 1", args.dates)
   mesh.tune_cpu_process()
-  config = configuration.load_config_file(args.config, args.overrides)
+  config = config_file.load_config_file(args.config, args.overrides)
   devices = mesh.build_mesh(**config.mesh)
   with contextlib.ExitStack() as closing:
     if config.data.path:

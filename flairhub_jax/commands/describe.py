@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from flairhub_jax import configuration, text_table
+from flairhub_jax import config_file, text_table
 from flairhub_jax.data import records
 from flairhub_jax.models import summary
 from flairhub_jax.training.resolve import resolve
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Prints a table of the network's parts."""
-  config = configuration.load_config_file(args.config, args.overrides)
+  config = config_file.load_config_file(args.config, args.overrides)
   if config.data.path:
     config = resolve(config, records.load_dataset(config.data.path))
   unused = reference_only.of_config(config)

@@ -19,7 +19,7 @@ from typing import Any
 
 from flairhub_jax import (
   atomic,
-  configuration,
+  config_file,
   faults,
   lock,
   run_directory,
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     Exit code: 0, or 1 if a run failed.
   """
   slurm = _import_slurm() if args.executor == "slurm" else None
-  runs = configuration.load_runs(args.config, args.overrides)
+  runs = config_file.load_runs(args.config, args.overrides)
   sweep.check_runs(runs, args.config)
   _check_flags(args)
   _check_data(runs, args.split)

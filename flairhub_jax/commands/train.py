@@ -9,7 +9,7 @@ import numpy as np
 
 from flairhub_jax import (
   checkpoint,
-  configuration,
+  config_file,
   mesh,
   processes,
   run_directory,
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
   """Trains until the last step of the configuration."""
   processes.initialize_distributed(args)
   mesh.tune_cpu_process()
-  config = configuration.load_config_file(args.config, args.overrides)
+  config = config_file.load_config_file(args.config, args.overrides)
   if not config.data.path:
     raise InputError("config.data.path", "a folder of `flairhub convert`", "''")
   if config.train.compilation_cache:

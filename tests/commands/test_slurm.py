@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from flairhub_jax import configuration
+from flairhub_jax import config_file
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "experiments/slurm/train.sbatch"
 
@@ -40,5 +40,5 @@ def test_a_job_that_saved_is_queued_again(tmp_path, code, is_queued_again):
   assert f"--workdir={tmp_path}/runs/lc-l" in calls
   assert (calls[-3:] == ["scontrol", "requeue", "17"]) == is_queued_again
   overrides = [x for x in calls if x.startswith("--config.")]
-  config = configuration.load_config_file(calls[3].split("=")[1], overrides)
+  config = config_file.load_config_file(calls[3].split("=")[1], overrides)
   assert config.data.path == f"{tmp_path}/records"

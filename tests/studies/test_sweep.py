@@ -17,7 +17,13 @@ import pytest
 # Its import closes all handlers of logging, those of pytest too.
 import submitit  # noqa: F401
 
-from flairhub_jax import __main__, configuration, faults, lock, run_directory
+from flairhub_jax import (
+  __main__,
+  config_file,
+  faults,
+  lock,
+  run_directory,
+)
 from flairhub_jax.commands import sweep as command
 from flairhub_jax.configs import base
 from flairhub_jax.studies import sweep
@@ -156,7 +162,7 @@ def test_a_faulty_file_is_one_line(
 
 
 def test_overrides_reach_every_run_published_ids_included(file):
-  runs = configuration.load_runs(
+  runs = config_file.load_runs(
     f"{file}:a,b",
     ["--config.tasks.ALL_LABEL-LPIS.weight=0.5", "--config.train.num_steps=7"],
   )
@@ -177,7 +183,7 @@ def test_overrides_reach_every_run_published_ids_included(file):
   ],
 )
 def test_the_sweeps_of_the_project(path, count):
-  runs = configuration.load_runs(path)
+  runs = config_file.load_runs(path)
   sweep.check_runs(runs, path)
   assert len(runs) == count
 
@@ -186,7 +192,7 @@ def test_a_run_that_was_planned_otherwise_is_refused(
   capsys, file, tmp_path, converted
 ):
   directory = sweep.SweepDirectory(tmp_path / "w")
-  sweep.write_plan(directory, configuration.load_runs(f"{file}:a,b"))
+  sweep.write_plan(directory, config_file.load_runs(f"{file}:a,b"))
   argv = flags(f"{file}:a,b", directory.path, converted)
   argv.append("--config.optim.weight_decay=0.5")
   line = error_line(capsys, argv)
@@ -197,9 +203,9 @@ def test_a_run_that_was_planned_otherwise_is_refused(
 
 def test_a_planned_configuration_can_be_trained_by_hand(file, tmp_path):
   directory = sweep.SweepDirectory(tmp_path)
-  (plan,) = configuration.load_runs(f"{file}:a/seed-0")
+  (plan,) = config_file.load_runs(f"{file}:a/seed-0")
   sweep.write_plan(directory, [plan])
-  again = configuration.load_config_file(
+  again = config_file.load_config_file(
     str(directory.config("a/seed-0")), ["--config.data.path=elsewhere"]
   )
   assert run_directory.conflicts(plan[1], again) == []
