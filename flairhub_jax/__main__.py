@@ -30,6 +30,8 @@ _EXTRAS = {
 # Only the module of the called command is imported: most need no network.
 COMMANDS = {
   "simulate": "write a simulated data set in the published layout",
+  "schema": "derive the schema of your own data from their files, or print a"
+  " shipped one",
   "convert": "check every file of a data set and write sharded records; all"
   " faults are reported at once",
   "describe": "parameters, FLOPs and memory of a network, part by part",

@@ -17,6 +17,12 @@ from flairhub_jax.errors import InputError
 # A raster that would need more memory than this is rejected before reading.
 MAX_BYTES = 2 << 30
 
+_COLOUR_BANDS = {
+  rasterio.enums.ColorInterp.red: "R",
+  rasterio.enums.ColorInterp.green: "G",
+  rasterio.enums.ColorInterp.blue: "B",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Georeference:
@@ -165,6 +171,36 @@ def read_header(
   """
   with _open(path) as raster:
     return _header(path, raster, num_bands)
+
+
+def read_band_names(
+  path: str | os.PathLike,
+) -> tuple[tuple[str, ...], dict[int, str]]:
+  """Returns names of bands and colours of values, as far as the file has them.
+
+  Args:
+    path: the file.
+
+  Returns:
+    The description of each band, or R, G, B of its colour interpretation, or
+    ""; and value -> `#rrggbb` of the colour table of the first band.
+
+  Raises:
+    InputError: see `read_header`.
+  """
+  with _open(path) as raster:
+    names = tuple(
+      (text or _COLOUR_BANDS.get(kind, "")).strip()
+      for text, kind in zip(
+        raster.descriptions, raster.colorinterp, strict=True
+      )
+    )
+    try:
+      table = raster.colormap(1)
+    except ValueError:  # none
+      table = {}
+  colours = {value: f"#{bytes(c[:3]).hex()}" for value, c in table.items()}
+  return names, colours
 
 
 def read_raster(

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flairhub_jax.errors import InputError
@@ -49,11 +49,14 @@ class Split:
     return os.path.join(self.path.parent, cell) if cell else None
 
 
-def read_split(path: str | os.PathLike) -> Split:
+def read_split(
+  path: str | os.PathLike, columns: Sequence[str] | None = COLUMNS
+) -> Split:
   """Reads a split CSV, separated by `,` or `;`.
 
   Args:
-    path: UTF-8, with a header of `patch_id` and any of the published columns.
+    path: UTF-8, with a header of `patch_id` and any of `columns`.
+    columns: known columns; None: any.
 
   Raises:
     InputError: the file cannot be read, has an unknown or duplicate column, no
@@ -68,24 +71,26 @@ def read_split(path: str | os.PathLike) -> Split:
       delimiter = ";" if ";" in header else ","
       form: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": True}
       names = [name.strip() for name in next(csv.reader([header], **form), [])]
-      _check_header(path, names)
+      _check_header(path, names, columns)
       rows = list(_rows(path, names, csv.reader(file, **form)))
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise InputError(path, "a readable CSV (UTF-8)", error) from error
   if not rows:
     raise InputError(path, "at least one patch", "only a header")
-  columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-  return Split(path, columns.pop("patch_id"), columns)
+  cells = dict(zip(names, zip(*rows, strict=True), strict=True))
+  return Split(path, cells.pop("patch_id"), cells)
 
 
-def _check_header(path: pathlib.Path, names: list[str]) -> None:
+def _check_header(
+  path: pathlib.Path, names: list[str], known: Sequence[str] | None
+) -> None:
   if "patch_id" not in names:
     raise InputError(f"{path}, header", "a column patch_id", names)
   for name in names:
-    if name != "patch_id" and name not in COLUMNS:
+    if known is not None and name not in ("patch_id", *known):
       raise InputError(
         f"{path}, column {name!r}",
-        f"one of patch_id, {', '.join(COLUMNS)}",
+        f"one of patch_id, {', '.join(known)}",
         repr(name),
       )
     if names.count(name) > 1:
