@@ -52,7 +52,7 @@ def _fault_line(fault: Any, content: Any) -> str:
   where = f", {'.'.join(names)}" if names else ""
   text = str(fault["msg"]).removeprefix("Value error, ")
   if "expected" in text:
-    joint = "." if names and re.match(r"[\w.-]+: expected", text) else ": "
+    joint = "." if names and re.match(r"[^:]+: expected ", text) else ": "
     return f"{where}{joint}{text}" if names else f", {text}"
   if fault["type"] == "missing":
     return f"{where}: expected this field, found none"

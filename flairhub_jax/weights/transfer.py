@@ -1,0 +1,226 @@
+"""Weights of one run as the start of another, with other classes or ids."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from flairhub_jax.errors import InputErrors, listed
+from flairhub_jax.models import build
+from flairhub_jax.schema import LabelClass, Schema
+
+Shapes = Mapping[str, tuple[int, ...]]
+_EXTRA = "one class more"
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+  """The network of one of the two runs.
+
+  Attributes:
+    config: of the run.
+    shapes: path of each parameter and statistic -> shape.
+    class_axes: path -> axis along which classes are counted, where there is
+      one.
+  """
+
+  config: Any
+  shapes: Shapes
+  class_axes: Mapping[str, int]
+
+  @property
+  def ids(self) -> tuple[str, ...]:
+    """Sensors and tasks in use."""
+    return (*self.config.data.modalities, *self.config.data.tasks)
+
+  def class_names(self, path: str) -> list[tuple[str, str]]:
+    """(task, class) of each position of a class axis.
+
+    A module of one task counts its classes, any other those of all tasks.
+    """
+    own = [task for task in self.config.data.tasks if _names(path, task)]
+    return [
+      (task, name)
+      for task in own or self.config.data.tasks
+      for name in self.config.schema.tasks[task].class_names
+    ]
+
+
+def describe(config: Any) -> Side:
+  """Traces a network to find its parameters and their class axes."""
+  shapes = _trace(config)
+  more = _trace(_with_one_class_more(config))
+  axes = {}
+  for path, shape in shapes.items():
+    if len(more.get(path, ())) == len(shape):
+      differing = [
+        axis for axis in range(len(shape)) if more[path][axis] != shape[axis]
+      ]
+      if differing:
+        (axes[path],) = differing
+  return Side(config, shapes, axes)
+
+
+def _trace(config):
+  model = build.build_segmenter(config)
+  variables = build.variables_shape(model, build.input_shapes(config))
+  return {path: leaf.shape for path, leaf in _leaves(variables)}
+
+
+def _with_one_class_more(config):
+  """The same network, each of whose tasks has one class more."""
+  config = config.copy_and_resolve_references()
+  tasks = []
+  total = 0
+  for task in config.schema.tasks.values():
+    if task.id in config.data.tasks:
+      total += task.num_classes
+      free = max(
+        v for i in range(task.num_classes) for v in task.stored_values(i)
+      )
+      extra = LabelClass(
+        name=_EXTRA,
+        colour="#000000",
+        values=(max(free, *task.ignored, 0) + 1,),
+        parent=task.classes[0].parent,
+      )
+      task = task.model_copy(update={"classes": (*task.classes, extra)})
+    tasks.append(task)
+  sensors = tuple(config.schema.sensors.values())
+  widths = tuple(config.model.utae.head_widths)
+  with config.unlocked():
+    config.schema = Schema(
+      name=config.schema.name, sensors=sensors, tasks=tuple(tasks)
+    )
+    for task in config.data.tasks:
+      config.tasks[task].merge = {}
+    if widths[-1] == total and len(widths) > 1:
+      # Its last width serves as the classes; without it they follow alike.
+      config.model.utae.head_widths = widths[:-1]
+  return config
+
+
+def transfer(
+  variables: Any,
+  drawn: Any,
+  *,
+  source: Side,
+  target: Side,
+  renamed: Mapping[str, str],
+  where: object,
+) -> tuple[Any, list[str]]:
+  """Returns the target's variables, as far as possible those of the source.
+
+  Channels of classes are taken by name of task and class. What belongs to a
+  sensor, task or class that the source lacks is drawn; everything else must be
+  there with the same shape.
+
+  Args:
+    variables: of the source.
+    drawn: initial variables of the target.
+    source: the network they come from.
+    target: the network they go to.
+    renamed: id of a sensor or task of the target -> id in the source.
+    where: the source, for errors.
+
+  Returns:
+    Variables, and lines about what was drawn or left out.
+
+  Raises:
+    InputErrors: other parameters, or other shapes; one line each.
+  """
+  stored = dict(_leaves(variables))
+  problems: list[str] = []
+  unmatched: list[str] = []
+  partial: dict[tuple[str, str], None] = {}
+  used = set()
+
+  def take(path: str, leaf: Any) -> Any:
+    origin = _original(path, target.ids, renamed)
+    if origin not in stored:
+      if _is_new(path, source, target, renamed):
+        unmatched.append(path)
+      else:
+        problems.append(f"{where}: {origin}: expected {leaf.shape}, found none")
+      return leaf
+    used.add(origin)
+    value = stored[origin]
+    axis = target.class_axes.get(path)
+    if axis is None or axis != source.class_axes.get(origin):
+      if value.shape != leaf.shape:
+        problems.append(
+          f"{where}: {origin}: expected {leaf.shape}, found {value.shape}"
+        )
+      return value
+    result = np.array(leaf)
+    places = {name: i for i, name in enumerate(source.class_names(origin))}
+    for i, (task, name) in enumerate(target.class_names(path)):
+      place = places.get((renamed.get(task, task), name))
+      if place is None:
+        partial[task, name] = None
+      else:
+        _along(result, axis)[i] = _along(np.asarray(value), axis)[place]
+    return result
+
+  result = jax.tree_util.tree_map_with_path(
+    lambda keys, leaf: take(_path(keys), leaf), drawn
+  )
+  if problems:
+    raise InputErrors(problems)
+  return result, [
+    *_lines("drawn", _modules(unmatched)),
+    *_lines("classes drawn", [f"{t}: {name}" for t, name in partial]),
+    *_lines("left out", _modules(sorted(stored.keys() - used))),
+  ]
+
+
+def _lines(what: str, names: Sequence[str]) -> list[str]:
+  return [f"{what}: {listed(names)}"] if names else []
+
+
+def _modules(paths: Sequence[str]) -> list[str]:
+  return list(dict.fromkeys("/".join(path.split("/")[1:3]) for path in paths))
+
+
+def _along(array: np.ndarray, axis: int) -> np.ndarray:
+  return np.moveaxis(array, axis, 0)
+
+
+def _names(path: str, id: str) -> bool:
+  """Whether the module at the top of a path belongs to a sensor or task."""
+  return f"_{id}_" in f"_{path.split('/')[1]}_"
+
+
+def _original(path: str, ids: Sequence[str], renamed: Mapping[str, str]) -> str:
+  """The path in the source: `decoder_NEW/head` -> `decoder_OLD/head`."""
+  top, module, *rest = path.split("/")
+  # Longer ids first: one may begin with another.
+  for id in sorted(ids, key=len, reverse=True):
+    if id in renamed and module.endswith(f"_{id}"):
+      module = f"{module.removesuffix(id)}{renamed[id]}"
+    elif id in renamed:
+      module = module.replace(f"_{id}__", f"_{renamed[id]}__")
+  return "/".join((top, module, *rest))
+
+
+def _is_new(
+  path: str, source: Side, target: Side, renamed: Mapping[str, str]
+) -> bool:
+  """Whether a parameter belongs to what the source does not have."""
+  lacking = [id for id in target.ids if renamed.get(id, id) not in source.ids]
+  if any(_names(path, id) for id in lacking):
+    return True
+  # The head of a U-TAE has as many layers as the classes ask for.
+  module, *rest = path.split("/")[1:]
+  return module.startswith("encoder_") and rest[0] == "head"
+
+
+def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+  for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    yield _path(keys), leaf
+
+
+def _path(keys: Any) -> str:
+  return jax.tree_util.keystr(keys, simple=True, separator="/")
