@@ -131,49 +131,63 @@ def transfer(
   Raises:
     InputErrors: other parameters, or other shapes; one line each.
   """
-  stored = dict(_leaves(variables))
-  problems: list[str] = []
-  unmatched: list[str] = []
-  partial: dict[tuple[str, str], None] = {}
-  used = set()
-
-  def take(path: str, leaf: Any) -> Any:
-    origin = _original(path, target.ids, renamed)
-    if origin not in stored:
-      if _is_new(path, source, target, renamed):
-        unmatched.append(path)
-      else:
-        problems.append(f"{where}: {origin}: expected {leaf.shape}, found none")
-      return leaf
-    used.add(origin)
-    value = stored[origin]
-    axis = target.class_axes.get(path)
-    if axis is None or axis != source.class_axes.get(origin):
-      if value.shape != leaf.shape:
-        problems.append(
-          f"{where}: {origin}: expected {leaf.shape}, found {value.shape}"
-        )
-      return value
-    result = np.array(leaf)
-    places = {name: i for i, name in enumerate(source.class_names(origin))}
-    for i, (task, name) in enumerate(target.class_names(path)):
-      place = places.get((renamed.get(task, task), name))
-      if place is None:
-        partial[task, name] = None
-      else:
-        _along(result, axis)[i] = _along(np.asarray(value), axis)[place]
-    return result
-
+  taker = _Taker(dict(_leaves(variables)), source, target, renamed)
   result = jax.tree_util.tree_map_with_path(
-    lambda keys, leaf: take(_path(keys), leaf), drawn
+    lambda keys, leaf: taker.take(_path(keys), leaf), drawn
   )
-  if problems:
-    raise InputErrors(problems)
+  if taker.problems:
+    raise InputErrors([f"{where}: {line}" for line in taker.problems])
+  left = sorted(taker.stored.keys() - taker.used)
   return result, [
-    *_lines("drawn", _modules(unmatched)),
-    *_lines("classes drawn", [f"{t}: {name}" for t, name in partial]),
-    *_lines("left out", _modules(sorted(stored.keys() - used))),
+    *_lines("drawn", _modules(taker.drawn)),
+    *_lines("classes drawn", list(taker.drawn_classes)),
+    *_lines("left out", _modules(left)),
   ]
+
+
+class _Taker:
+  """Takes parameters of the source one by one, and records what it cannot."""
+
+  def __init__(self, stored, source, target, renamed):
+    self.stored = stored
+    self.used: set[str] = set()
+    self.drawn: list[str] = []
+    self.drawn_classes: dict[str, None] = {}
+    self.problems: list[str] = []
+    self._source, self._target, self._renamed = source, target, renamed
+
+  def take(self, path: str, leaf: Any) -> Any:
+    """Returns the value of a parameter of the target, drawn as `leaf`."""
+    origin = _original(path, self._target.ids, self._renamed)
+    if origin not in self.stored:
+      if _is_new(path, self._source, self._target, self._renamed):
+        self.drawn.append(path)
+      else:
+        self.problems.append(f"{origin}: expected {leaf.shape}, found none")
+      return leaf
+    self.used.add(origin)
+    value = self.stored[origin]
+    axis = self._target.class_axes.get(path)
+    if axis is not None and axis == self._source.class_axes.get(origin):
+      return self._by_class(path, origin, leaf, np.asarray(value), axis)
+    if value.shape != leaf.shape:
+      self.problems.append(
+        f"{origin}: expected {leaf.shape}, found {value.shape}"
+      )
+    return value
+
+  def _by_class(self, path, origin, leaf, value, axis):
+    result = np.array(leaf)
+    places = {
+      name: i for i, name in enumerate(self._source.class_names(origin))
+    }
+    for i, (task, name) in enumerate(self._target.class_names(path)):
+      place = places.get((self._renamed.get(task, task), name))
+      if place is None:
+        self.drawn_classes[f"{task}: {name}"] = None
+      else:
+        _along(result, axis)[i] = _along(value, axis)[place]
+    return result
 
 
 def _lines(what: str, names: Sequence[str]) -> list[str]:
