@@ -27,6 +27,7 @@ LEVELS = {
   "class_merge": 2,
   "flair_hub": 2,
   "fields": 2,
+  "run_schema": 3,
   "configs": 3,
   "configuration": 4,
   "config_file": 5,
