@@ -3,6 +3,7 @@
 `config_file.py` reads them from Python files.
 """
 
+import ast
 import json
 import os
 import re
@@ -21,6 +22,9 @@ from flairhub_jax.schema import LabelTask, Schema
 
 # Published ids hold a hyphen, which the override syntax takes for a minus.
 _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
+
+# A merge is a field with a mapping, which the override syntax does not have.
+_MERGE = re.compile(r"--config\.tasks\.([^.=]+)\.merge=(.*)", re.DOTALL)
 
 # A configuration in JSON has a few kilobytes.
 _MOST_BYTES = 2**24
@@ -86,7 +90,7 @@ def label_tasks(config: Any) -> dict[str, LabelTask]:
       )
     tasks[name] = class_merge.merge_classes(
       config.schema.tasks[name],
-      config.tasks[name].merge,
+      dict(config.tasks[name].merge),
       where=f"config.tasks.{name}.merge",
     )
   return tasks
@@ -110,7 +114,8 @@ def apply_overrides(
     InputErrors: values out of their range.
   """
   known = fields.rules(config.schema, {})
-  none, words = _split_none(overrides, known)
+  merges, words = _split_merges(overrides)
+  none, words = _split_none(words, known)
   argv = ["flairhub", *map(_bracket_hyphens, words)]
   values = flags.FlagValues()
   try:
@@ -128,6 +133,17 @@ def apply_overrides(
   with config.unlocked():
     config.update_from_flattened_dict(dict.fromkeys(none))
   given = config.copy_and_resolve_references().to_dict()
+  for name, merge in merges.items():
+    if name not in given["tasks"]:
+      known = ", ".join(given["tasks"])
+      raise InputError(
+        f"--config.tasks.{name}.merge", f"a task of {known}", repr(name)
+      )
+    settings = given["tasks"][name]
+    field = f"--config.tasks.{name}.class_weights="
+    if not any(word.startswith(field) for word in words):
+      del settings["class_weights"]  # they are of other classes
+    settings["merge"] = merge
   return complete(given, where=where)
 
 
@@ -163,6 +179,27 @@ def _split_none(
   return list(none), words
 
 
+def _split_merges(
+  overrides: Sequence[str],
+) -> tuple[dict[str, Any], list[str]]:
+  """The merged classes by task, and the other overrides."""
+  merges, words = {}, []
+  for word in overrides:
+    match = _MERGE.fullmatch(word)
+    if match is None:
+      words.append(word)
+      continue
+    try:
+      merges[match[1]] = ast.literal_eval(match[2])
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+      raise InputError(
+        f"--config.tasks.{match[1]}.merge",
+        "{'new class': ('class', …), …}",
+        repr(match[2][:80]),
+      ) from error
+  return merges, words
+
+
 def complete(
   given: Mapping[str, Any], *, where: str | os.PathLike = ""
 ) -> ml_collections.ConfigDict:
@@ -184,6 +221,7 @@ def complete(
     own = schema_file.parse(
       own, where=f"{where}, schema" if where else "schema"
     )
+  given = _with_merged_weights(given, own)
   problems = fields.faults(given, own)
   if problems:
     start = f"{where}: " if where else ""
@@ -204,11 +242,38 @@ def complete(
       value = os.path.expanduser(str(value))
     section, _, name = path.rpartition(".")
     (config[section] if section else config)[name] = value
-  for name in own.tasks:
-    merged = len(config.tasks[name].merge)
-    if merged and "class_weights" not in given["tasks"][name]:
-      config.tasks[name].class_weights = (1.0,) * merged
+  for name, task in own.tasks.items():
+    merged = class_merge.merge_classes(
+      task,
+      dict(config.tasks[name].merge),
+      where=f"{where}: config.tasks.{name}.merge".removeprefix(": "),
+    )
+    if merged is not task and "class_weights" not in given["tasks"][name]:
+      weights = tuple(float(w) for w in merged.scored)
+      config.tasks[name].class_weights = weights
   return config.lock()
+
+
+def _with_merged_weights(
+  given: Mapping[str, Any], schema: Schema
+) -> dict[str, Any]:
+  """Leaves out default weights of classes that are merged.
+
+  A file that sets `merge` alone still has those of the classes before.
+  """
+  given, tasks = dict(given), given.get("tasks")
+  if not isinstance(tasks, Mapping):
+    return given
+  given["tasks"] = tasks = dict(tasks)
+  for name, settings in tasks.items():
+    if not isinstance(settings, Mapping) or name not in schema.tasks:
+      continue
+    default = [float(w) for w in schema.tasks[name].scored]
+    weights = settings.get("class_weights")
+    is_default = isinstance(weights, (tuple, list)) and list(weights) == default
+    if settings.get("merge") and is_default:
+      tasks[name] = {k: v for k, v in settings.items() if k != "class_weights"}
+  return given
 
 
 def _bracket_hyphens(word: str) -> str:

@@ -30,6 +30,7 @@ LEVELS = {
   "flair_hub": 2,
   "flair_challenges": 3,
   "fields": 2,
+  "run_schema": 3,
   "configs": 3,
   "configuration": 4,
   "config_file": 5,

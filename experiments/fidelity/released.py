@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from flairhub_jax.configs import benchmark
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build
 from flairhub_jax.weights import (
   files,
@@ -63,7 +63,7 @@ def make_batch(config) -> dict:
   """One patch of every modality, as already normalised."""
   batch = {"inputs": {}, "dates": {}, "valid": {}}
   for modality in config.data.modalities:
-    row = MODALITIES[modality]
+    row = FLAIR_HUB.sensors[modality]
     rng = np.random.default_rng(list(modality.encode()))
     shape = (1, row.pixels, row.pixels, len(row.bands))
     if row.is_series:
@@ -80,7 +80,7 @@ def reference_inputs(config, batch: dict) -> dict:
   """The batch in the reference's layout; labels only give the size."""
   arrays = {task: np.zeros((1, SIDE, SIDE), "f4") for task in config.data.tasks}
   for modality, x in batch["inputs"].items():
-    row = MODALITIES[modality]
+    row = FLAIR_HUB.sensors[modality]
     bands = config.inputs[modality].bands
     x = x[..., [row.bands.index(band) for band in bands]]
     arrays[modality] = np.moveaxis(x, -1, -3)

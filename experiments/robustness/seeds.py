@@ -5,9 +5,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flairhub_jax import checkpoint, configuration, labels
+from flairhub_jax import checkpoint, configuration
 from flairhub_jax.configs import base, quickstart
 from flairhub_jax.data import convert, pipeline, records, simulate
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.inference import trained
 from flairhub_jax.models import build, initialise
 from flairhub_jax.weights import (
@@ -102,7 +103,7 @@ def _network(config: Any) -> Any:
 def _config() -> Any:
   config = quickstart.get_config()
   config.data.modalities = MODALITIES
-  config.data.tasks = (next(iter(labels.TASKS)),)
+  config.data.tasks = (next(iter(FLAIR_HUB.tasks)),)
   config.model.encoder, config.model.decoder = "convnextv2_atto", "unet"
   config.inputs.AERIAL_RGBI.pixels = 64
   return config

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from flairhub_jax.configs import benchmark
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.weights import reference_export, reference_yaml
 
 TINY, BASE = "swin_tiny_patch4_window7_224", "swin_base_patch4_window12_384"
@@ -82,7 +82,7 @@ def time_reference(case: str, folder: pathlib.Path, python: str) -> list[float]:
     for task in config.data.tasks
   }
   for modality in config.data.modalities:
-    row, bands = MODALITIES[modality], len(config.inputs[modality].bands)
+    row, bands = FLAIR_HUB.sensors[modality], len(config.inputs[modality].bands)
     shape = (batch_size, bands, row.pixels, row.pixels)
     if row.is_series:
       shape = (batch_size, num_dates, *shape[1:])

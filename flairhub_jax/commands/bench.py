@@ -15,9 +15,10 @@ import numpy as np
 from flairhub_jax import (
   atomic,
   config_file,
-  labels,
+  configuration,
   mesh,
   run_directory,
+  run_schema,
   terminal,
 )
 from flairhub_jax.data import pipeline, records
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
   with contextlib.ExitStack() as closing:
     if config.data.path:
       dataset = records.load_dataset(config.data.path)
+      run_schema.check(config, dataset, tasks=config.data.tasks)
       config = resolve(config, dataset)
       batches = _loaded(config, dataset, closing)
     else:
@@ -244,10 +246,10 @@ def _random(config: Any, num_dates: int | None) -> Iterator[dict[str, Any]]:
     },
     "present": {m: np.ones(count, bool) for m in shapes["inputs"]},
     "labels": {
-      task: rng.integers(
-        0, labels.TASKS[task].num_classes, (count, *build.logits_size(config))
+      name: rng.integers(
+        0, task.num_classes, (count, *build.logits_size(config))
       ).astype(np.uint8)
-      for task in config.data.tasks
+      for name, task in configuration.label_tasks(config).items()
     },
     "sample_mask": np.ones(count, bool),
   }

@@ -10,6 +10,7 @@ import jax
 
 from flairhub_jax import (
   checkpoint,
+  configuration,
   mesh,
   metrics,
   processes,
@@ -19,6 +20,7 @@ from flairhub_jax import (
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import RunError, StoppedEarly
 from flairhub_jax.models import initialise
+from flairhub_jax.schema import LabelTask
 from flairhub_jax.training import interruption, optim, step, tracking
 from flairhub_jax.training.state import TrainState
 
@@ -66,7 +68,7 @@ def train(
     StoppedEarly: a signal asked for it; the state is saved.
   """
   # ---- set up ----
-  num_steps = config.train.num_steps
+  num_steps, tasks = config.train.num_steps, configuration.label_tasks(config)
   devices = mesh.build_mesh(**config.mesh)
   reader = pipeline.PatchReader(
     dataset, "train", pipeline.build_read_options(config)
@@ -158,7 +160,7 @@ def train(
       best_metric = None
       if is_validation and evaluate is not None:
         with clock.of("evaluate"):
-          scores = _flatten(evaluate(state.variables))
+          scores = _flatten(evaluate(state.variables), tasks)
           if draw is not None:
             picture = run.results("valid") / f"maps_{number:07d}.png"
             draw(state.variables, picture)
@@ -254,11 +256,13 @@ def _read_window(
   }
 
 
-def _flatten(scores: Mapping[str, metrics.Scores]) -> dict[str, float]:
+def _flatten(
+  scores: Mapping[str, metrics.Scores], tasks: Mapping[str, LabelTask]
+) -> dict[str, float]:
   flat = {}
   for task, found in scores.items():
     averages = found.summary()
     values = [averages[name] for name in metrics.AVERAGES] + found.iou.tolist()
-    names = metrics.score_names(task, found.classes)
+    names = metrics.score_names(tasks[task], found.classes)
     flat |= dict(zip(names, values, strict=True))
   return flat

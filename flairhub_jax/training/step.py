@@ -13,6 +13,7 @@ import optax
 from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import flop_count
+from flairhub_jax.training import class_counts as class_counts_lib
 from flairhub_jax.training import losses, optim
 from flairhub_jax.training.state import TrainState, init_state
 
@@ -282,16 +283,25 @@ def prepare(
     model: the network.
     variables: its parameters and running statistics.
     devices: of `mesh.build_mesh`.
-    class_counts: see `losses.build_criterion`.
+    class_counts: pixels of the training data by task and class of the schema;
+      tasks whose classes are not counted have no entry.
 
   Returns:
     The state before the first update, on the host; the step; the learning rate
     by step.
   """
   optimizer, schedule = optim.build_optimizer(
-    config.optim, config.train.num_steps
+    config.optim,
+    config.train.num_steps,
+    series=[
+      name
+      for name in config.data.modalities
+      if config.schema.sensors[name].is_series
+    ],
   )
-  criterion = losses.build_criterion(config, class_counts)
+  criterion = losses.build_criterion(
+    config, class_counts_lib.of_merged(config, class_counts)
+  )
   state = init_state(
     variables,
     optimizer,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from flairhub_jax import configuration, labels, metrics
+from flairhub_jax import configuration, metrics
+from flairhub_jax.flair_hub import FLAIR_HUB
 from tests import tiny
 
 DATA = "76c6c6a8" * 8
@@ -33,7 +34,7 @@ def config(seed: int = 1, **fields: Any) -> Any:
 
 def task_scores(task: str, miou: float, overall_accuracy: float) -> dict:
   """Scores of a task; the first scored class takes up what mIoU says."""
-  table = labels.TASKS[task]
+  table = FLAIR_HUB.tasks[task]
   names = [c.name for c in table.classes if c.is_scored]
   classes = {
     name: {"iou": min(100.0, miou * (1 + i % 3) / 2), "pixels": 100 + i}
