@@ -1,18 +1,14 @@
-"""Split files: one row per patch, one column per modality, mask or task."""
+"""Split files: one row per patch, one column per sensor, mask or label."""
 
 import csv
 import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
-
-COLUMNS = (*MODALITIES, SNOW_CLOUD_MASK, *TASKS)
 
 # Patch ids become file names: no separators, no leading dot.
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -29,7 +25,7 @@ class Split:
     path: the CSV.
     patch_ids: one per patch, without duplicates.
     cells: column -> one path per patch, relative to the CSV's folder; empty
-      if the patch lacks this modality.
+      if the patch lacks this sensor.
   """
 
   path: pathlib.Path
@@ -49,11 +45,12 @@ class Split:
     return os.path.join(self.path.parent, cell) if cell else None
 
 
-def read_split(path: str | os.PathLike) -> Split:
+def read_split(path: str | os.PathLike, columns: Sequence[str]) -> Split:
   """Reads a split CSV, separated by `,` or `;`.
 
   Args:
-    path: UTF-8, with a header of `patch_id` and any of the published columns.
+    path: UTF-8, with a header of `patch_id` and any of `columns`.
+    columns: names that the schema knows, see `Schema.columns`.
 
   Raises:
     InputError: the file cannot be read, has an unknown or duplicate column, no
@@ -64,28 +61,30 @@ def read_split(path: str | os.PathLike) -> Split:
   try:
     with open(path, encoding="utf-8-sig", newline="") as file:
       header = file.readline()
-      # No published column name has either sign in it.
+      # No column name has either sign in it.
       delimiter = ";" if ";" in header else ","
       form: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": True}
       names = [name.strip() for name in next(csv.reader([header], **form), [])]
-      _check_header(path, names)
+      _check_header(path, names, columns)
       rows = list(_rows(path, names, csv.reader(file, **form)))
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise InputError(path, "a readable CSV (UTF-8)", error) from error
   if not rows:
     raise InputError(path, "at least one patch", "only a header")
-  columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-  return Split(path, columns.pop("patch_id"), columns)
+  cells = dict(zip(names, zip(*rows, strict=True), strict=True))
+  return Split(path, cells.pop("patch_id"), cells)
 
 
-def _check_header(path: pathlib.Path, names: list[str]) -> None:
+def _check_header(
+  path: pathlib.Path, names: list[str], columns: Sequence[str]
+) -> None:
   if "patch_id" not in names:
     raise InputError(f"{path}, header", "a column patch_id", names)
   for name in names:
-    if name != "patch_id" and name not in COLUMNS:
+    if name != "patch_id" and name not in columns:
       raise InputError(
         f"{path}, column {name!r}",
-        f"one of patch_id, {', '.join(COLUMNS)}",
+        f"one of patch_id, {', '.join(columns)}",
         repr(name),
       )
     if names.count(name) > 1:
