@@ -44,6 +44,13 @@ class _Part(pydantic.BaseModel):
         raise ValueError(f"{name}: expected printable text, found {value!r}")
     return self
 
+  def __eq__(self, other: object) -> bool:
+    # Field by field: pydantic would compare cached arrays as well.
+    return type(self) is type(other) and all(
+      getattr(self, name) == getattr(other, name)
+      for name in type(self).model_fields
+    )
+
 
 class QualityMask(_Part):
   """A raster beside a series that says how well each pixel shows the ground.
