@@ -26,7 +26,7 @@ from flairhub_jax import (
   terminal,
 )
 from flairhub_jax.commands import evaluate, train
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import InputError, RunError
 from flairhub_jax.models import build
 from flairhub_jax.studies import jobs, sweep
@@ -150,6 +150,7 @@ def _check_data(runs: sweep.Runs, split: str) -> None:
 def _check_run(config: Any, dataset: records.Dataset) -> None:
   """Checks a run without devices; the run itself checks them."""
   build.build_segmenter(config, output_size=dataset.output_size)
+  augmentation.build_augmentation(config, dataset)
   options = pipeline.build_read_options(config)
   for split in dataset.splits:
     pipeline.PatchReader(dataset, split, options)

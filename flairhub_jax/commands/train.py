@@ -14,7 +14,7 @@ from flairhub_jax import (
   processes,
   run_directory,
 )
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches, report, trained
 from flairhub_jax.modalities import MODALITIES
@@ -56,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
       "jax_compilation_cache_dir", config.train.compilation_cache
     )
   dataset = records.load_dataset(config.data.path)
-  model = build.build_segmenter(config, output_size=dataset.output_size)
+  augment = augmentation.build_augmentation(config, dataset)
+  model = build.build_segmenter(
+    config, output_size=augment.output_size(dataset.output_size)
+  )
   config = resolve(config, dataset)
   _check_labels(config, dataset)
   variables = initial_variables(config, dataset, model, args.workdir)

@@ -16,7 +16,7 @@ from flairhub_jax import (
   run_directory,
   terminal,
 )
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import RunError, StoppedEarly
 from flairhub_jax.models import initialise
 from flairhub_jax.training import interruption, optim, step, tracking
@@ -48,7 +48,8 @@ def train(
     run: where everything is written. A new run is started, or one of the same
       configuration is continued, after the largest program was found to fit.
     dataset: converted data.
-    model: the network, `apply(variables, batch, train=…)`.
+    model: the network, `apply(variables, batch, train=…)`, of batches as they
+      are augmented.
     evaluate: scores by task of the network's variables on the validation
       split; None without one.
     draw: draws maps of the validation split to a file; None: no maps.
@@ -71,6 +72,7 @@ def train(
   reader = pipeline.PatchReader(
     dataset, "train", pipeline.build_read_options(config)
   )
+  augment = augmentation.build_augmentation(config, dataset)
 
   # ---- draw parameters, compile the largest program ----
   variables, example = initial_variables, pipeline.example_batch(reader)
@@ -79,6 +81,7 @@ def train(
   state, train_step, schedule = step.prepare(
     config, model, variables, devices, dataset.splits["train"].class_counts
   )
+  example = augment.resize(example)
   largest = mesh.batch_shapes(example, config.data.batch_size, devices)
   report = None
   if not run.config.exists():
@@ -100,7 +103,7 @@ def train(
     reader,
     batch_size=mesh.local_batch_size(config.data.batch_size),
     seed=config.seed,
-    augment=config.data.augment,
+    augment=augment,
     start_step=start_step,
     num_workers=config.data.num_workers,
     process=(jax.process_index(), jax.process_count()),
