@@ -137,7 +137,7 @@ def initial_variables(
   Args:
     config: resolved configuration.
     dataset: converted data.
-    model: the network.
+    model: the network, of the size of augmented patches.
     workdir: of the run.
 
   Returns:
@@ -159,6 +159,8 @@ def initial_variables(
   options = pipeline.build_read_options(config)
   reader = pipeline.PatchReader(dataset, "train", options)
   example = pipeline.example_batch(reader)
+  augment = augmentation.build_augmentation(config, dataset)
+  build.variables_shape(model, augment.resize(example))
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]
   variables = initialise.init_variables(model, example, seed=config.seed)

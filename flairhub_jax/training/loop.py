@@ -48,13 +48,11 @@ def train(
     run: where everything is written. A new run is started, or one of the same
       configuration is continued, after the largest program was found to fit.
     dataset: converted data.
-    model: the network, `apply(variables, batch, train=…)`, of batches as they
-      are augmented.
+    model: the network, `apply(variables, batch, train=…)`.
     evaluate: scores by task of the network's variables on the validation
       split; None without one.
     draw: draws maps of the validation split to a file; None: no maps.
-    initial_variables: of the network, for a run without a checkpoint; None:
-      drawn from the seed.
+    initial_variables: of a run without a checkpoint; None: drawn by the seed.
     profiles: whether to trace some steps into the run's `profile/`.
 
   Returns:
@@ -69,9 +67,8 @@ def train(
   # ---- set up ----
   num_steps = config.train.num_steps
   devices = mesh.build_mesh(**config.mesh)
-  reader = pipeline.PatchReader(
-    dataset, "train", pipeline.build_read_options(config)
-  )
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(dataset, "train", options)
   augment = augmentation.build_augmentation(config, dataset)
 
   # ---- draw parameters, compile the largest program ----
