@@ -25,6 +25,11 @@ _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
 
 # A merge is a field with a mapping, which the override syntax does not have.
 _MERGE = re.compile(r"--config\.tasks\.([^.=]+)\.merge=(.*)", re.DOTALL)
+# Fields of `config.loss` in earlier versions: now options of one loss.
+_LOSS_OPTIONS = {
+  "label_smoothing": ("cross_entropy", "label_smoothing"),
+  "focal_gamma": ("focal", "gamma"),
+}
 
 # A configuration in JSON has a few kilobytes.
 _MOST_BYTES = 2**24
@@ -156,7 +161,26 @@ def _updated(given: Mapping[str, Any]) -> dict[str, Any]:
   if isinstance(model, dict) and isinstance(model.get("remat"), bool):
     remat = "stage" if model["remat"] else "none"
     given["model"] = {**model, "remat": remat}
+  data = given.get("data")
+  if isinstance(data, dict) and isinstance(data.get("augment"), bool):
+    names = ("symmetry",) if data["augment"] else ()
+    given["data"] = {**data, "augment": names}
+  if isinstance(given.get("loss"), dict):
+    given["loss"] = _updated_loss(given["loss"])
   return given
+
+
+def _updated_loss(given: Mapping[str, Any]) -> dict[str, Any]:
+  """Turns weights of losses, and options beside them, into sections."""
+  sections = {
+    name: value if isinstance(value, dict) else {"weight": value}
+    for name, value in given.items()
+    if name not in _LOSS_OPTIONS
+  }
+  for old, (name, new) in _LOSS_OPTIONS.items():
+    if old in given:
+      sections[name] = {new: given[old], **sections.get(name, {})}
+  return sections
 
 
 def _split_none(

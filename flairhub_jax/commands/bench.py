@@ -21,7 +21,7 @@ from flairhub_jax import (
   run_schema,
   terminal,
 )
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
 from flairhub_jax.models import build, flop_count, initialise
@@ -214,11 +214,12 @@ def _loaded(
   options = pipeline.build_read_options(config)
   longest = (max(options.date_buckets),)
   options = dataclasses.replace(options, date_buckets=longest)
+  augment = augmentation.build_augmentation(config, dataset)
   batches = pipeline.train_batches(
     pipeline.PatchReader(dataset, "train", options),
     batch_size=config.data.batch_size,
     seed=config.seed,
-    augment=config.data.augment,
+    augment=augment,
     num_workers=config.data.num_workers,
   )
   closing.callback(batches.close)

@@ -27,7 +27,7 @@ from flairhub_jax import (
   terminal,
 )
 from flairhub_jax.commands import evaluate, train
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import InputError, InputErrors, RunError
 from flairhub_jax.models import build
 from flairhub_jax.studies import jobs, sweep
@@ -154,6 +154,7 @@ def _check_run(config: Any, dataset: records.Dataset) -> None:
   """Checks a run without devices; the run itself checks them."""
   run_schema.check(config, dataset, tasks=config.data.tasks)
   build.build_segmenter(config, output_size=dataset.output_size)
+  augmentation.build_augmentation(config, dataset)
   options = pipeline.build_read_options(config)
   for split in dataset.splits:
     pipeline.PatchReader(dataset, split, options)

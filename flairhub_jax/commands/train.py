@@ -16,7 +16,7 @@ from flairhub_jax import (
   run_directory,
   run_schema,
 )
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches, report, trained
 from flairhub_jax.models import build, initialise
@@ -58,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     )
   dataset = records.load_dataset(config.data.path)
   run_schema.check(config, dataset, tasks=config.data.tasks)
-  model = build.build_segmenter(config, output_size=dataset.output_size)
+  augment = augmentation.build_augmentation(config, dataset)
+  model = build.build_segmenter(
+    config, output_size=augment.output_size(dataset.output_size)
+  )
   config = resolve(config, dataset)
   _check_labels(config, dataset)
   variables = initial_variables(config, dataset, model, args.workdir)
@@ -137,7 +140,7 @@ def initial_variables(
   Args:
     config: resolved configuration.
     dataset: converted data.
-    model: the network.
+    model: the network, of the size of augmented patches.
     workdir: of the run.
 
   Returns:
@@ -159,6 +162,8 @@ def initial_variables(
   options = pipeline.build_read_options(config)
   reader = pipeline.PatchReader(dataset, "train", options)
   example = pipeline.example_batch(reader)
+  augment = augmentation.build_augmentation(config, dataset)
+  build.variables_shape(model, augment.resize(example))
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]
   variables = initialise.init_variables(model, example, seed=config.seed)

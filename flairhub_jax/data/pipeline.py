@@ -7,7 +7,7 @@ processes or on where a run was interrupted.
 import dataclasses
 import json
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import grain
@@ -22,10 +22,11 @@ from flairhub_jax.data import (
   series_lengths,
   temporal_average,
   time_series,
-  transforms,
 )
 from flairhub_jax.errors import InputError
 from flairhub_jax.schema import LabelTask, Sensor
+
+Augment = Callable[[Mapping[str, Any], np.random.Generator], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -284,7 +285,7 @@ def train_batches(
   *,
   batch_size: int,
   seed: int,
-  augment: bool,
+  augment: Augment | None = None,
   start_step: int = 0,
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
@@ -298,7 +299,8 @@ def train_batches(
     reader: the split.
     batch_size: patches of this process's part of a batch.
     seed: seed of the order and the augmentation.
-    augment: whether patches are flipped and rotated.
+    augment: `(example, rng) -> example`; draws of a patch depend on the seed
+      and its place in the order only. None: no augmentation.
     start_step: number of batches to skip.
     num_workers: reading processes; 0 reads in threads.
     process: index of this process, and number of processes.
@@ -308,8 +310,8 @@ def train_batches(
     return grain.MapDataset.source(source).shuffle(seed=seed).repeat(None)
 
   dataset, order = shuffled(reader), shuffled(range(len(reader)))
-  if augment:
-    dataset = dataset.random_map(transforms.augment, seed=seed + 1)
+  if augment is not None:
+    dataset = dataset.random_map(augment, seed=seed + 1)
   parts = _own_part(dataset, order, reader.padding, batch_size, process)
   return read_ahead.iterate(parts[start_step:], num_workers)
 

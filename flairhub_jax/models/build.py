@@ -15,6 +15,7 @@ from flairhub_jax.models import (
   convnext,
   convolution,
   early,
+  fusion,
   initialise,
   kernels,
   late,
@@ -92,17 +93,21 @@ DECODERS: Mapping[str, Callable[..., nn.Module]] = {
   "unet": unet.UNet,
 }
 
-# Strategy of networks with images, and its mixture; the same for series alone.
-_MEAN = (late.SeriesFusion, late.MeanLogits)
-_GATED = (late.SeriesFusion, late.GatedLogits)
-FUSIONS: Mapping[str, tuple[tuple[Any, Any], tuple[Any, Any]]] = {
-  "early": ((early.EarlyFusion, None), (early.EarlyFusion, None)),
-  "mid_concat": ((mid.MidFusion, mid.MidConcat), _MEAN),
-  "mid_mean": ((mid.MidFusion, mid.MidMean), _MEAN),
-  "mid_gated": ((mid.MidFusion, mid.MidGated), _GATED),
-  "mid_attention": ((mid.MidFusion, mid.MidAttention), _GATED),
-  "late_mean": ((late.LateFusion, late.MeanLogits), _MEAN),
-  "late_gated": ((late.LateFusion, late.GatedLogits), _GATED),
+# Of networks with images; of series alone.
+_ATTENTION = fusion.Kind(
+  mid.MidFusion, mid.MidAttention, options=("num_heads", "key_width")
+)
+_EARLY = fusion.Kind(early.EarlyFusion, options=("periods",))
+_MEAN = fusion.Kind(late.SeriesFusion, late.MeanLogits)
+_GATED = fusion.Kind(late.SeriesFusion, late.GatedLogits)
+FUSIONS: Mapping[str, tuple[fusion.Kind, fusion.Kind]] = {
+  "early": (_EARLY, _EARLY),
+  "mid_concat": (fusion.Kind(mid.MidFusion, mid.MidConcat), _MEAN),
+  "mid_mean": (fusion.Kind(mid.MidFusion, mid.MidMean), _MEAN),
+  "mid_gated": (fusion.Kind(mid.MidFusion, mid.MidGated), _GATED),
+  "mid_attention": (_ATTENTION, _GATED),
+  "late_mean": (fusion.Kind(late.LateFusion, late.MeanLogits), _MEAN),
+  "late_gated": (fusion.Kind(late.LateFusion, late.GatedLogits), _GATED),
 }
 
 # Fields of `config.model.utae` that U-TAE takes as they are.
@@ -162,12 +167,11 @@ def _strategy(config, inputs, tasks, output_size, count_padding):
   decoder = choice.lookup(
     "config.model.decoder", config.model.decoder, DECODERS
   )
-  with_images, series_alone = choice.lookup(
-    "config.fusion.kind", config.fusion.kind, FUSIONS
-  )
+  kind = config.fusion.kind
+  with_images, series_alone = choice.lookup("config.fusion.kind", kind, FUSIONS)
   has_images = not all(spec.is_series for spec in inputs)
-  make_strategy, mixture = with_images if has_images else series_alone
-  return make_strategy(
+  chosen = with_images if has_images else series_alone
+  return chosen.strategy(
     inputs=inputs,
     tasks=tasks,
     # One list serves a sweep over subsets of the modalities.
@@ -178,7 +182,7 @@ def _strategy(config, inputs, tasks, output_size, count_padding):
     image_encoder=encoder,
     series_encoder=_series_encoder(
       config.model.utae,
-      levels=encoder().num_levels if make_strategy.fuses_features else None,
+      levels=encoder().num_levels if chosen.strategy.fuses_features else None,
       num_classes=sum(number for _, number in tasks),
       count_padding=count_padding,
       remat=config.model.remat,
@@ -187,7 +191,8 @@ def _strategy(config, inputs, tasks, output_size, count_padding):
     image_decoder=functools.partial(
       decoder, output_size=output_size, dtype=dtype
     ),
-    mixture=mixture,
+    mixture=chosen.mixture,
+    options=tuple((n, config.fusion[kind][n]) for n in chosen.options),
     dtype=dtype,
   )
 

@@ -17,7 +17,7 @@ from flairhub_jax import (
   run_directory,
   terminal,
 )
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import RunError, StoppedEarly
 from flairhub_jax.models import initialise
 from flairhub_jax.schema import LabelTask
@@ -54,8 +54,7 @@ def train(
     evaluate: scores by task of the network's variables on the validation
       split; None without one.
     draw: draws maps of the validation split to a file; None: no maps.
-    initial_variables: of the network, for a run without a checkpoint; None:
-      drawn from the seed.
+    initial_variables: of a run without a checkpoint; None: drawn by the seed.
     profiles: whether to trace some steps into the run's `profile/`.
 
   Returns:
@@ -70,9 +69,9 @@ def train(
   # ---- set up ----
   num_steps, tasks = config.train.num_steps, configuration.label_tasks(config)
   devices = mesh.build_mesh(**config.mesh)
-  reader = pipeline.PatchReader(
-    dataset, "train", pipeline.build_read_options(config)
-  )
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(dataset, "train", options)
+  augment = augmentation.build_augmentation(config, dataset)
 
   # ---- draw parameters, compile the largest program ----
   variables, example = initial_variables, pipeline.example_batch(reader)
@@ -81,6 +80,7 @@ def train(
   state, train_step, schedule = step.prepare(
     config, model, variables, devices, dataset.splits["train"].class_counts
   )
+  example = augment.resize(example)
   largest = mesh.batch_shapes(example, config.data.batch_size, devices)
   report = None
   if not run.config.exists():
@@ -102,7 +102,7 @@ def train(
     reader,
     batch_size=mesh.local_batch_size(config.data.batch_size),
     seed=config.seed,
-    augment=config.data.augment,
+    augment=augment,
     start_step=start_step,
     num_workers=config.data.num_workers,
     process=(jax.process_index(), jax.process_count()),

@@ -7,7 +7,7 @@ import numpy as np
 from flairhub_jax import configuration, mesh, metrics
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
-from flairhub_jax.training import class_counts, losses, optim
+from flairhub_jax.training import class_counts, criterion, losses, optim
 
 _BATCH_STATISTICS = ("global", "device")
 
@@ -39,7 +39,7 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       config.train.best_metric = f"{config.data.tasks[0]}/miou"
   _check_devices(config)
   optim.build_optimizer(config.optim, config.train.num_steps)
-  losses.build_criterion(
+  criterion.build_criterion(
     config,
     class_counts.of_merged(config, dataset.splits["train"].class_counts),
   )
@@ -88,7 +88,8 @@ def _check_devices(config):
   mesh.build_mesh(**config.mesh)
   num_parts = config.train.accumulation
   mesh.local_batch_size(config.data.batch_size, num_parts)
-  whole = [n for n in ("dice", "lovasz") if config.loss[n]]
+  weighted = losses.weighted(config.loss)
+  whole = [name for name, kind in weighted.items() if not kind.is_additive]
   if num_parts > 1 and whole:
     raise InputError(
       "config.train.accumulation",

@@ -14,7 +14,8 @@ from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import flop_count
 from flairhub_jax.training import class_counts as class_counts_lib
-from flairhub_jax.training import losses, optim
+from flairhub_jax.training import criterion as criterion_lib
+from flairhub_jax.training import optim
 from flairhub_jax.training.state import TrainState, init_state
 
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
@@ -23,7 +24,7 @@ TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 def make_train_step(
   model: Any,
   optimizer: optax.GradientTransformation,
-  criterion: losses.Criterion,
+  criterion: criterion_lib.Criterion,
   config: Any,
   devices: jax.sharding.Mesh,
 ) -> TrainStep:
@@ -299,7 +300,7 @@ def prepare(
       if config.schema.sensors[name].is_series
     ],
   )
-  criterion = losses.build_criterion(
+  criterion = criterion_lib.build_criterion(
     config, class_counts_lib.of_merged(config, class_counts)
   )
   state = init_state(

@@ -173,6 +173,8 @@ def _preprocessing(
   section: reference_document.Preprocessing, config: Any
 ) -> None:
   _copy(section, config)
+  if section.use_augmentation is not None:
+    config.data.augment = ("symmetry",) if section.use_augmentation else ()
   config.data.cloud_filter.fallback = "snow_free"
   config.data.averaging = "reference"
   sentinel2 = section.temporal_average_sentinel2 or "none"

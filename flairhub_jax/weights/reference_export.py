@@ -135,6 +135,7 @@ def _modalities(config: Any) -> dict[str, Any]:
       "temporal_average_sentinel1": _sentinel1_period(config),
       "calc_elevation": elevation,
       "calc_elevation_stack_dsm": stack,
+      "use_augmentation": "symmetry" in config.data.augment,
     },
     "normalization": normalisation,
   }
@@ -260,6 +261,9 @@ def _task(config: Any, weights: str) -> dict[str, Any]:
 def _notes(config: Any) -> list[str]:
   """Lists settings that the reference does not follow."""
   data, modalities, notes = config.data, config.data.modalities, []
+  others = [name for name in data.augment if name != "symmetry"]
+  if others:
+    notes.append(f"the reference does not augment by {', '.join(others)}")
   if "SENTINEL2_TS" in modalities and (
     data.cloud_filter.enabled and data.cloud_filter.fallback != "snow_free"
   ):

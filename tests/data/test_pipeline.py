@@ -4,7 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from flairhub_jax.data import pipeline, records, time_series
+from flairhub_jax.data import (
+  augmentation,
+  pipeline,
+  records,
+  time_series,
+  transforms,
+)
 from flairhub_jax.errors import InputError
 
 OPTIONS = pipeline.ReadOptions(
@@ -20,6 +26,9 @@ OPTIONS = pipeline.ReadOptions(
 )
 
 
+SYMMETRY = augmentation.Augmentation((("symmetry", transforms.symmetry, {}),))
+
+
 @pytest.fixture(scope="module")
 def reader(converted):
   return pipeline.PatchReader(records.load_dataset(converted), "train", OPTIONS)
@@ -33,7 +42,7 @@ def first(iterator, count):
 
 
 def train(reader, **changes):
-  settings = dict(batch_size=4, seed=3, augment=True) | changes
+  settings = dict(batch_size=4, seed=3, augment=SYMMETRY) | changes
   return pipeline.train_batches(reader, **settings)
 
 
