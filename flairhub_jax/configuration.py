@@ -35,50 +35,6 @@ _LOSS_OPTIONS = {
 _MOST_BYTES = 2**24
 
 
-def with_schema(
-  config: ml_collections.ConfigDict, schema: Schema
-) -> ml_collections.ConfigDict:
-  """Returns a configuration with another schema, locked.
-
-  Fields that differ from the defaults of the former schema keep their values,
-  as far as the new schema has their sensors and tasks; all others take the new
-  defaults.
-  """
-  if config.schema == schema:
-    return config
-  flat = _by_band(fields.flatten(_plain(config)))
-  defaults = _by_band(fields.flatten(_plain(base.get_config(config.schema))))
-  result = base.get_config(schema)
-  sections = {"inputs", "tasks", "auxiliary_weight"}
-  sections |= {"optim.encoder_rates", "fusion.modality_dropout"}
-  for path, value in flat.items():
-    if value == defaults.get(path):
-      continue
-    section, _, name = path.rpartition(".")
-    parent, _, row = section.rpartition(".")
-    if section in sections and name not in result[section]:
-      continue
-    if parent in sections and row not in result[parent]:
-      continue
-    holder = result[section] if section else result
-    holder[name] = (
-      ml_collections.ConfigDict(value) if isinstance(value, dict) else value
-    )
-  return result.lock()
-
-
-def _by_band(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """Joins the statistics of a sensor, and the classes of a merge, again."""
-  joined: dict[str, Any] = {}
-  for path, value in flat.items():
-    section, _, name = path.rpartition(".")
-    if section.rpartition(".")[2] in ("mean", "std", "merge"):
-      joined.setdefault(section, {})[name] = value
-    else:
-      joined[path] = value
-  return joined
-
-
 def label_tasks(config: Any) -> dict[str, LabelTask]:
   """Label tasks of a configuration by id, with its merged classes.
 
@@ -318,11 +274,11 @@ def _one_line(error: Exception) -> str:
 
 def to_json(config: ml_collections.ConfigDict) -> str:
   """Returns the resolved configuration as indented JSON."""
-  content = {**_plain(config), "schema": schema_file.to_json(config.schema)}
+  content = {**plain(config), "schema": schema_file.to_json(config.schema)}
   return schema_file.dumps(content) + "\n"
 
 
-def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the fields as nested dictionaries of JSON, without the schema."""
   content = json.loads(config.to_json_best_effort())
   content.pop("schema")
@@ -396,7 +352,7 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
   Of the schema, the sensors and tasks in use: others have no effect.
   """
-  flat = fields.flatten(_plain(config))
+  flat = fields.flatten(plain(config))
   for kind, rows, used in (
     ("sensors", config.schema.sensors, config.data.modalities),
     ("tasks", config.schema.tasks, config.data.tasks),

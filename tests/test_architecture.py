@@ -24,6 +24,7 @@ LEVELS = {
   # The tables and configurations that everything reads.
   "modalities": 0,
   "labels": 0,
+  "schema_check": 0,
   "schema": 1,
   "schema_file": 2,
   "class_merge": 2,
@@ -144,6 +145,7 @@ def test_only_schemas_name_sensors_and_classes():
     names |= {*schema.columns, *schema.tasks}
     for task in schema.tasks.values():
       names |= set(task.class_names)
+  names -= {"snow", "undefined"}  # a band of masks, a word in names of CRS
   allowed = [PACKAGE / path for path in NAMING]
   for path in FILES:
     if any(place in (path, *path.parents) for place in allowed):

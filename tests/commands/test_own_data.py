@@ -165,4 +165,4 @@ def test_a_label_value_without_a_class_is_counted(own, schema, capsys):
   other.write_text("\n".join(lines))
   argv = ["--schema", other, "--train", own / "tiles.csv", "--workers", "0"]
   line = call(capsys, "convert", *argv, "--out", own / "one", code=2)
-  assert "40" in line and "4 patches" in line and "tile-0" in line
+  assert "40" in line and "4 patches" in line and "0_cover.tif" in line
