@@ -86,7 +86,7 @@ def label_tasks(config: Any) -> dict[str, LabelTask]:
       )
     tasks[name] = class_merge.merge_classes(
       config.schema.tasks[name],
-      config.tasks[name].merge,
+      dict(config.tasks[name].merge),
       where=f"config.tasks.{name}.merge",
     )
   return tasks

@@ -43,7 +43,7 @@ def test_a_second_reading_takes_the_cache_and_gives_the_same(
   cache = tmp_path / "deep" / "cache"
   first = dates.read_dates(path, ["a", "é"], cache=cache)
   [cached] = cache.iterdir()
-  monkeypatch.setattr(dates, "_parse_geopackage", None)
+  monkeypatch.setattr(dates, "_parse_table", None)
   second = dates.read_dates(path, ["a", "é"], cache=cache)
   assert [s.tolist() for s in first] == [s.tolist() for s in second]
   assert first[0].tolist() == [18321] and first[1].tolist() == []
@@ -142,7 +142,7 @@ def test_text_that_is_not_utf_8_is_reported(write, tmp_path):
 
 def test_real_dates(shared, tmp_path):
   folder = shared / "real" / "treesatai_ts" / "GLOBAL_ALL_MTD"
-  path = dates.metadata_file(folder, "SENTINEL1-DESC_TS")
+  path = folder / "GLOBAL_SENTINEL1-DESC_MTD_DATES.gpkg"
   [days] = dates.read_dates(path, ["D901-2019_TS-S1-1_1-1"], cache=tmp_path)
   # Several products on one day: 235 images on 121 dates.
   assert len(days) == 235

@@ -1,6 +1,9 @@
 import numpy as np
 
 from flairhub_jax.data import time_series
+from flairhub_jax.schema import QualityMask
+
+MASK = QualityMask(id="MASK", bands=("snow", "cloud"))
 
 
 def as_days(*dates):
@@ -25,6 +28,7 @@ def test_clear_dates_equal_the_references(origin):
     max_cloud, max_snow, max_cover = settings[int(name[-1])]
     selected = time_series.select_clear_dates(
       np.moveaxis(fixture[f"{case}/mask"], 1, -1),
+      MASK,
       max_cloud=max_cloud,
       max_snow=max_snow,
       max_cover=max_cover,
@@ -39,7 +43,7 @@ def test_without_a_clear_date_the_least_covered_one_is_kept():
   mask = np.full((3, 2, 2, 2), 90, np.uint8)
   mask[1, 0, 0] = 0
   selected = time_series.select_clear_dates(
-    mask, max_cloud=1, max_snow=1, max_cover=0.05
+    mask, MASK, max_cloud=1, max_snow=1, max_cover=0.05
   )
   np.testing.assert_array_equal(selected, [False, True, False])
 
