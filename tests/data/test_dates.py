@@ -61,6 +61,61 @@ def test_a_changed_file_is_read_anew(write, tmp_path):
   assert after[0] - before[0] == 2
 
 
+def written(tmp_path, *lines):
+  path = tmp_path / "dates.csv"
+  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+  return path
+
+
+@pytest.mark.parametrize(
+  "lines",
+  [
+    ["patch_id,acquisition_dates", "a,20200101 20200103", "b,20200102"],
+    ["patch_id,acquisition_dates", "a,20200101;20200103;", "b, 20200102"],
+    ["acquisition_dates;x;patch_id", "20200101  20200103;;a", "20200102;1;b"],
+    ['"patch_id";"acquisition_dates"', '"a";"20200101;20200103"', "b;20200102"],
+    [
+      "patch_id,acquisition_dates",
+      'a,"{""1"": ""20200101"", ""10"": ""20200103""}"',
+      'b,"{""0"": ""20200102""}"',
+    ],
+  ],
+)
+def test_dates_of_a_csv(tmp_path, lines):
+  path = written(tmp_path, *lines)
+  for _ in range(2):  # the second time from the cache
+    b, a = dates.read_dates(path, ["b", "a"], cache=tmp_path)
+    assert (a.tolist(), b.tolist()) == ([18262, 18264], [18263])
+    assert a.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+  ("lines", "message"),
+  [
+    (["patch,acquisition_dates", "a,20200101"], "header: expected the columns"),
+    (["patch_id,acquisition_dates", "a"], "row 2: expected 2 cells, found 1"),
+    (
+      ["patch_id,acquisition_dates", "a,20200101", "a,20200102"],
+      "row 3, patch_id: expected 'a' once",
+    ),
+    (
+      ["patch_id,acquisition_dates", "a,20200101 2020-01-02"],
+      "patch a, acquisition_dates: expected dates as YYYYMMDD, found '2020-",
+    ),
+    (["patch_id,acquisition_dates", "b,20200101"], "dates of patch a"),
+    (["patch_id,acquisition_dates", 'a,"{"'], "expected JSON like"),
+  ],
+)
+def test_a_bad_csv_of_dates_is_named(tmp_path, lines, message):
+  path = written(tmp_path, *lines)
+  with pytest.raises(InputError, match=str(path)) as caught:
+    dates.read_dates(path, ["a"], cache=tmp_path)
+  assert message in str(caught.value)
+  path.write_bytes(b"patch_id,acquisition_dates\n\xff,20200101\n")
+  with pytest.raises(InputError, match="a readable CSV"):
+    dates.read_dates(path, ["a"], cache=tmp_path)
+
+
 def test_missing_patches_are_listed(write, tmp_path):
   path = write({"a": "{}"})
   with pytest.raises(InputErrors) as caught:
