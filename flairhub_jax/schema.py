@@ -46,13 +46,6 @@ class _Part(pydantic.BaseModel):
         raise ValueError(f"{name}: expected printable text, found {value!r}")
     return self
 
-  def __eq__(self, other: object) -> bool:
-    # Field by field: pydantic would compare cached arrays as well.
-    return type(self) is type(other) and all(
-      getattr(self, name) == getattr(other, name)
-      for name in type(self).model_fields
-    )
-
 
 class QualityMask(_Part):
   """A raster beside a series that says how well each pixel shows the ground.
@@ -265,7 +258,7 @@ class LabelTask(_Part):
     """Stored values of a class."""
     return self.classes[index].values or (index,)
 
-  @functools.cached_property
+  @property
   def label_of_value(self) -> UInt8[np.ndarray, "n"]:
     """Stored value -> class, `NO_LABEL` or `UNKNOWN_LABEL`; n: 256 or 65536."""
     by_class = [self.stored_values(i) for i in range(self.num_classes)]

@@ -28,7 +28,6 @@ from flairhub_jax.data import (
   records,
   series_lengths,
   shard_files,
-  split_csv,
   time_series,
   workers,
 )
@@ -68,13 +67,7 @@ def convert(
     InputError: a CSV or file of dates is invalid, or `out` has other content.
     InputErrors: files are missing or invalid, one line each.
   """
-  sources = [
-    convert_sources.SplitSource(
-      name, split_csv.read_split(splits[name], schema.columns), schema
-    )
-    for name in records.SPLITS
-    if name in splits
-  ]
+  sources = convert_sources.read_splits(splits, schema)
   _check_arguments(splits, sources, schema)
   if progress:
     for line in convert_sources.find_shared_patches(sources):

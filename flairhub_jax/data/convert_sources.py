@@ -12,7 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from flairhub_jax.data import columns, dates, geotiff, patch_files, split_csv
+from flairhub_jax.data import (
+  columns,
+  dates,
+  geotiff,
+  patch_files,
+  records,
+  split_csv,
+)
 from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.schema import Schema
 
@@ -131,6 +138,23 @@ class SplitSource:
       return f"{len(newer)} files changed since, first {newer[0]}"
     first, last = (self.split.patch_ids[row] for row in (rows[0], rows[-1]))
     return f"files of other times or sizes among patches {first} to {last}"
+
+
+def read_splits(
+  splits: Mapping[str, pathlib.Path], schema: Schema
+) -> list[SplitSource]:
+  """Reads the CSVs of the splits, in the usual order.
+
+  Raises:
+    InputError: see `split_csv.read_split`.
+  """
+  return [
+    SplitSource(
+      name, split_csv.read_split(splits[name], schema.columns), schema
+    )
+    for name in records.SPLITS
+    if name in splits
+  ]
 
 
 def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:

@@ -71,8 +71,9 @@ def store(
   for band in {task.band for task in tasks if task.band < values.shape[2]}:
     plane = values[..., band]
     hole = None if missing is None else missing[..., band]
+    tables = [task.label_of_value for task in tasks if task.band == band]
     for value, number in _count(plane if hole is None else plane[~hole]):
-      if not is_known(value, tasks, band):
+      if not all(_knows(table, value) for table in tables):
         unknown[band, value] = number
     # A value beyond the type is among the unknown ones.
     layer = plane.astype(form.dtype)
@@ -82,9 +83,8 @@ def store(
   return stored, unknown
 
 
-def is_known(value: int, tasks: Sequence[LabelTask], band: int) -> bool:
-  """Returns whether every task of a band knows a stored value."""
-  return not strangers(value, tasks, band)
+def _knows(table: UInt8[np.ndarray, "n"], value: int) -> bool:
+  return 0 <= value < len(table) and bool(table[value] != UNKNOWN_LABEL)
 
 
 def strangers(
@@ -94,11 +94,7 @@ def strangers(
   return [
     task
     for task in tasks
-    if task.band == band
-    and not (
-      0 <= value < len(task.label_of_value)
-      and task.label_of_value[value] != UNKNOWN_LABEL
-    )
+    if task.band == band and not _knows(task.label_of_value, value)
   ]
 
 

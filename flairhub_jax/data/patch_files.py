@@ -13,6 +13,9 @@ from flairhub_jax.schema import QualityMask, Schema, Sensor
 
 Shape = rasters.Shape
 
+# One note for the files of all sensors: most are of data in reduced size.
+_OTHER_GRID = "a whole patch in pixels of another size than the schema's"
+
 
 def output_size(shapes: Mapping[str, Shape], schema: Schema) -> tuple[int, int]:
   """Returns the rows and columns of predictions.
@@ -144,12 +147,11 @@ class _ContentBuilder:
     self.content.arrays[column] = arrays
 
   def _keep(self, column: str, header: geotiff.RasterHeader) -> None:
-    """Keeps the header of a file whose pixels have the size of the schema."""
+    """Keeps the header of a file on the ground of the schema."""
     path = self._patch.files[column]
     expected = columns.published(self._schema, column)
-    note = placement.check_gsd(path, header.georeference, expected)
-    if note:
-      self.content.notes.append(Note(f"{column}: {note}", path))
+    if placement.has_other_grid(path, header.georeference, expected):
+      self.content.notes.append(Note(_OTHER_GRID, path))
     self._headers[column] = header
 
   def _note_validity(

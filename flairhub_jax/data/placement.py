@@ -69,11 +69,8 @@ def compare(
   if place == other:
     return Comparison()
   if other.crs is None or place.crs is None:
-    if place.crs == other.crs:
-      return Comparison()
-    return Comparison(
-      note="no georeference; taken to lie where the other files do"
-    )
+    text = "no georeference; taken to lie where the other files do"
+    return Comparison(note=None if place.crs == other.crs else text)
   corners, others = _corners(place), _corners(other)
   first, second = map(rasterio.crs.CRS.from_wkt, (place.crs, other.crs))
   note = None
@@ -94,16 +91,15 @@ def compare(
   offsets = np.abs(corners - others).max(1) / (coarser * pixels * 1.001)
   if (offsets <= 1).all():
     return Comparison(note=note)
+  coarse = other, other_size, other_published
+  if size > other_size:
+    coarse = place, size, published
   if (
     offsets[0] <= 1
     and _orientation(corners) == _orientation(others)
     and _is_published(size, published)
     and _is_published(other_size, other_published)
-    and (
-      _is_whole(place, size, published)
-      if size > other_size
-      else _is_whole(other, other_size, other_published)
-    )
+    and _is_whole(*coarse)
     and coarser > 1.5 * finer
   ):
     sizes = (_size(each) for each in (others, corners))
@@ -159,36 +155,33 @@ def _is_close(size: float, expected: float) -> bool:
   return abs(size / expected - 1) <= GSD_TOLERANCE
 
 
-def check_gsd(
+def has_other_grid(
   path: str, place: Georeference, published: Published
-) -> str | None:
+) -> bool:
   """Compares the pixels of a raster with the GSD of the schema.
 
   Only rasters of a projected CRS in metres are compared.
 
   Returns:
-    A note on a raster that covers the whole square of the schema with pixels of
-    another size, which is a patch on another grid; else None.
+    Whether the raster covers the whole square of the schema with pixels of
+    another size: a patch on another grid.
 
   Raises:
-    InputError: the pixels have another size, or none.
+    InputError: the pixels have another size, and so has the ground.
   """
   if place.crs is None or not _is_in_metres(place.crs):
-    return None
+    return False
   a, b, _, d, e, _ = place.transform
   sizes = math.hypot(a, d), math.hypot(b, e)
   if all(_is_close(size, published.gsd) for size in sizes):
-    return None
+    return False
   text = " x ".join(f"{size:.6g}" for size in dict.fromkeys(sizes))
   metres = published.metres
   if metres is not None and all(
     _is_close(number * size, metres)
     for number, size in zip((place.width, place.height), sizes, strict=True)
   ):
-    return (
-      f"pixels of {text} m instead of {published.gsd:g} m over the "
-      f"{metres:g} m of a patch"
-    )
+    return True
   raise InputError(
     path, f"pixels of {published.gsd:g} m, as the schema says", f"{text} m"
   )

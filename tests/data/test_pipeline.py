@@ -12,10 +12,14 @@ from flairhub_jax.data import (
   transforms,
 )
 from flairhub_jax.errors import InputError
+from flairhub_jax.flair_hub import FLAIR_HUB
 
 OPTIONS = pipeline.ReadOptions(
   modalities=("AERIAL_RGBI", "SENTINEL2_TS", "SENTINEL1-ASC_TS"),
-  tasks=("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"),
+  tasks={
+    name: FLAIR_HUB.tasks[name]
+    for name in ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
+  },
   reference_date="05-15",
   date_buckets=(8, 16, 32),
   cloud_filter=time_series.CloudFilter(

@@ -107,7 +107,7 @@ def _value_of_class(tasks: Sequence[LabelTask]) -> Integer[np.ndarray, "k"]:
       task.ignored,
     )
     for value in values
-    if label_values.is_known(value, tasks, task.band)
+    if not label_values.strangers(value, tasks, task.band)
   )
   if not every:
     names = ", ".join(each.id for each in tasks)
