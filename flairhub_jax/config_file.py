@@ -9,7 +9,7 @@ from typing import Any
 
 import ml_collections
 
-from flairhub_jax import configuration, schema_file
+from flairhub_jax import configuration, merge_field, schema_file
 from flairhub_jax.errors import InputError
 
 
@@ -52,7 +52,7 @@ def _of_its_data(
 ) -> ml_collections.ConfigDict:
   """Gives a configuration the schema of the data set that it names, if any."""
   config = configuration.complete(
-    config.copy_and_resolve_references().to_dict(), where=where
+    merge_field.as_dict(config.copy_and_resolve_references()), where=where
   )
   flag, folder = "--config.data.path=", config.data.path
   for word in overrides:
