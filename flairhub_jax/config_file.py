@@ -9,7 +9,7 @@ from typing import Any
 
 import ml_collections
 
-from flairhub_jax import configuration, fields, schema_file
+from flairhub_jax import configuration, fields, merge_field, schema_file
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.schema import Schema
@@ -54,7 +54,7 @@ def _of_its_data(
 ) -> ml_collections.ConfigDict:
   """Gives a configuration the schema of the data set that it names, if any."""
   config = configuration.complete(
-    config.copy_and_resolve_references().to_dict(), where=where
+    merge_field.as_dict(config.copy_and_resolve_references()), where=where
   )
   flag, folder = "--config.data.path=", config.data.path
   for word in overrides:

@@ -3,7 +3,6 @@
 `config_file.py` reads them from Python files.
 """
 
-import ast
 import json
 import os
 import re
@@ -14,7 +13,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from flairhub_jax import class_merge, fields, schema_file
+from flairhub_jax import class_merge, fields, merge_field, schema_file
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.flair_hub import FLAIR_HUB
@@ -23,8 +22,6 @@ from flairhub_jax.schema import LabelTask, Schema
 # Published ids hold a hyphen, which the override syntax takes for a minus.
 _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
 
-# A merge is a field with a mapping, which the override syntax does not have.
-_MERGE = re.compile(r"--config\.tasks\.([^.=]+)\.merge=(.*)", re.DOTALL)
 # Fields of `config.loss` in earlier versions: now options of one loss.
 _LOSS_OPTIONS = {
   "label_smoothing": ("cross_entropy", "label_smoothing"),
@@ -51,7 +48,7 @@ def label_tasks(config: Any) -> dict[str, LabelTask]:
       )
     tasks[name] = class_merge.merge_classes(
       config.schema.tasks[name],
-      dict(config.tasks[name].merge),
+      merge_field.names(config, name),
       where=f"config.tasks.{name}.merge",
     )
   return tasks
@@ -75,7 +72,7 @@ def apply_overrides(
     InputErrors: values out of their range.
   """
   known = fields.rules(config.schema, {})
-  merges, words = _split_merges(overrides)
+  merges, words = merge_field.split(overrides)
   none, words = _split_none(words, known)
   argv = ["flairhub", *map(_bracket_hyphens, words)]
   values = flags.FlagValues()
@@ -93,7 +90,7 @@ def apply_overrides(
     raise InputError("command line", "flags only", " ".join(surplus))
   with config.unlocked():
     config.update_from_flattened_dict(dict.fromkeys(none))
-  given = config.copy_and_resolve_references().to_dict()
+  given = merge_field.as_dict(config.copy_and_resolve_references())
   for name, merge in merges.items():
     if name not in given["tasks"]:
       known = ", ".join(given["tasks"])
@@ -159,27 +156,6 @@ def _split_none(
   return list(none), words
 
 
-def _split_merges(
-  overrides: Sequence[str],
-) -> tuple[dict[str, Any], list[str]]:
-  """The merged classes by task, and the other overrides."""
-  merges, words = {}, []
-  for word in overrides:
-    match = _MERGE.fullmatch(word)
-    if match is None:
-      words.append(word)
-      continue
-    try:
-      merges[match[1]] = ast.literal_eval(match[2])
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-      raise InputError(
-        f"--config.tasks.{match[1]}.merge",
-        "{'new class': ('class', …), …}",
-        repr(match[2][:80]),
-      ) from error
-  return merges, words
-
-
 def complete(
   given: Mapping[str, Any], *, where: str | os.PathLike = ""
 ) -> ml_collections.ConfigDict:
@@ -201,7 +177,7 @@ def complete(
     own = schema_file.parse(
       own, where=f"{where}, schema" if where else "schema"
     )
-  given = _with_merged_weights(given, own)
+  given = merge_field.without_default_weights(given, own)
   problems = fields.faults(given, own)
   if problems:
     start = f"{where}: " if where else ""
@@ -225,35 +201,13 @@ def complete(
   for name, task in own.tasks.items():
     merged = class_merge.merge_classes(
       task,
-      dict(config.tasks[name].merge),
+      merge_field.names(config, name),
       where=f"{where}: config.tasks.{name}.merge".removeprefix(": "),
     )
     if merged is not task and "class_weights" not in given["tasks"][name]:
       weights = tuple(float(w) for w in merged.scored)
       config.tasks[name].class_weights = weights
   return config.lock()
-
-
-def _with_merged_weights(
-  given: Mapping[str, Any], schema: Schema
-) -> dict[str, Any]:
-  """Leaves out default weights of classes that are merged.
-
-  A file that sets `merge` alone still has those of the classes before.
-  """
-  given, tasks = dict(given), given.get("tasks")
-  if not isinstance(tasks, Mapping):
-    return given
-  given["tasks"] = tasks = dict(tasks)
-  for name, settings in tasks.items():
-    if not isinstance(settings, Mapping) or name not in schema.tasks:
-      continue
-    default = [float(w) for w in schema.tasks[name].scored]
-    weights = settings.get("class_weights")
-    is_default = isinstance(weights, (tuple, list)) and list(weights) == default
-    if settings.get("merge") and is_default:
-      tasks[name] = {k: v for k, v in settings.items() if k != "class_weights"}
-  return given
 
 
 def _bracket_hyphens(word: str) -> str:
@@ -350,9 +304,15 @@ def varying_fields(
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the values of all fields by their dotted names.
 
-  Of the schema, the sensors and tasks in use: others have no effect.
+  Of the schema, the sensors and tasks in use: others have no effect. Merged
+  classes are one field, a list, as their order is that of the channels.
   """
   flat = fields.flatten(plain(config))
+  for task in config.tasks:
+    if merge := merge_field.names(config, task):
+      where = f"tasks.{task}.merge"
+      flat = {k: v for k, v in flat.items() if not k.startswith(f"{where}.")}
+      flat[where] = [[new, list(names)] for new, names in merge.items()]
   for kind, rows, used in (
     ("sensors", config.schema.sensors, config.data.modalities),
     ("tasks", config.schema.tasks, config.data.tasks),

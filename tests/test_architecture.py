@@ -32,6 +32,7 @@ LEVELS = {
   "flair_challenges": 3,
   "fields": 2,
   "run_schema": 3,
+  "merge_field": 3,
   "configs": 3,
   "configuration": 4,
   "config_file": 5,

@@ -19,6 +19,7 @@ _FIELDS_OF_TASKS = (
   "data.tasks",
   "train.best_metric",
   "tasks.",
+  "schema.tasks.",
   "task_weighting",
 )
 
