@@ -24,7 +24,7 @@ from tests import tiny
 
 def get_config():
   config = tiny.get_config()
-  config.data.modalities = ("AERIAL_RGBI", "SENTINEL2_TS")
+  config.data.modalities = ("AERIAL_RGBI",)
   config.data.tasks = ("AERIAL_LABEL-COSIA",)
   config.train.num_steps = 2
   config.train.validation_maps = 0
