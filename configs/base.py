@@ -190,15 +190,11 @@ def get_config(schema: Schema = FLAIR_HUB) -> ml_collections.ConfigDict:
   config.fusion.kind = "mid_concat"
   # Options of kinds; others have none. Where all inputs are series, only those
   # of "early" have an effect: logits are mixed instead of features.
-  config.fusion.early = ml_collections.ConfigDict()
-  config.fusion.early.periods = (
-    12  # of a year: composites of a series, as bands
-  )
-  config.fusion.mid_attention = ml_collections.ConfigDict()
-  config.fusion.mid_attention.num_heads = (
-    4  # a divisor of each level's channels
-  )
-  config.fusion.mid_attention.key_width = 16  # per head
+  # Composites of a series, each of a part of the year, that become bands.
+  config.fusion.early = ml_collections.ConfigDict(dict(periods=12))
+  # Heads, a divisor of the channels of each level; width of the keys of each.
+  config.fusion.mid_attention = ml_collections.ConfigDict(dict(num_heads=4))
+  config.fusion.mid_attention.key_width = 16
   # Probability of dropping a modality of a training sample; never all of them.
   config.fusion.modality_dropout = ml_collections.ConfigDict(
     dict.fromkeys(schema.sensors, 0.0)

@@ -14,13 +14,9 @@ from flairhub_jax.models import (
   choice,
   convnext,
   convolution,
-  early,
-  fusion,
   initialise,
   kernels,
-  late,
   layers,
-  mid,
   resnet,
   swin,
   unet,
@@ -29,6 +25,7 @@ from flairhub_jax.models import (
 )
 from flairhub_jax.models import inputs as inputs_lib
 from flairhub_jax.models.segmenter import PRECISIONS, Segmenter
+from flairhub_jax.models.strategies import FUSIONS
 
 
 def _swin(width, depths, heads, window):
@@ -91,23 +88,6 @@ DECODERS: Mapping[str, Callable[..., nn.Module]] = {
     upernet.UPerNet, pyramid_width=64, width=32
   ),
   "unet": unet.UNet,
-}
-
-# Of networks with images; of series alone.
-_ATTENTION = fusion.Kind(
-  mid.MidFusion, mid.MidAttention, options=("num_heads", "key_width")
-)
-_EARLY = fusion.Kind(early.EarlyFusion, options=("periods",))
-_MEAN = fusion.Kind(late.SeriesFusion, late.MeanLogits)
-_GATED = fusion.Kind(late.SeriesFusion, late.GatedLogits)
-FUSIONS: Mapping[str, tuple[fusion.Kind, fusion.Kind]] = {
-  "early": (_EARLY, _EARLY),
-  "mid_concat": (fusion.Kind(mid.MidFusion, mid.MidConcat), _MEAN),
-  "mid_mean": (fusion.Kind(mid.MidFusion, mid.MidMean), _MEAN),
-  "mid_gated": (fusion.Kind(mid.MidFusion, mid.MidGated), _GATED),
-  "mid_attention": (_ATTENTION, _GATED),
-  "late_mean": (fusion.Kind(late.LateFusion, late.MeanLogits), _MEAN),
-  "late_gated": (fusion.Kind(late.LateFusion, late.GatedLogits), _GATED),
 }
 
 # Fields of `config.model.utae` that U-TAE takes as they are.

@@ -123,7 +123,7 @@ def _sum_of_projections(level, kernels, masks):
   return sum(layers.resize(y, size) for y in sums.values())
 
 
-class _Mixture(nn.Module):
+class Mixture(nn.Module):
   """Projects the features of each level and mixes them over the modalities.
 
   Attributes:
@@ -151,14 +151,14 @@ class _Mixture(nn.Module):
     raise NotImplementedError
 
 
-class MidMean(_Mixture):
+class MidMean(Mixture):
   """Averages the projected features of the modalities of a sample."""
 
   def _mix(self, modalities, tokens, mask, i):
     return fusion.masked_mean(tokens, mask)
 
 
-class MidGated(_Mixture):
+class MidGated(Mixture):
   """Mixes projected features by learned weights per pixel."""
 
   has_weights = True
@@ -173,7 +173,7 @@ class MidGated(_Mixture):
     return (weights.astype(self.dtype) * tokens).sum(0)
 
 
-class MidAttention(_Mixture):
+class MidAttention(Mixture):
   """Attends from the mean over the modalities of a pixel to each of them.
 
   Attributes:

@@ -152,8 +152,8 @@ def test_hue_and_saturation_are_a_turn_and_a_factor_of_colour():
   np.testing.assert_allclose(whole_turn, np.eye(3), atol=1e-9)
   grey = transforms.colour_matrix(0.0, 0.0) @ np.array([10.0, 20.0, 30.0])
   np.testing.assert_allclose(grey, [18.15] * 3, atol=0.1)
-  third = transforms.colour_matrix(1.0, 0.25) @ np.array([100.0, 100, 100])
-  np.testing.assert_allclose(third, [100.0] * 3, atol=0.1)
+  turned = transforms.colour_matrix(1.0, 0.25) @ np.array([100.0, 100, 100])
+  np.testing.assert_allclose(turned, [100.0] * 3, atol=0.1)
 
 
 def test_values_stay_in_the_range_of_their_type(dataset):

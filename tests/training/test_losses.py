@@ -202,7 +202,7 @@ def test_losses_of_certain_predictions_equal_their_scores(loss):
   np.testing.assert_allclose(actual, 1 - score.mean(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "lovasz"])
+@pytest.mark.parametrize("name", losses.LOSSES)
 def test_what_does_not_count_has_no_gradient(drawn, name):
   logits, labels, weights = drawn
   settings = base.get_config().loss
@@ -229,6 +229,28 @@ def test_losses_are_summed_with_their_weights(drawn):
   expected += 0.5 * losses.lovasz(*map(jnp.asarray, drawn))
   actual = losses.build_loss(settings)(*map(jnp.asarray, drawn))
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_every_loss_has_a_section_and_takes_its_options(drawn):
+  settings = base.get_config().loss
+  assert set(settings) == set(losses.LOSSES)
+  for name in settings:
+    settings[name].weight = 1.0
+  assert list(losses.weighted(settings)) == list(losses.LOSSES)
+  assert np.isfinite(losses.build_loss(settings)(*map(jnp.asarray, drawn)))
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_what_says_so_adds_over_parts_of_a_batch(drawn, name):
+  logits, labels, weights = map(jnp.asarray, drawn)
+  kind, options = losses.LOSSES[name], dict(base.get_config().loss[name])
+  del options["weight"]
+  parts = [(logits[i : i + 1], labels[i : i + 1]) for i in range(len(logits))]
+  whole = kind.function(logits, labels, weights, **options)
+  if kind.is_additive:
+    options["total"] = losses.total_weight(labels, weights)
+  total = sum(kind.function(*part, weights, **options) for part in parts)
+  assert np.isclose(total, whole, rtol=1e-5) == kind.is_additive
 
 
 def test_a_loss_without_any_weight_is_refused():
