@@ -112,9 +112,9 @@ def measure(name: str, python: str) -> dict:
     files.write_tensors(folder / "weights.safetensors", tensors, {})
     np.savez(folder / "inputs.npz", **reference_inputs(config, batch))
     script = pathlib.Path(__file__).with_name("run_reference.py")
-    words = ["weights.safetensors", "configs", "inputs.npz", "outputs.npz"]
+    arguments = ["weights.safetensors", "configs", "inputs.npz", "outputs.npz"]
     subprocess.run(
-      [python, str(script), *words],
+      [python, str(script), *arguments],
       cwd=folder,
       check=True,
       stdout=subprocess.DEVNULL,
@@ -126,12 +126,12 @@ def measure(name: str, python: str) -> dict:
     return segmenter.apply(variables, batch)["logits"]
 
   options = {"xla_backend_optimization_level": 0}
-  found = jax.jit(forward, compiler_options=options)(variables, batch)
+  logits = jax.jit(forward, compiler_options=options)(variables, batch)
   record = {"network": name, "encoder": encoder, "decoder": decoder}
-  for task, kept in expected.items():
-    x = np.moveaxis(np.asarray(found[task]), -1, 1)
-    record["error"] = float(np.abs(x - kept).max() / kept.std())
-    record["equal_classes"] = float((x.argmax(1) == kept.argmax(1)).mean())
+  for task, y in expected.items():
+    x = np.moveaxis(np.asarray(logits[task]), -1, 1)
+    record["error"] = float(np.abs(x - y).max() / y.std())
+    record["equal_classes"] = float((x.argmax(1) == y.argmax(1)).mean())
   leaves = jax.tree.leaves((variables["params"], unused.get("params", {})))
   record["parameters"] = sum(leaf.size for leaf in leaves)
   return record

@@ -177,10 +177,10 @@ def run(out: pathlib.Path, num_cases: int) -> dict[str, Any]:
 
 def format_table(record: dict[str, Any]) -> str:
   """The record as Markdown."""
-  words = ("read", "refused", "failed", "fault")
-  rows = [["file", "cases", *words]]
+  outcomes = ("read", "refused", "failed", "fault")
+  rows = [["file", "cases", *outcomes]]
   for kind, counts in sorted(record["ended"].items()):
-    numbers = [counts.get(word, 0) for word in words]
+    numbers = [counts.get(outcome, 0) for outcome in outcomes]
     rows.append([kind, str(sum(numbers)), *map(str, numbers)])
   lines = [f"| {' | '.join(row)} |" for row in rows]
   lines.insert(1, "|---" * len(rows[0]) + "|")
