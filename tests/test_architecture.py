@@ -22,8 +22,6 @@ LEVELS = {
   "lock": 1,
   "processes": 1,
   # The tables and configurations that everything reads.
-  "modalities": 0,
-  "labels": 0,
   "schema_check": 0,
   "schema": 1,
   "schema_file": 2,

@@ -1,6 +1,6 @@
 """Rate of the loader with each augmentation, on patches of 512 pixels.
 
-    python -m experiments.speed.augmentation FOLDER
+python -m experiments.speed.augmentation FOLDER
 """
 
 import pathlib
