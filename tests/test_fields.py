@@ -121,7 +121,7 @@ def test_names_of_earlier_versions_are_understood():
   assert config.model.remat == "stage"
 
 
-def test_what_may_be_left_open_can_be_given_as_none():
+def test_optional_fields_can_be_set_to_none():
   config = configuration.load_config_file(
     "quickstart", ["--config.train.validate_every=None"]
   )

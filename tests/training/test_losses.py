@@ -203,7 +203,7 @@ def test_losses_of_certain_predictions_equal_their_scores(loss):
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "lovasz"])
-def test_what_does_not_count_has_no_gradient(drawn, name):
+def test_ignored_pixels_and_classes_have_no_gradient(drawn, name):
   logits, labels, weights = drawn
   settings = base.get_config().loss
   settings.update(cross_entropy=0.0, label_smoothing=0.1)
