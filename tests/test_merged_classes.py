@@ -1,5 +1,6 @@
 """Runs on merged classes, from the command line to the network."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,7 +8,7 @@ from flairhub_jax import __main__, class_merge, configuration, metrics
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputErrors
 from flairhub_jax.flair_hub import FLAIR_HUB
-from flairhub_jax.models import build
+from flairhub_jax.models import build, segmenter
 from flairhub_jax.training import class_counts
 
 COSIA = "AERIAL_LABEL-COSIA"
@@ -33,7 +34,8 @@ def test_the_command_line_merges_classes():
   task = configuration.label_tasks(config)[COSIA]
   assert task.class_names == tuple(MERGE)
   assert task.palette[0].tolist() == [0xDB, 0x0E, 0x9A]  # of buildings
-  assert build.build_segmenter(config).tasks == ((COSIA, 3),)
+  network = build.build_segmenter(config)
+  assert network.tasks == ((COSIA, 19),) and max(network.merged[0][1]) == 2
   assert metrics.score_names(task, [1])[-1] == f"{COSIA}/iou/open land"
   again = configuration.from_json(configuration.to_json(config))
   assert configuration.label_tasks(again) == {COSIA: task}
@@ -126,3 +128,18 @@ def test_a_merged_matrix_is_that_of_merged_pixels():
   np.add.at(expected, tuple(groups[pairs]), 1)
   actual = class_merge.merge_confusion(confusion, groups, 3)
   np.testing.assert_array_equal(actual, expected)
+
+
+def test_probabilities_of_merged_classes_are_sums(tmp_path):
+  """A network of 19 classes gives those of three with the same weights."""
+  logits = np.random.default_rng(0).normal(size=(1, 2, 2, 19)) * 3
+  logits = logits.astype(np.float32)
+  groups = build.build_segmenter(merged()).merged[0][1]
+  merged_logits = segmenter.merge_logits(logits, groups)
+  probabilities = np.asarray(jax.nn.softmax(logits, -1))
+  expected = np.zeros((1, 2, 2, 3), np.float32)
+  for i, group in enumerate(groups):
+    expected[..., group] += probabilities[..., i]
+  np.testing.assert_allclose(
+    jax.nn.softmax(merged_logits, -1), expected, atol=1e-6
+  )

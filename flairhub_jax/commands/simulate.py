@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from flairhub_jax import text_table
-from flairhub_jax.commands import shipped_schemas
+from flairhub_jax.commands import convert, shipped_schemas
 from flairhub_jax.data import geotiff, label_values, simulate, split_csv
 from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.schema import LabelTask, Schema

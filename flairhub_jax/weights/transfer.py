@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flairhub_jax.errors import InputErrors, listed
+from flairhub_jax.errors import InputError, InputErrors, listed
 from flairhub_jax.models import build
 from flairhub_jax.schema import LabelClass, Schema
 
@@ -130,6 +130,7 @@ def transfer(
     Variables, and lines about what was drawn or left out.
 
   Raises:
+    InputError: the two have no sensor and no task in common.
     InputErrors: other parameters, or other shapes; one line each.
   """
   taker = _Taker(dict(_leaves(variables)), source, target, renamed)
@@ -138,6 +139,12 @@ def transfer(
   )
   if taker.problems:
     raise InputErrors([f"{where}: {line}" for line in taker.problems])
+  if not taker.used:
+    raise InputError(
+      f"{where}, start of {', '.join(target.ids)}",
+      "a sensor or task in common, or config.train.init_names",
+      ", ".join(source.ids),
+    )
   left = sorted(taker.stored.keys() - taker.used)
   return result, [
     *_lines("drawn", _modules(taker.drawn)),
@@ -202,7 +209,7 @@ def _lines(what: str, names: Sequence[str]) -> list[str]:
 
 
 def _modules(paths: Sequence[str]) -> list[str]:
-  return list(dict.fromkeys("/".join(path.split("/")[1:3]) for path in paths))
+  return list(dict.fromkeys(path.split("/")[1] for path in paths))
 
 
 def _names(path: str, id: str) -> bool:

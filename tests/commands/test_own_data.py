@@ -166,3 +166,42 @@ def test_a_label_value_without_a_class_is_counted(own, schema, capsys):
   argv = ["--schema", other, "--train", own / "tiles.csv", "--workers", "0"]
   line = call(capsys, "convert", *argv, "--out", own / "one", code=2)
   assert "40" in line and "4 patches" in line and "0_cover.tif" in line
+
+
+def test_training_starts_from_a_run_of_other_classes(
+  own, schema, trained, capsys
+):
+  """Other ids and one class more: named in the log, weights taken by name."""
+  other = own / "other.toml"
+  text = schema.read_text().replace('id = "ORTHO"', 'id = "PHOTO"')
+  text = text.replace('id = "COVER"', 'id = "LAND"')
+  text = text.replace('name = "forest"', 'name = "wood"')
+  other.write_text(text)
+  csv = own / "other.csv"
+  csv.write_text(
+    (own / "tiles.csv").read_text().replace("ORTHO,COVER", "PHOTO,LAND")
+  )
+  argv = ["--schema", other, "--train", csv, "--workers", "0"]
+  call(capsys, "convert", *argv, "--out", own / "other")
+  start = [
+    "train",
+    "--config=own_data",
+    f"--config.data.path={own / 'other'}",
+    f"--config.train.init_from={trained}",
+    *NETWORK,
+  ]
+  line = call(capsys, *start, f"--workdir={own / 'no'}", code=2)
+  assert "start of PHOTO, LAND: expected a sensor or task in common" in line
+  names = "--config.train.init_names=('PHOTO=ORTHO','LAND=COVER')"
+  call(capsys, *start, names, f"--workdir={own / 'tuned'}")
+  log = (own / "tuned/log.txt").read_text()
+  assert "classes drawn: LAND: wood" in log
+  for wrong, text in (
+    ("('PHOTO=RGB',)", "PHOTO=OLD, OLD of ORTHO"),
+    ("('RGB=ORTHO',)", "NEW=OLD, NEW of PHOTO, LAND"),
+    ("('PHOTO=ORTHO','PHOTO=ORTHO')", "each id once"),
+  ):
+    flag = f"--config.train.init_names={wrong}"
+    line = call(capsys, *start, flag, f"--workdir={own / 'no'}", code=2)
+    assert f"config.train.init_names: expected {text}" in line
+  assert not (own / "no").exists()
