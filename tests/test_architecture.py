@@ -78,6 +78,7 @@ ROOMS = {
     "weights/files.py",
   ),
   "yaml": "weights/reference_yaml.py",
+  "tomlkit": "commands/schema.py",
   "pydantic": ("schema.py", "schema_file.py", "weights/reference_document.py"),
 }
 
