@@ -48,12 +48,11 @@ def train(
 
   Args:
     config: resolved configuration.
-    run: where everything is written. A new run is started, or one of the same
-      configuration is continued, after the largest program was found to fit.
+    run: a new directory, or that of a run of the same configuration to go on
+      with; written to once the largest program is known to fit.
     dataset: converted data.
     model: the network, `apply(variables, batch, train=…)`.
-    evaluate: scores by task of the network's variables on the validation
-      split; None without one.
+    evaluate: scores by task on the validation split; None without one.
     draw: draws maps of the validation split to a file; None: no maps.
     initial_variables: of a run without a checkpoint; None: drawn by the seed.
     notes: first lines of the log.
@@ -68,7 +67,6 @@ def train(
     NonFiniteLossError: training diverged; checkpoints hold the state before.
     StoppedEarly: a signal asked for it; the state is saved.
   """
-  # ---- set up ----
   num_steps, tasks = config.train.num_steps, configuration.label_tasks(config)
   devices = mesh.build_mesh(**config.mesh)
   options = pipeline.build_read_options(config)
