@@ -14,6 +14,7 @@ from flairhub_jax.data import (
   time_series,
   validity,
 )
+from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping import inputs as rasters
 from flairhub_jax.mapping.grid import Grid
 from flairhub_jax.mapping.inputs import SensorInput
@@ -156,7 +157,8 @@ class Reader:
   def _beyond(self, ground: Grid):
     """Axis, first pixel of a window, and size of the map along each axis."""
     whole = self._layout.grid
-    column, row = ~whole.transform * (ground.transform.c, ground.transform.f)
+    corner = ground.transform.c, ground.transform.f
+    column, row = grids.at(~whole.transform, *corner)
     yield 0, round(row), whole.height
     yield 1, round(column), whole.width
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -54,7 +55,7 @@ class Grid:
     if self.crs is not None:
       crs = rasterio.crs.CRS.from_wkt(self.crs)
       if crs.is_geographic:
-        _, y = t * (self.width / 2, self.height / 2)
+        _, y = at(t, self.width / 2, self.height / 2)
         across = _METRES_PER_DEGREE * math.cos(math.radians(y))
         down = _METRES_PER_DEGREE
       elif crs.is_projected:
@@ -68,7 +69,7 @@ class Grid:
   def bounds(self) -> tuple[float, float, float, float]:
     """Smallest x, smallest y, largest x, largest y."""
     corners = [
-      self.transform * (col, row)
+      at(self.transform, col, row)
       for col in (0, self.width)
       for row in (0, self.height)
     ]
@@ -79,7 +80,7 @@ class Grid:
     """Some rows and columns of it, or beyond it."""
     return Grid(
       self.crs,
-      self.transform * Affine.translation(col, row),
+      compose(self.transform, Affine.translation(col, row)),
       height,
       width,
     )
@@ -87,15 +88,15 @@ class Grid:
   def with_size(self, height: int, width: int) -> "Grid":
     """The same ground in other pixels."""
     scale = Affine.scale(self.width / width, self.height / height)
-    return Grid(self.crs, self.transform * scale, height, width)
+    return Grid(self.crs, compose(self.transform, scale), height, width)
 
   def flipped(self, rows: bool, columns: bool) -> "Grid":
     """The same ground with rows, columns or both in reverse order."""
     t = self.transform
     if rows:
-      t = t * Affine(1, 0, 0, 0, -1, self.height)
+      t = compose(t, Affine(1, 0, 0, 0, -1, self.height))
     if columns:
-      t = t * Affine(-1, 0, self.width, 0, 1, 0)
+      t = compose(t, Affine(-1, 0, self.width, 0, 1, 0))
     return Grid(self.crs, t, self.height, self.width)
 
   def is_south_up(self) -> tuple[bool, bool]:
@@ -123,6 +124,29 @@ class Grid:
     """Its bounds, for errors."""
     left, bottom, right, top = self.bounds
     return f"{left:.8g}-{right:.8g} E, {bottom:.8g}-{top:.8g} N"
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+  """The transform that applies `inner` first.
+
+  Versions of affine differ in the operator for it.
+  """
+  return Affine(
+    outer.a * inner.a + outer.b * inner.d,
+    outer.a * inner.b + outer.b * inner.e,
+    outer.a * inner.c + outer.b * inner.f + outer.c,
+    outer.d * inner.a + outer.e * inner.d,
+    outer.d * inner.b + outer.e * inner.e,
+    outer.d * inner.c + outer.e * inner.f + outer.f,
+  )
+
+
+def at(transform: Affine, x: Any, y: Any) -> tuple[Any, Any]:
+  """A transform of points; numbers or arrays."""
+  return (
+    transform.a * x + transform.b * y + transform.c,
+    transform.d * x + transform.e * y + transform.f,
+  )
 
 
 def crs_name(crs: str | None) -> str:
@@ -184,7 +208,7 @@ def clip(
     )
   inverse = ~grid.transform
   corners = np.array(
-    [inverse * (x, y) for x in bounds[::2] for y in bounds[1::2]]
+    [at(inverse, x, y) for x in bounds[::2] for y in bounds[1::2]]
   )
   # A bound on the border of two pixels, up to rounding, takes one of them.
   low = np.floor(corners.min(0) + 1e-6).astype(int)

@@ -158,7 +158,7 @@ def _at_resolution(grid: Grid, resolution: float) -> Grid:
   down, across = (resolution / size for size in grid.pixel_metres)
   height = max(1, math.ceil(grid.height / down - 1e-3))
   width = max(1, math.ceil(grid.width / across - 1e-3))
-  transform = grid.transform * Affine.scale(across, down)
+  transform = grids.compose(grid.transform, Affine.scale(across, down))
   return Grid(grid.crs, transform, height, width)
 
 

@@ -320,7 +320,7 @@ def _placed(tiles: Sequence[Tile]) -> tuple[Grid, list[Tile], float]:
   placed, off = [], 0.0
   for tile in tiles:
     t = tile.grid.transform
-    col, row = inverse * (t.c, t.f)
+    col, row = grids.at(inverse, t.c, t.f)
     off = max(off, abs(col - round(col)), abs(row - round(row)))
     placed.append(dataclasses.replace(tile, row=round(row), col=round(col)))
   top, left = min(t.row for t in placed), min(t.col for t in placed)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 from rasterio import Affine
 
+from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping.grid import Grid
 
 # Pixels whose sizes differ by less are alike.
@@ -47,7 +48,7 @@ def make_plan(source: Grid, target: Grid, *, is_code: bool = False) -> Plan:
     target: grid to fill.
     is_code: whether values are codes, of which no average exists.
   """
-  affine = ~source.transform * target.transform
+  affine = grids.compose(~source.transform, target.transform)
   shape = (target.height, target.width)
   size = max(shape)
   is_turned = max(abs(affine.b), abs(affine.d)) * size > _ALIGNED
@@ -75,7 +76,7 @@ def block(plan: Plan) -> tuple[int, int, int, int]:
   if plan.affine is not None:
     height, width = plan.shape
     corners = np.array(
-      [plan.affine * (x, y) for x in (0, width) for y in (0, height)]
+      [grids.at(plan.affine, x, y) for x in (0, width) for y in (0, height)]
     )
     low = np.floor(corners.min(0)).astype(int) - 1
     high = np.ceil(corners.max(0)).astype(int) + 1
@@ -197,7 +198,7 @@ def _apply_turned(plan, values, missing, row, column):
       rows, columns = np.meshgrid(
         np.arange(height) + down, np.arange(width) + across, indexing="ij"
       )
-      x, y = plan.affine * (columns, rows)
+      x, y = grids.at(plan.affine, columns, rows)
       x, y = x - column, y - row
       if plan.method == "bilinear":
         corners = _corners(x - 0.5, y - 0.5)
