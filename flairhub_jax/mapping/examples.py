@@ -129,7 +129,7 @@ class Reader:
 
   def _beyond_the_map(self, values, missing, ground: Grid):
     """Fills what lies beyond the map: mirrored, or 0 as the reference does."""
-    if self._layout.is_cropped:
+    if self._layout.margin is not None:
       outside = missing.all(-1)
       values = np.where(outside[..., None], values.dtype.type(0), values)
       return values, missing & ~(outside[..., None])

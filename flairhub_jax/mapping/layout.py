@@ -33,7 +33,8 @@ class Layout:
     columns: windows along its columns.
     pixels: sensor -> rows and columns of its pixels in a window.
     logits: rows and columns of the network's logits in a window.
-    is_cropped: whether only centres of windows count, as in the reference.
+    margin: pixels of the network left out around each window, as in the
+      reference; None: windows are blended.
     notes: what the user should know.
   """
 
@@ -43,7 +44,7 @@ class Layout:
   columns: windows.Axis
   pixels: Mapping[str, tuple[int, int]]
   logits: tuple[int, int]
-  is_cropped: bool
+  margin: int | None
   notes: tuple[str, ...]
 
   @property
@@ -119,7 +120,7 @@ def plan(
     columns=columns,
     pixels=pixels,
     logits=pixels[finest] if margin is not None else shape,
-    is_cropped=margin is not None,
+    margin=margin,
     notes=tuple(
       note
       for name, each in inputs.items()

@@ -86,7 +86,7 @@ def _make_step(model: Any, layout: Layout) -> Any:
   index = None
   if layout.shape != layout.logits:
     index = tuple(
-      _nearest(pixels, size)
+      _nearest(pixels, size, layout.margin)
       for pixels, size in zip(layout.shape, layout.logits, strict=True)
     )
 
@@ -105,10 +105,21 @@ def _make_step(model: Any, layout: Layout) -> Any:
   return step
 
 
-def _nearest(pixels: int, size: int) -> np.ndarray:
-  """Index of the pixel that holds the centre of each pixel of another size."""
-  centres = (np.arange(pixels) + 0.5) * size / pixels
-  return np.floor(centres - 1e-6).astype(np.int32)
+def _nearest(pixels: int, size: int, margin: int) -> np.ndarray:
+  """Index of the pixel of the logits for each pixel of the map.
+
+  The rule is the reference's (`scipy.ndimage.zoom` of order 0): the first and
+  last pixels of the centre go to the first and last, others in proportion.
+
+  Args:
+    pixels: of a window of the map.
+    size: of the logits.
+    margin: of the logits, left out on each side.
+  """
+  outside = round(margin * pixels / size)
+  step = (size - 2 * margin - 1) / max(pixels - 2 * outside - 1, 1)
+  index = np.rint((np.arange(pixels) - outside) * step) + margin
+  return np.clip(index, 0, size - 1).astype(np.int32)
 
 
 def _memory(compiled: Any) -> int:

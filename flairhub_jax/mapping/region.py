@@ -72,7 +72,7 @@ class Region:
       "grid": [str(layout.grid), str(layout.is_flipped)],
       "windows": [layout.rows.starts, layout.columns.starts, layout.shape],
       "pixels": dict(layout.pixels),
-      "is_cropped": layout.is_cropped,
+      "margin": layout.margin,
       "weights": _digest(layout.rows.weights[0], layout.columns.weights[0]),
       "area": None if self.area is None else str(self.area.shape),
       "layers": [

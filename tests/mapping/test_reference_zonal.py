@@ -103,7 +103,18 @@ def expected(numbers, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["zonal_lca_argmax", "zonal_lcd_argmax"])
+@pytest.mark.parametrize(
+  "name", ["zonal_lca_argmax", "zonal_lcd_argmax", "zonal_lca_argmax_up"]
+)
 def test_classes_with_margins_equal_the_references(numbers, name):
   classes, _ = predict(numbers, name)
   assert (classes == expected(numbers, name)[0]).mean() >= EQUAL_SHARE
+
+
+@pytest.mark.slow
+def test_probabilities_with_margins_equal_the_references(numbers):
+  name = "zonal_lca_prob_rescaled"
+  _, actual = predict(numbers, name)
+  # Ours are in steps of 1/250, the reference's of 1/255.
+  steps = np.abs(actual * (255 / 250) - expected(numbers, name))
+  assert (steps <= 1.01).mean() >= EQUAL_SHARE
