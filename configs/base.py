@@ -76,8 +76,30 @@ def get_config(schema: Schema = FLAIR_HUB) -> ml_collections.ConfigDict:
   data.tasks = tuple(schema.tasks)[:1]  # ids of label tasks
   data.batch_size = 5  # patches per step, over all devices
   data.num_workers = 0  # reader processes; 0: threads of the main process
-  # Random flips and rotations by 90 degrees (of square patches) per patch.
-  data.augment = False
+  # Augmentations of each training patch, in this order: "crop", "symmetry"
+  # (flips and rotations by 90 degrees, of square patches), "colour", "noise",
+  # "dates". Cropping first saves time.
+  data.augment = ()
+  data.augmentation = augmentation = ml_collections.ConfigDict()
+  # Side of a crop as a fraction of the patch's: a whole number of pixels of
+  # each sensor and task, from a corner of pixels that all have in common.
+  # Validation is of whole patches.
+  augmentation.crop = ml_collections.ConfigDict(dict(fraction=0.5))
+  # Each of `sensors` (those not in use have no effect) by itself: up to this
+  # fraction brighter or darker, of more or less contrast; bands R, G and B up
+  # to this fraction more or less saturated, and of a hue turned by up to this
+  # fraction of the circle.
+  augmentation.colour = ml_collections.ConfigDict(dict(sensors=()))
+  augmentation.colour.brightness = 0.2
+  augmentation.colour.contrast = 0.2
+  augmentation.colour.saturation = 0.2
+  augmentation.colour.hue = 0.05
+  # Gaussian noise of each value, in standard deviations of the band
+  # (`config.inputs.<sensor>.std`).
+  augmentation.noise = ml_collections.ConfigDict(dict(sensors=()))
+  augmentation.noise.deviation = 0.05
+  # Probability of dropping a date of a series; one stays.
+  augmentation.dates = ml_collections.ConfigDict(dict(probability=0.2))
   # Padded lengths of time series, in dates. A batch uses the smallest length
   # that fits all its series, but pads a series no further than the longest one
   # of the split; longer series are subsampled evenly to the last length. Each
@@ -166,6 +188,13 @@ def get_config(schema: Schema = FLAIR_HUB) -> ml_collections.ConfigDict:
   # "mid_mean", "mid_gated", "mid_attention": features of the encoders;
   # "late_mean", "late_gated": logits of one decoder per modality.
   config.fusion.kind = "mid_concat"
+  # Options of kinds; others have none. Where all inputs are series, only those
+  # of "early" have an effect: logits are mixed instead of features.
+  # Composites of a series, each of a part of the year, that become bands.
+  config.fusion.early = ml_collections.ConfigDict(dict(periods=12))
+  # Heads, a divisor of the channels of each level; width of the keys of each.
+  config.fusion.mid_attention = ml_collections.ConfigDict(dict(num_heads=4))
+  config.fusion.mid_attention.key_width = 16
   # Probability of dropping a modality of a training sample; never all of them.
   config.fusion.modality_dropout = ml_collections.ConfigDict(
     dict.fromkeys(schema.sensors, 0.0)
@@ -194,14 +223,15 @@ def get_config(schema: Schema = FLAIR_HUB) -> ml_collections.ConfigDict:
   config.auxiliary_weight = ml_collections.ConfigDict(
     dict.fromkeys(schema.sensors, 1.5)
   )
-  # Weights of the summed losses; losses of weight 0 are not computed.
+  # Losses that are summed, each with its weight and options; one of weight 0 is
+  # not computed.
   config.loss = loss = ml_collections.ConfigDict()
-  loss.cross_entropy = 1.0
-  loss.focal = 0.0
-  loss.dice = 0.0
-  loss.lovasz = 0.0
-  loss.label_smoothing = 0.0  # fraction of a label spread over all classes
-  loss.focal_gamma = 2.0
+  loss.cross_entropy = ml_collections.ConfigDict(dict(weight=1.0))
+  # Fraction of a label that is spread over all classes.
+  loss.cross_entropy.label_smoothing = 0.0
+  loss.focal = ml_collections.ConfigDict(dict(weight=0.0, gamma=2.0))
+  loss.dice = ml_collections.ConfigDict(dict(weight=0.0))
+  loss.lovasz = ml_collections.ConfigDict(dict(weight=0.0))
 
   # ---- optimisation ---------------------------------------------------------
   config.optim = optim = ml_collections.ConfigDict()

@@ -14,7 +14,7 @@ from flairhub_jax.configs import benchmark
 def get_config(experiment: str) -> ml_collections.ConfigDict:
   """Returns an experiment of `benchmark` with small and decaying rates."""
   config = benchmark.get_config(experiment)
-  config.data.augment = True
+  config.data.augment = ("symmetry",)
   config.model.drop_path_rate = 0.2
   # Lower stages of pretrained encoders change least.
   config.optim.learning_rate = 2e-5
@@ -26,8 +26,8 @@ def get_config(experiment: str) -> ml_collections.ConfigDict:
   # Crops and covers are unbalanced, more so in a region.
   for task in config.data.tasks:
     config.tasks[task].frequency_power = 0.5
-  config.loss.dice = 1.0
-  config.loss.label_smoothing = 0.05
+  config.loss.dice.weight = 1.0
+  config.loss.cross_entropy.label_smoothing = 0.05
   config.train.num_epochs = 30
   config.train.ema_decay = 0.999
   config.train.validate_epochs = 2

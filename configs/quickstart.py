@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.data.tasks = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
   config.data.batch_size = 8
-  config.data.augment = True
+  config.data.augment = ("symmetry",)
   config.data.date_buckets = (16,)  # one length, one compilation
   config.model.encoder = "swin_nano"
   config.model.decoder = "upernet_nano"

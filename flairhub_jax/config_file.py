@@ -4,13 +4,15 @@ import importlib.util
 import os
 import pathlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
-from flairhub_jax import configuration, schema_file
+from flairhub_jax import configuration, fields, merge_field, schema_file
+from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
+from flairhub_jax.schema import Schema
 
 
 def load_config_file(
@@ -52,14 +54,60 @@ def _of_its_data(
 ) -> ml_collections.ConfigDict:
   """Gives a configuration the schema of the data set that it names, if any."""
   config = configuration.complete(
-    config.copy_and_resolve_references().to_dict(), where=where
+    merge_field.as_dict(config.copy_and_resolve_references()), where=where
   )
   flag, folder = "--config.data.path=", config.data.path
   for word in overrides:
     if word.startswith(flag):
       folder = os.path.expanduser(word.removeprefix(flag))
   found = schema_file.of_dataset(folder) if folder else None
-  return config if found is None else configuration.with_schema(config, found)
+  return config if found is None else _with_schema(config, found)
+
+
+def _with_schema(
+  config: ml_collections.ConfigDict, schema: Schema
+) -> ml_collections.ConfigDict:
+  """Returns a configuration with another schema, locked.
+
+  Fields that differ from the defaults of the former schema keep their values,
+  as far as the new schema has their sensors and tasks; all others take the new
+  defaults.
+  """
+  if config.schema == schema:
+    return config
+  flat = _by_band(fields.flatten(configuration.plain(config)))
+  defaults = _by_band(
+    fields.flatten(configuration.plain(base.get_config(config.schema)))
+  )
+  result = base.get_config(schema)
+  sections = {"inputs", "tasks", "auxiliary_weight"}
+  sections |= {"optim.encoder_rates", "fusion.modality_dropout"}
+  for path, value in flat.items():
+    if value == defaults.get(path):
+      continue
+    section, _, name = path.rpartition(".")
+    parent, _, row = section.rpartition(".")
+    if section in sections and name not in result[section]:
+      continue
+    if parent in sections and row not in result[parent]:
+      continue
+    holder = result[section] if section else result
+    holder[name] = (
+      ml_collections.ConfigDict(value) if isinstance(value, dict) else value
+    )
+  return result.lock()
+
+
+def _by_band(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Joins the statistics of a sensor, and the classes of a merge, again."""
+  joined: dict[str, Any] = {}
+  for path, value in flat.items():
+    section, _, name = path.rpartition(".")
+    if section.rpartition(".")[2] in ("mean", "std", "merge"):
+      joined.setdefault(section, {})[name] = value
+    else:
+      joined[path] = value
+  return joined
 
 
 def _find_file(path: str) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from flairhub_jax import class_merge, fields, schema_file
+from flairhub_jax import class_merge, fields, merge_field, schema_file
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.flair_hub import FLAIR_HUB
@@ -22,52 +22,14 @@ from flairhub_jax.schema import LabelTask, Schema
 # Published ids hold a hyphen, which the override syntax takes for a minus.
 _HYPHENATED = re.compile(r"\.([A-Za-z0-9_]+-[A-Za-z0-9_-]+)(?=[.=]|$)")
 
+# Fields of `config.loss` in earlier versions: now options of one loss.
+_LOSS_OPTIONS = {
+  "label_smoothing": ("cross_entropy", "label_smoothing"),
+  "focal_gamma": ("focal", "gamma"),
+}
+
 # A configuration in JSON has a few kilobytes.
 _MOST_BYTES = 2**24
-
-
-def with_schema(
-  config: ml_collections.ConfigDict, schema: Schema
-) -> ml_collections.ConfigDict:
-  """Returns a configuration with another schema, locked.
-
-  Fields that differ from the defaults of the former schema keep their values,
-  as far as the new schema has their sensors and tasks; all others take the new
-  defaults.
-  """
-  if config.schema == schema:
-    return config
-  flat = _by_band(fields.flatten(_plain(config)))
-  defaults = _by_band(fields.flatten(_plain(base.get_config(config.schema))))
-  result = base.get_config(schema)
-  sections = {"inputs", "tasks", "auxiliary_weight"}
-  sections |= {"optim.encoder_rates", "fusion.modality_dropout"}
-  for path, value in flat.items():
-    if value == defaults.get(path):
-      continue
-    section, _, name = path.rpartition(".")
-    parent, _, row = section.rpartition(".")
-    if section in sections and name not in result[section]:
-      continue
-    if parent in sections and row not in result[parent]:
-      continue
-    holder = result[section] if section else result
-    holder[name] = (
-      ml_collections.ConfigDict(value) if isinstance(value, dict) else value
-    )
-  return result.lock()
-
-
-def _by_band(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """Joins the statistics of a sensor, and the classes of a merge, again."""
-  joined: dict[str, Any] = {}
-  for path, value in flat.items():
-    section, _, name = path.rpartition(".")
-    if section.rpartition(".")[2] in ("mean", "std", "merge"):
-      joined.setdefault(section, {})[name] = value
-    else:
-      joined[path] = value
-  return joined
 
 
 def label_tasks(config: Any) -> dict[str, LabelTask]:
@@ -86,7 +48,7 @@ def label_tasks(config: Any) -> dict[str, LabelTask]:
       )
     tasks[name] = class_merge.merge_classes(
       config.schema.tasks[name],
-      config.tasks[name].merge,
+      merge_field.names(config, name),
       where=f"config.tasks.{name}.merge",
     )
   return tasks
@@ -110,7 +72,8 @@ def apply_overrides(
     InputErrors: values out of their range.
   """
   known = fields.rules(config.schema, {})
-  none, words = _split_none(overrides, known)
+  merges, words = merge_field.split(overrides)
+  none, words = _split_none(words, known)
   argv = ["flairhub", *map(_bracket_hyphens, words)]
   values = flags.FlagValues()
   try:
@@ -127,7 +90,18 @@ def apply_overrides(
     raise InputError("command line", "flags only", " ".join(surplus))
   with config.unlocked():
     config.update_from_flattened_dict(dict.fromkeys(none))
-  given = config.copy_and_resolve_references().to_dict()
+  given = merge_field.as_dict(config.copy_and_resolve_references())
+  for name, merge in merges.items():
+    if name not in given["tasks"]:
+      known = ", ".join(given["tasks"])
+      raise InputError(
+        f"--config.tasks.{name}.merge", f"a task of {known}", repr(name)
+      )
+    settings = given["tasks"][name]
+    field = f"--config.tasks.{name}.class_weights="
+    if not any(word.startswith(field) for word in words):
+      del settings["class_weights"]  # they are of other classes
+    settings["merge"] = merge
   return complete(given, where=where)
 
 
@@ -140,7 +114,26 @@ def _updated(given: Mapping[str, Any]) -> dict[str, Any]:
   if isinstance(model, dict) and isinstance(model.get("remat"), bool):
     remat = "stage" if model["remat"] else "none"
     given["model"] = {**model, "remat": remat}
+  data = given.get("data")
+  if isinstance(data, dict) and isinstance(data.get("augment"), bool):
+    names = ("symmetry",) if data["augment"] else ()
+    given["data"] = {**data, "augment": names}
+  if isinstance(given.get("loss"), dict):
+    given["loss"] = _updated_loss(given["loss"])
   return given
+
+
+def _updated_loss(given: Mapping[str, Any]) -> dict[str, Any]:
+  """Turns weights of losses, and options beside them, into sections."""
+  sections = {
+    name: value if isinstance(value, dict) else {"weight": value}
+    for name, value in given.items()
+    if name not in _LOSS_OPTIONS
+  }
+  for old, (name, new) in _LOSS_OPTIONS.items():
+    if old in given:
+      sections[name] = {new: given[old], **sections.get(name, {})}
+  return sections
 
 
 def _split_none(
@@ -184,6 +177,7 @@ def complete(
     own = schema_file.parse(
       own, where=f"{where}, schema" if where else "schema"
     )
+  given = merge_field.without_default_weights(given, own)
   problems = fields.faults(given, own)
   if problems:
     start = f"{where}: " if where else ""
@@ -204,10 +198,15 @@ def complete(
       value = os.path.expanduser(str(value))
     section, _, name = path.rpartition(".")
     (config[section] if section else config)[name] = value
-  for name in own.tasks:
-    merged = len(config.tasks[name].merge)
-    if merged and "class_weights" not in given["tasks"][name]:
-      config.tasks[name].class_weights = (1.0,) * merged
+  for name, task in own.tasks.items():
+    merged = class_merge.merge_classes(
+      task,
+      merge_field.names(config, name),
+      where=f"{where}: config.tasks.{name}.merge".removeprefix(": "),
+    )
+    if merged is not task and "class_weights" not in given["tasks"][name]:
+      weights = tuple(float(w) for w in merged.scored)
+      config.tasks[name].class_weights = weights
   return config.lock()
 
 
@@ -229,11 +228,11 @@ def _one_line(error: Exception) -> str:
 
 def to_json(config: ml_collections.ConfigDict) -> str:
   """Returns the resolved configuration as indented JSON."""
-  content = {**_plain(config), "schema": schema_file.to_json(config.schema)}
+  content = {**plain(config), "schema": schema_file.to_json(config.schema)}
   return schema_file.dumps(content) + "\n"
 
 
-def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the fields as nested dictionaries of JSON, without the schema."""
   content = json.loads(config.to_json_best_effort())
   content.pop("schema")
@@ -305,9 +304,15 @@ def varying_fields(
 def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the values of all fields by their dotted names.
 
-  Of the schema, the sensors and tasks in use: others have no effect.
+  Of the schema, the sensors and tasks in use: others have no effect. Merged
+  classes are one field, a list, as their order is that of the channels.
   """
-  flat = fields.flatten(_plain(config))
+  flat = fields.flatten(plain(config))
+  for task in config.tasks:
+    if merge := merge_field.names(config, task):
+      where = f"tasks.{task}.merge"
+      flat = {k: v for k, v in flat.items() if not k.startswith(f"{where}.")}
+      flat[where] = [[new, list(names)] for new, names in merge.items()]
   for kind, rows, used in (
     ("sensors", config.schema.sensors, config.data.modalities),
     ("tasks", config.schema.tasks, config.data.tasks),

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int, Integer
 
-from flairhub_jax import labels
 from flairhub_jax.array_type import Array
+from flairhub_jax.schema import LabelTask
 
 
 def confusion_matrix(
@@ -87,14 +87,14 @@ class Scores:
 
 
 def score_names(
-  task: str, classes: Iterable[int] | Int[np.ndarray, "s"]
+  task: LabelTask, classes: Iterable[int] | Int[np.ndarray, "s"]
 ) -> list[str]:
   """Names of a task's scores: its averages, then the IoU of some classes.
 
   They are those of validation logs and of `config.train.best_metric`.
   """
-  own = [f"iou/{labels.TASKS[task].classes[value].name}" for value in classes]
-  return [f"{task}/{name}" for name in (*AVERAGES, *own)]
+  own = [f"iou/{task.classes[value].name}" for value in classes]
+  return [f"{task.id}/{name}" for name in (*AVERAGES, *own)]
 
 
 def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

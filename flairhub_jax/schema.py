@@ -5,12 +5,14 @@ A data set carries its schema in `dataset.json`, a run in `config.json`, see
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 from jaxtyping import Bool, UInt8
+
+from flairhub_jax.schema_check import check_distinct, check_known
 
 # Label of a pixel without a class: ignored in loss and metrics.
 NO_LABEL = 255
@@ -61,7 +63,7 @@ class QualityMask(_Part):
 
   @pydantic.model_validator(mode="after")
   def _is_consistent(self) -> "QualityMask":
-    _check_distinct("bands", self.bands)
+    check_distinct("bands", self.bands)
     return self
 
 
@@ -136,21 +138,21 @@ class Sensor(_Part):
 
   @pydantic.model_validator(mode="after")
   def _is_consistent(self) -> "Sensor":
-    _check_distinct("bands", (*self.bands, *self.derived_bands))
+    check_distinct("bands", (*self.bands, *self.derived_bands))
     for name, pair in self.derived_bands.items():
-      _check_known(f"derived_bands.{name}", pair, self.bands)
+      check_known(f"derived_bands.{name}", pair, self.bands)
     every = (*self.bands, *self.derived_bands)
-    _check_distinct("default_bands", self.default_bands)
-    _check_known("default_bands", self.default_bands, every)
+    check_distinct("default_bands", self.default_bands)
+    check_known("default_bands", self.default_bands, every)
     for field, numbers in (("mean", self.mean), ("std", self.std)):
-      _check_known(field, numbers, every)
+      check_known(field, numbers, every)
     if set(self.mean) != set(self.std):
       raise ValueError(
         f"std: expected numbers for {', '.join(self.mean) or 'no band'}, as"
         f" mean has, found {', '.join(self.std) or 'none'}"
       )
     if self.mean:
-      _check_known("mean: bands of the network", self.network_bands, self.mean)
+      check_known("mean: bands of the network", self.network_bands, self.mean)
     if not self.is_series:
       for field in ("dates", "num_dates", "quality_mask"):
         if getattr(self, field) is not None:
@@ -256,7 +258,7 @@ class LabelTask(_Part):
     """Stored values of a class."""
     return self.classes[index].values or (index,)
 
-  @functools.cached_property
+  @property
   def label_of_value(self) -> UInt8[np.ndarray, "n"]:
     """Stored value -> class, `NO_LABEL` or `UNKNOWN_LABEL`; n: 256 or 65536."""
     by_class = [self.stored_values(i) for i in range(self.num_classes)]
@@ -271,7 +273,7 @@ class LabelTask(_Part):
 
   @pydantic.model_validator(mode="after")
   def _is_consistent(self) -> "LabelTask":
-    _check_distinct("classes", self.class_names)
+    check_distinct("classes", self.class_names)
     if self.band >= self.num_bands:
       raise ValueError(
         f"band: expected 0-{self.num_bands - 1} of {self.num_bands} bands,"
@@ -346,9 +348,9 @@ class Schema(_Part):
   def _is_consistent(self) -> "Schema":
     if not self.sensor_rows:
       raise ValueError("sensors: expected at least one, found none")
-    _check_distinct("sensors", [row.id for row in self.sensor_rows])
-    _check_distinct("tasks", [row.id for row in self.task_rows])
-    _check_distinct("columns", (*self.columns, "patch_id", "PATCH"))
+    check_distinct("sensors", [row.id for row in self.sensor_rows])
+    check_distinct("tasks", [row.id for row in self.task_rows])
+    check_distinct("columns", (*self.columns, "patch_id", "PATCH"))
     for task in self.tasks.values():
       if task.parent is not None:
         self._check_parent(task)
@@ -361,7 +363,7 @@ class Schema(_Part):
 
   def _check_parent(self, task: LabelTask) -> None:
     where = f"tasks.{task.id}.parent"
-    _check_known(where, [task.parent], self.tasks)
+    check_known(where, [task.parent], self.tasks)
     above = self.tasks[task.parent]
     chain = [task.id]
     while above is not None:
@@ -373,28 +375,6 @@ class Schema(_Part):
       above = self.tasks.get(above.parent) if above.parent else None
     names = self.tasks[task.parent].class_names
     for each in task.classes:
-      _check_known(
+      check_known(
         f"tasks.{task.id}.classes.{each.name}.parent", [each.parent], names
-      )
-
-
-def _check_distinct(where: str, names: Iterable[str]) -> None:
-  known = set()
-  for name in names:
-    if name in known:
-      raise ValueError(
-        f"{where}: expected each name once, found {name!r} twice"
-      )
-    known.add(name)
-
-
-def _check_known(
-  where: str, names: Iterable[Any], known: Iterable[str]
-) -> None:
-  known = tuple(known)
-  for name in names:
-    if name not in known:
-      raise ValueError(
-        f"{where}: expected any of {', '.join(known) or 'nothing'}, found"
-        f" {name!r}"
       )

@@ -133,7 +133,7 @@ def contradictions(
     if name not in data.sensors:
       continue
     first, second = run.sensors[name], data.sensors[name]
-    pairs = [
+    pairs: list[tuple[str, Any, Any]] = [
       (field, getattr(first, field), getattr(second, field))
       for field in ("kind", "bands", "dtype", "derived_bands", "quality_mask")
     ]
@@ -150,7 +150,7 @@ def contradictions(
     ]
     pairs = [
       ("classes", a.class_names, b.class_names),
-      ("values of classes", *stored),
+      ("values of classes", stored[0], stored[1]),
       ("band", a.band, b.band),
       ("ignored", a.ignored, b.ignored),
     ]

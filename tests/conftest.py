@@ -68,10 +68,12 @@ def origin(request) -> reference_numbers.Origin:
 def minidata(origin, tmp_path_factory):
   """The three patches the reference was run on, as records of `test`."""
   from flairhub_jax.data import convert
+  from tests.data import schemas
 
   return convert.convert(
     {"test": origin.folder / "minidata" / "patches.csv"},
     tmp_path_factory.mktemp("minidata") / "records",
+    schema=schemas.with_gsd(origin.gsd),
     num_workers=0,
     progress=False,
   )

@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+from flairhub_jax.commands import shipped_schemas
+
 PACKAGE = pathlib.Path(__file__).parents[1] / "flairhub_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -20,13 +22,15 @@ LEVELS = {
   "lock": 1,
   "processes": 1,
   # The tables and configurations that everything reads.
-  "modalities": 0,
-  "labels": 0,
+  "schema_check": 0,
   "schema": 1,
   "schema_file": 2,
   "class_merge": 2,
   "flair_hub": 2,
+  "flair_challenges": 3,
   "fields": 2,
+  "run_schema": 3,
+  "merge_field": 3,
   "configs": 3,
   "configuration": 4,
   "config_file": 5,
@@ -128,6 +132,27 @@ def test_the_data_room_never_imports_jax():
   for path in (PACKAGE / "data").rglob("*.py"):
     for name in imported_modules(path):
       assert name.split(".")[0] not in ("jax", "jaxlib", "flax", "optax"), path
+
+
+# What is about FLAIR-HUB: its schemas, the reference's files, simulated data.
+NAMING = ("flair_hub.py", "flair_challenges.py", "weights", "data/simulation")
+NAMING += ("data/simulate.py", "commands/simulate.py")
+
+
+def test_only_schemas_name_sensors_and_classes():
+  names = set()
+  for schema in shipped_schemas.SCHEMAS.values():
+    names |= {*schema.columns, *schema.tasks}
+    for task in schema.tasks.values():
+      names |= set(task.class_names)
+  names -= {"snow", "undefined"}  # a band of masks, a word in names of CRS
+  allowed = [PACKAGE / path for path in NAMING]
+  for path in FILES:
+    if any(place in (path, *path.parents) for place in allowed):
+      continue
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+      if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        assert node.value not in names, f"{path}:{node.lineno}: {node.value!r}"
 
 
 @pytest.mark.parametrize(

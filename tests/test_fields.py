@@ -54,7 +54,7 @@ def test_no_field_accepts_a_value_of_impossible_type(value):
   fine = {
     -1: ("mesh.data", "mesh.fsdp", "mean", "frequency_power"),
     -0.5: ("mean", "frequency_power"),
-    (): ("model.auxiliary",),
+    (): ("model.auxiliary", "data.augment.", "colour.sensors", "noise.sensors"),
   }
   for path, default in fields.flatten(values()).items():
     if default == {}:
@@ -64,7 +64,7 @@ def test_no_field_accepts_a_value_of_impossible_type(value):
     message = fields.faults(given, FLAIR_HUB)
     kept = fine.get(value, ()) if isinstance(value, (int, float, tuple)) else ()
     rule = fields.rule_of(path, RULES)
-    if any(word in path for word in kept) or (
+    if any(word in f"{path}." for word in kept) or (
       value is None and rule.may_be_none
     ):
       assert message == [], path
@@ -117,7 +117,9 @@ def test_a_field_that_an_earlier_version_lacked_has_its_default():
   del given["train"]["ema_decay"], given["loss"]
   given["inputs"]["AERIAL_RGBI"]["mean"] = {}
   config = configuration.complete(given)
-  assert config.train.ema_decay == 0.0 and config.loss.cross_entropy == 1.0
+  assert (
+    config.train.ema_decay == 0.0 and config.loss.cross_entropy.weight == 1.0
+  )
   assert not config.inputs.AERIAL_RGBI.mean  # left empty on purpose
 
 
@@ -129,6 +131,34 @@ def test_names_of_earlier_versions_are_understood():
   config = configuration.complete(given)
   assert config.tasks["ALL_LABEL-LPIS"].weight == 0.25
   assert config.model.remat == "stage"
+
+
+def test_losses_and_augmentation_of_earlier_versions_are_understood():
+  given = values()
+  given["loss"] = dict(
+    cross_entropy=0.5,
+    focal=1.0,
+    dice=0.25,
+    lovasz=0.0,
+    label_smoothing=0.125,
+    focal_gamma=3.0,
+  )
+  given["data"]["augment"] = True
+  del given["data"]["augmentation"], given["fusion"]["mid_attention"]
+  config = configuration.complete(given)
+  assert config.loss.cross_entropy.to_dict() == {
+    "weight": 0.5,
+    "label_smoothing": 0.125,
+  }
+  assert config.loss.focal.to_dict() == {"weight": 1.0, "gamma": 3.0}
+  assert (config.loss.dice.weight, config.loss.lovasz.weight) == (0.25, 0.0)
+  assert config.data.augment == ("symmetry",)
+  assert config.fusion.mid_attention.num_heads == 4
+  # Nothing else is changed, and the new form is not changed again.
+  again = configuration.from_json(configuration.to_json(config))
+  assert configuration.differences(again, config) == []
+  given["data"]["augment"] = False
+  assert configuration.complete(given).data.augment == ()
 
 
 def test_what_may_be_left_open_can_be_given_as_none():

@@ -2,9 +2,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flairhub_jax import labels, metrics
+from flairhub_jax import metrics
+from flairhub_jax.flair_hub import FLAIR_HUB
 
-COSIA = labels.TASKS["AERIAL_LABEL-COSIA"]
+COSIA = FLAIR_HUB.tasks["AERIAL_LABEL-COSIA"]
 
 
 def test_scores_of_a_matrix_worked_out_by_hand():

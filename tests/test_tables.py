@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from flairhub_jax import labels, modalities
+from flairhub_jax.flair_hub import FLAIR_HUB
 from tests.parity import origin
 
 
 def test_all_modalities_cover_the_same_ground():
-  for row in modalities.MODALITIES.values():
+  for row in FLAIR_HUB.sensors.values():
     metres = row.gsd * row.pixels
-    np.testing.assert_allclose(metres, modalities.PATCH_METRES, rtol=1e-9)
+    np.testing.assert_allclose(metres, 102.4, rtol=1e-9)
     assert set(row.default_bands) <= {*row.bands, *row.derived_bands}
     assert set(row.mean) == set(row.std)
     np.dtype(row.dtype)
@@ -23,7 +23,7 @@ def test_all_modalities_cover_the_same_ground():
 )
 def test_scored_classes_are_those_of_the_reference(task, name):
   expected = origin.own().settings(f"e2e/{name}")[task]["classes"]
-  row = labels.TASKS[task]
+  row = FLAIR_HUB.tasks[task]
   names = [row.classes[i].name for i in np.flatnonzero(row.scored)]
   # The reference writes "fruits orchards" and "swimming_pool".
   letters = str.maketrans("", "", "s_ ")
@@ -34,5 +34,5 @@ def test_scored_classes_are_those_of_the_reference(task, name):
 
 
 def test_classes_of_land_cover_can_be_told_apart():
-  classes = labels.TASKS["AERIAL_LABEL-COSIA"].classes
+  classes = FLAIR_HUB.tasks["AERIAL_LABEL-COSIA"].classes
   assert len({c.colour for c in classes}) == len(classes)

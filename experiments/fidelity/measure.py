@@ -40,9 +40,9 @@ def import_case(case: parity.Case, folder: pathlib.Path):
   tensors = {f"model.{k}": v for k, v in case.tensors().items()}
   weights = folder / "weights.safetensors"
   files.write_tensors(weights, tensors, {})
-  words = ["import-weights", "--weights", str(weights)]
-  words += ["--configs", str(folder / "configs_train")]
-  if flairhub([*words, "--out", str(folder / "run")]):
+  arguments = ["import-weights", "--weights", str(weights)]
+  arguments += ["--configs", str(folder / "configs_train")]
+  if flairhub([*arguments, "--out", str(folder / "run")]):
     raise SystemExit(f"{case.name}: not imported")
   return flairhub_jax.load_model(folder / "run")
 
@@ -74,9 +74,9 @@ def measure_outputs(case: parity.Case, **changes: str) -> dict:
   blocks = {}
   for key, x in parity.flat_blocks(between).items():
     if key in case.numbers:
-      kept = case.numbers[key]
-      error = np.abs(case.rule.sample(x, kept.size) - kept).max()
-      blocks[key] = float(error / kept.std())
+      sample = case.numbers[key]
+      error = np.abs(case.rule.sample(x, sample.size) - sample).max()
+      blocks[key] = float(error / sample.std())
   logits = [k for k in errors if k.startswith("logits/")]
   noise = [
     value / case.numbers[f"stats/{key}"][1]
@@ -130,13 +130,13 @@ def measure_gradients(case: parity.Case) -> dict:
   norms = case.numbers["grad_norms"][used]
   total = np.sqrt(np.square(norms).sum())
   keys = case.numbers["grad_norm_keys"][used].tolist()
-  found = [np.linalg.norm(tensors[key].astype(np.float64)) for key in keys]
-  error = np.abs(np.array(found) - norms)
+  actual = [np.linalg.norm(tensors[key].astype(np.float64)) for key in keys]
+  error = np.abs(np.array(actual) - norms)
   large = norms > 1e-4 * total
   running = reference.to_reference({"batch_stats": batch_stats})
   moved = [
-    np.abs(running[key[3:]].ravel() - kept.ravel()).max()
-    for key, kept in case.numbers.items()
+    np.abs(running[key[3:]].ravel() - statistic.ravel()).max()
+    for key, statistic in case.numbers.items()
     if key[3:] in running and not key.endswith("num_batches_tracked")
   ]
   return {

@@ -46,16 +46,16 @@ PUBLISHED = {
 def count(experiment: str) -> dict:
   """Parameters of one experiment."""
   config = benchmark.get_config(experiment)
-  found = summary.summarise(config, num_dates=1)
+  network = summary.summarise(config, num_dates=1)
   unused = reference_only.of_config(config)
-  without_fusion = found.num_parameters_without_fusion
+  without_fusion = network.num_parameters_without_fusion
   return {
     "experiment": experiment,
     "modalities": list(config.data.modalities),
     "published_millions": PUBLISHED[experiment],
     "without_fusion": without_fusion
     + reference_only.count(unused, with_fusion=False),
-    "in_file": found.num_parameters + reference_only.count(unused),
+    "in_file": network.num_parameters + reference_only.count(unused),
   }
 
 

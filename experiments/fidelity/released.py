@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from flairhub_jax.configs import benchmark
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build
 from flairhub_jax.weights import (
   files,
@@ -63,7 +63,7 @@ def make_batch(config) -> dict:
   """One patch of every modality, as already normalised."""
   batch = {"inputs": {}, "dates": {}, "valid": {}}
   for modality in config.data.modalities:
-    row = MODALITIES[modality]
+    row = FLAIR_HUB.sensors[modality]
     rng = np.random.default_rng(list(modality.encode()))
     shape = (1, row.pixels, row.pixels, len(row.bands))
     if row.is_series:
@@ -80,7 +80,7 @@ def reference_inputs(config, batch: dict) -> dict:
   """The batch in the reference's layout; labels only give the size."""
   arrays = {task: np.zeros((1, SIDE, SIDE), "f4") for task in config.data.tasks}
   for modality, x in batch["inputs"].items():
-    row = MODALITIES[modality]
+    row = FLAIR_HUB.sensors[modality]
     bands = config.inputs[modality].bands
     x = x[..., [row.bands.index(band) for band in bands]]
     arrays[modality] = np.moveaxis(x, -1, -3)
@@ -112,9 +112,9 @@ def measure(name: str, python: str) -> dict:
     files.write_tensors(folder / "weights.safetensors", tensors, {})
     np.savez(folder / "inputs.npz", **reference_inputs(config, batch))
     script = pathlib.Path(__file__).with_name("run_reference.py")
-    words = ["weights.safetensors", "configs", "inputs.npz", "outputs.npz"]
+    arguments = ["weights.safetensors", "configs", "inputs.npz", "outputs.npz"]
     subprocess.run(
-      [python, str(script), *words],
+      [python, str(script), *arguments],
       cwd=folder,
       check=True,
       stdout=subprocess.DEVNULL,
@@ -126,12 +126,12 @@ def measure(name: str, python: str) -> dict:
     return segmenter.apply(variables, batch)["logits"]
 
   options = {"xla_backend_optimization_level": 0}
-  found = jax.jit(forward, compiler_options=options)(variables, batch)
+  logits = jax.jit(forward, compiler_options=options)(variables, batch)
   record = {"network": name, "encoder": encoder, "decoder": decoder}
-  for task, kept in expected.items():
-    x = np.moveaxis(np.asarray(found[task]), -1, 1)
-    record["error"] = float(np.abs(x - kept).max() / kept.std())
-    record["equal_classes"] = float((x.argmax(1) == kept.argmax(1)).mean())
+  for task, y in expected.items():
+    x = np.moveaxis(np.asarray(logits[task]), -1, 1)
+    record["error"] = float(np.abs(x - y).max() / y.std())
+    record["equal_classes"] = float((x.argmax(1) == y.argmax(1)).mean())
   leaves = jax.tree.leaves((variables["params"], unused.get("params", {})))
   record["parameters"] = sum(leaf.size for leaf in leaves)
   return record

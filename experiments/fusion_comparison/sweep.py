@@ -35,12 +35,12 @@ def get_runs(part: str) -> list[tuple[str, ml_collections.ConfigDict]]:
   for seed in sweep_fusion.SEEDS:
     for sensor in sensors:
       others = tuple(other for other in sensors if other != sensor)
-      for name, kept in (
+      for name, modalities in (
         (f"only_{sensor}", (sensor,)),
         (f"no_{sensor}", others),
       ):
         config = get_config()
         config.seed = seed
-        config.data.modalities = kept
+        config.data.modalities = modalities
         runs.append((f"{name}/seed-{seed}", config))
   return runs

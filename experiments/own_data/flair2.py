@@ -48,7 +48,10 @@ def main(sample: pathlib.Path, out: pathlib.Path) -> None:
   )
   record = dataset.open_stream("test", "FLAIR_LABEL")[0]["labels"][..., 0]
   task = dataset.schema.tasks["AERIAL_LABEL-COSIA"]
-  labels, cosia = task.label_of_value[record], read(sample, "AERIAL_LABEL-COSIA")[0]
+  labels, cosia = (
+    task.label_of_value[record],
+    read(sample, "AERIAL_LABEL-COSIA")[0],
+  )
   print(f"{(labels == cosia).sum():,} of {cosia.size:,} labels equal COSIA's")
   for index, name in enumerate(task.class_names):
     if (cosia == index).any():

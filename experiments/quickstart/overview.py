@@ -15,11 +15,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import patches as shapes
 
-from flairhub_jax import figures, labels
+from flairhub_jax import figures
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.inference import trained
-from flairhub_jax.modalities import MODALITIES
 
-TASK = labels.TASKS["AERIAL_LABEL-COSIA"]
+TASK = FLAIR_HUB.tasks["AERIAL_LABEL-COSIA"]
 SENSOR = "AERIAL_RGBI"
 
 
@@ -42,7 +42,7 @@ def main() -> None:
   panels, shown = [], set()
   for index in chosen:
     image = images[index]["values"]
-    panels.append(figures.composite(image, MODALITIES[SENSOR].bands))
+    panels.append(figures.composite(image, FLAIR_HUB.sensors[SENSOR].bands))
     for classes in (truths[index], predictions[index][TASK.id]):
       panels.append(TASK.palette[classes])
       shown |= set(np.unique(classes).tolist())

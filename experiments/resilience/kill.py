@@ -33,19 +33,19 @@ MEASURED = ("seconds/", "patches_per_second")
 KINDS = {"any moment": "#1553ae", "during a save": "#f80c00"}
 
 
-def flairhub(*words: object) -> subprocess.Popen:
+def flairhub(*arguments: object) -> subprocess.Popen:
   """Starts a command of the package."""
   return subprocess.Popen(
-    [sys.executable, "-m", "flairhub_jax", *map(str, words)],
+    [sys.executable, "-m", "flairhub_jax", *map(str, arguments)],
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
     text=True,
   )
 
 
-def finish(*words: object) -> None:
+def finish(*arguments: object) -> None:
   """Runs a command of the package to its end."""
-  process = flairhub(*words)
+  process = flairhub(*arguments)
   _, errors = process.communicate()
   if process.returncode:
     raise SystemExit(errors)
@@ -119,7 +119,7 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen) -> None:
 
 def kill_once(
   run: pathlib.Path,
-  words: list[str],
+  arguments: list[str],
   kind: str,
   rng: random.Random,
   typical: float,
@@ -128,14 +128,14 @@ def kill_once(
 
   Args:
     run: run directory.
-    words: command of the run.
+    arguments: command of the run.
     kind: one of `KINDS`.
     rng: draws the moment.
     typical: seconds from a start to its third save.
   """
   from_step = max(saved_steps(run), default=0)
   start = time.monotonic()
-  process = flairhub(*words)
+  process = flairhub(*arguments)
   if kind == "any moment":
     moment = start + rng.uniform(0, typical)
     wait_for(lambda: time.monotonic() > moment, process)
@@ -247,19 +247,19 @@ def main() -> None:
     whole, killed = folder / "whole", folder / "killed"
     finish(*training(folder, "whole", overrides))
     # Time from a start with a warm compilation cache to the third save.
-    words = training(folder, "timed", overrides)
+    arguments = training(folder, "timed", overrides)
     start = time.monotonic()
-    process = flairhub(*words)
+    process = flairhub(*arguments)
     wait_for(lambda: len(saved_steps(folder / "timed")) >= 3, process)
     typical = time.monotonic() - start
     process.kill()
     process.communicate()
-    words, records = training(folder, "killed", overrides), []
+    arguments, records = training(folder, "killed", overrides), []
     for number in range(num_kills):
       kind = list(KINDS)[number % 2]
-      records.append(kill_once(killed, words, kind, rng, typical))
+      records.append(kill_once(killed, arguments, kind, rng, typical))
       print(number + 1, records[-1], flush=True)
-    finish(*words)
+    finish(*arguments)
     records.append(compare(whole, killed))
     print(records[-1])
   out.mkdir(parents=True, exist_ok=True)

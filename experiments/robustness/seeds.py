@@ -5,9 +5,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flairhub_jax import checkpoint, configuration, labels
+from flairhub_jax import checkpoint, configuration, schema_file
 from flairhub_jax.configs import base, quickstart
 from flairhub_jax.data import convert, pipeline, records, simulate
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.inference import trained
 from flairhub_jax.models import build, initialise
 from flairhub_jax.weights import (
@@ -20,6 +21,54 @@ from flairhub_jax.weights import (
 
 MODALITIES = ("AERIAL_RGBI", "SENTINEL2_TS")
 _CSV = "csv/FLAIR-HUB_SIMULATED_TRAIN.csv"
+
+# A schema as users write it, with every field.
+_TOML = """
+name = "Sologne"
+
+[[sensors]]
+id = "DRONE_RGB"
+bands = ["R", "G", "B"]
+gsd = 0.05
+dtype = "uint8"
+unit = "digital number"
+pixels = 512
+mean = [105.0, 111.0, 102.0]
+std = [52.0, 45.0, 44.0]
+default_bands = ["G", "R"]
+no_data = 0
+[sensors.derived_bands]
+GR = ["G", "R"]
+
+[[sensors]]
+id = "WEEKLY"
+kind = "series"
+bands = ["RED", "NIR"]
+gsd = 3.2
+dtype = "int16"
+dates = "weekly.csv"
+num_dates = 52
+quality_mask = { id = "WEEKLY_MASK", bands = ["cloud", "snow"], full = 1 }
+
+[[tasks]]
+id = "COVER"
+title = "land cover"
+column = "LAND"
+gsd = 0.05
+ignored = [0, 99]
+classes = [
+  { name = "wood", names = { fr = "bois" }, colour = "#00ff00", values = [1] },
+  { name = "open", colour = "#ffff00", values = [2, 255], is_scored = false },
+]
+
+[[tasks]]
+id = "TREES"
+column = "LAND"
+gsd = 0.05
+parent = "COVER"
+ignored = [0, 2, 99, 255]
+classes = [{ name = "oak", colour = "#00ff00", parent = "wood", values = [1] }]
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +117,16 @@ def write(folder: pathlib.Path) -> None:
   )
   documents, _ = reference_export.documents(config, weights="w.safetensors")
   reference_yaml.write_documents(folder / "yaml", documents)
+  _write_schemas(folder / "schemas")
+
+
+def _write_schemas(folder: pathlib.Path) -> None:
+  folder.mkdir()
+  (folder / "own.toml").write_text(_TOML, encoding="utf-8")
+  own = schema_file.load(folder / "own.toml")
+  for name, schema in (("own", own), ("flair_hub", FLAIR_HUB)):
+    text = schema_file.dumps(schema_file.to_json(schema))
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def kinds(folder: pathlib.Path) -> Mapping[str, Kind]:
@@ -88,6 +147,7 @@ def kinds(folder: pathlib.Path) -> Mapping[str, Kind]:
     "CSV": Kind(folder / "raw", _CSV, _read_raw),
     "records": Kind(folder / "records", "*/*.array_record", _read_records),
     "dataset.json": Kind(folder / "records", "dataset.json", _read_records),
+    "schema": Kind(folder / "schemas", "*", _read_schemas),
     "config.json": Kind(folder / "run", "config.json", _read_config),
     "safetensors": Kind(folder / "weights", "*.safetensors", read_weights),
     "YAML": Kind(folder / "yaml", "*.yaml", _read_yaml),
@@ -102,7 +162,7 @@ def _network(config: Any) -> Any:
 def _config() -> Any:
   config = quickstart.get_config()
   config.data.modalities = MODALITIES
-  config.data.tasks = (next(iter(labels.TASKS)),)
+  config.data.tasks = (next(iter(FLAIR_HUB.tasks)),)
   config.model.encoder, config.model.decoder = "convnextv2_atto", "unet"
   config.inputs.AERIAL_RGBI.pixels = 64
   return config
@@ -135,6 +195,15 @@ def _read_records(folder: pathlib.Path) -> None:
     table = pipeline.PatchTable(dataset, split)
     for index in range(len(reader)):
       reader[index], table[index]
+
+
+def _read_schemas(folder: pathlib.Path) -> None:
+  for path in sorted(folder.iterdir()):
+    schema = schema_file.load(path)
+    for task in schema.tasks.values():
+      assert len(task.label_of_value) in (256, 65536)
+    again = schema_file.parse(schema_file.to_json(schema), where=path)
+    assert again == schema
 
 
 def _read_config(folder: pathlib.Path) -> None:

@@ -31,7 +31,7 @@ def spoil(content: bytes, suffix: str, rng: np.random.Generator) -> bytes:
   """
   if suffix == ".json" and rng.random() < 0.5:
     return _spoil_json(content, rng)
-  is_text = suffix in (".json", ".csv", ".yaml")
+  is_text = suffix in (".json", ".csv", ".yaml", ".toml")
   for _ in range(rng.integers(1, 5)):
     if is_text and rng.random() < 0.7:
       content = _spoil_text(content, rng)

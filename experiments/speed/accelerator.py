@@ -115,7 +115,7 @@ def bench(key: dict, small: bool, batch_size: int) -> dict | None:
   experiment, num_dates, _, overrides = cases[key["case"]]
   fields = ("dtype", "matmul_precision", "deterministic")
   with tempfile.TemporaryDirectory() as folder:
-    out = pathlib.Path(folder) / "found.json"
+    out = pathlib.Path(folder) / "numbers.json"
     done = subprocess.run(
       [
         *(sys.executable, "-m", "flairhub_jax", "bench", key["what"]),
@@ -143,22 +143,28 @@ def bench(key: dict, small: bool, batch_size: int) -> dict | None:
 
 def largest(key: dict, small: bool) -> dict | None:
   """The last batch of 1, 2, 4 … times the usual that fits."""
-  found, batch_size = None, key["batch_size"]
+  result, batch_size = None, key["batch_size"]
   while batch_size <= LARGEST:
     more = bench(key, small, batch_size)
     if more is None:
       break
-    found, batch_size = more, 2 * batch_size
-  return found
+    result, batch_size = more, 2 * batch_size
+  return result
 
 
 def kill(key: dict, small: bool) -> dict:
   """The comparison of a run that was killed with one that was not."""
-  words = ["2", "--config.train.num_steps=20"] if small else ["6"]
+  arguments = ["2", "--config.train.num_steps=20"] if small else ["6"]
   with tempfile.TemporaryDirectory() as folder:
     done = subprocess.run(
       [
-        *(sys.executable, "-m", "experiments.resilience.kill", folder, *words),
+        *(
+          sys.executable,
+          "-m",
+          "experiments.resilience.kill",
+          folder,
+          *arguments,
+        ),
         f"--config.deterministic={key['deterministic']}",
       ],
       stdout=subprocess.DEVNULL,
@@ -180,11 +186,12 @@ def compare_with_reference(key: dict, small: bool) -> dict:
 
   from experiments.fidelity import measure
   from tests.models import parity
+  from tests.parity import origin
 
-  case = parity.load_case(SHARED, key["case"])
+  case = parity.load_case(origin.of_shared(SHARED), key["case"])
   numbers = {field: key[field] for field in NUMBERS[0]}
-  found = measure.measure_outputs(case, **numbers)
-  return {"device": jax.devices()[0].device_kind, **found}
+  result = measure.measure_outputs(case, **numbers)
+  return {"device": jax.devices()[0].device_kind, **result}
 
 
 def child(small: bool) -> None:
@@ -193,16 +200,16 @@ def child(small: bool) -> None:
   out = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)  # output of commands is not a record
   for key in json.load(sys.stdin):
-    found = kinds[key["stage"]](key, small)
-    out.write(json.dumps({**key, "found": found}) + "\n")
+    result = kinds[key["stage"]](key, small)
+    out.write(json.dumps({**key, "result": result}) + "\n")
     out.flush()
 
 
 def by_child(keys: list[dict], small: bool) -> Iterator[dict]:
   """Records of keys that one process measures; it is ours to end."""
-  words = [sys.executable, "-m", "experiments.speed.accelerator", "--child"]
+  command = [sys.executable, "-m", "experiments.speed.accelerator", "--child"]
   process = subprocess.Popen(
-    words + ["--small"] * small,
+    command + ["--small"] * small,
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     text=True,
@@ -229,7 +236,7 @@ def measured(keys: list[dict], small: bool) -> Iterator[dict]:
       records = (
         {
           **key,
-          "found": kill(key, small)
+          "result": kill(key, small)
           if stage == "kill"
           else largest(key, small)
           if stage == "largest"
@@ -248,21 +255,21 @@ def model_share(record: dict, records: list[dict]) -> float | None:
 
   Those of a forward pass, three times in training: recomputation is no work.
   """
-  found = record["found"]
+  result = record["result"]
   same = ("case", "dtype", "matmul_precision")
   forward = [
-    r["found"]
+    r["result"]
     for r in records
-    if r["stage"] == "steps" and r["what"] == "forward" and r["found"]
+    if r["stage"] == "steps" and r["what"] == "forward" and r["result"]
     if all(r[name] == record[name] for name in same)
   ]
-  peaks = PEAKS.get(found["device"])
+  peaks = PEAKS.get(result["device"])
   if not (forward and peaks):
     return None
   kind = list(NUMBERS).index({name: record[name] for name in NUMBERS[0]})
   patch = forward[0]["flops"] / forward[0]["batch_size"]
   times = 3 if record["what"] == "train" else 1
-  rate = times * patch * found["patches_per_second"] / found["num_devices"]
+  rate = times * patch * result["patches_per_second"] / result["num_devices"]
   return rate / peaks[kind]
 
 
@@ -285,36 +292,36 @@ def write_table(path: pathlib.Path, records: list[dict]) -> None:
 
 def row_of(record: dict, records: list[dict]) -> dict[str, Any]:
   """Cells of a record by the head of their column."""
-  hidden = ("stage", "found", "wall_seconds")
+  hidden = ("stage", "result", "wall_seconds")
   row = {name: x for name, x in record.items() if name not in hidden}
-  found = record["found"]
-  if found is None:
+  result = record["result"]
+  if result is None:
     return row | {"": "does not fit"}
-  if "median_seconds" not in found:
-    numbers = {k: x for k, x in found.items() if isinstance(x, (int, float))}
+  if "median_seconds" not in result:
+    numbers = {k: x for k, x in result.items() if isinstance(x, (int, float))}
     return row | {
       k: f"{x:.4g}" if isinstance(x, float) else x for k, x in numbers.items()
     }
   share = model_share(record, records)
-  memory = found["peak_bytes_in_use"] or found["bytes_per_device"]
+  memory = result["peak_bytes_in_use"] or result["bytes_per_device"]
   return row | {
-    "batch_size": found["batch_size"],
-    "ms": f"{1e3 * found['median_seconds']:.2f}",
-    "patches/s": f"{found['patches_per_second']:.1f}",
+    "batch_size": result["batch_size"],
+    "ms": f"{1e3 * result['median_seconds']:.2f}",
+    "patches/s": f"{result['patches_per_second']:.1f}",
     "MFU": f"{100 * share:.1f} %" if share else "",
     "GB": f"{memory / 1e9:.2f}",
-    "compile, s": f"{found['compile_seconds']:.0f}",
+    "compile, s": f"{result['compile_seconds']:.0f}",
   }
 
 
 def main() -> None:
   """Measures what has no record yet."""
-  words = [word for word in sys.argv[1:] if not word.startswith("--")]
+  arguments = [word for word in sys.argv[1:] if not word.startswith("--")]
   small = "--small" in sys.argv
   if "--child" in sys.argv:
     child(small)
     return
-  out, *stages = words
+  out, *stages = arguments
   path = pathlib.Path(out) / "accelerator.jsonl"
   path.parent.mkdir(parents=True, exist_ok=True)
   path.touch()

@@ -75,7 +75,7 @@ def time_form(key: dict, small: bool) -> dict | None:
     value, back = jax.vjp(run, *arrays)
     return value, back(value)
 
-  found: dict[str, Any] = {"device": jax.devices()[0].device_kind}
+  numbers: dict[str, Any] = {"device": jax.devices()[0].device_kind}
   precision = key["matmul_precision"]
   precision = None if precision == "default" else precision
   with (
@@ -95,6 +95,6 @@ def time_form(key: dict, small: bool) -> dict | None:
         if "RESOURCE_EXHAUSTED" not in str(error):
           raise
         return None
-      found[name] = statistics.median(seconds)
-      found[f"{name}_bytes"] = program.memory_analysis().temp_size_in_bytes
-  return found
+      numbers[name] = statistics.median(seconds)
+      numbers[f"{name}_bytes"] = program.memory_analysis().temp_size_in_bytes
+  return numbers

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from flairhub_jax.configs import benchmark
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.weights import reference_export, reference_yaml
 
 TINY, BASE = "swin_tiny_patch4_window7_224", "swin_base_patch4_window12_384"
@@ -82,7 +82,7 @@ def time_reference(case: str, folder: pathlib.Path, python: str) -> list[float]:
     for task in config.data.tasks
   }
   for modality in config.data.modalities:
-    row, bands = MODALITIES[modality], len(config.inputs[modality].bands)
+    row, bands = FLAIR_HUB.sensors[modality], len(config.inputs[modality].bands)
     shape = (batch_size, bands, row.pixels, row.pixels)
     if row.is_series:
       shape = (batch_size, num_dates, *shape[1:])
@@ -92,9 +92,9 @@ def time_reference(case: str, folder: pathlib.Path, python: str) -> list[float]:
     arrays[modality] = rng.standard_normal(shape).astype(np.float32)
   np.savez(folder / "inputs.npz", **arrays)
   script = pathlib.Path(__file__).with_name("run_reference.py").absolute()
-  words = ["configs", "inputs.npz", what, str(steps), str(os.cpu_count())]
+  arguments = ["configs", "inputs.npz", what, str(steps), str(os.cpu_count())]
   done = subprocess.run(
-    [python, str(script), *words],
+    [python, str(script), *arguments],
     cwd=folder,
     check=True,
     stdout=subprocess.PIPE,
@@ -121,13 +121,13 @@ def faster(medians: dict[str, list[float]]) -> float:
   return statistics.median(theirs / ours for theirs, ours in pairs)
 
 
-def write_table(path: pathlib.Path, found: dict[str, dict]) -> None:
+def write_table(path: pathlib.Path, medians_by_case: dict[str, dict]) -> None:
   """Writes medians by case: the range over rounds, and the ratio."""
   lines = [
     "| case | patches | reference, s | this code, s | speed-up |",
     "| --- | ---: | ---: | ---: | ---: |",
   ]
-  for case, medians in found.items():
+  for case, medians in medians_by_case.items():
     cells = [
       "-".join(
         sorted({f"{extreme(seconds):.2f}" for extreme in (min, max)}, key=float)
@@ -141,16 +141,17 @@ def write_table(path: pathlib.Path, found: dict[str, dict]) -> None:
   path.write_text("\n".join(lines) + "\n")
 
 
-def draw(path: pathlib.Path, found: dict[str, dict]) -> None:
+def draw(path: pathlib.Path, medians_by_case: dict[str, dict]) -> None:
   """Draws how many times faster each case is, with the seconds beside it."""
-  figure, axis = plt.subplots(figsize=(8, 0.34 * len(found) + 1.1))
-  ratios = [faster(medians) for medians in found.values()]
+  figure, axis = plt.subplots(figsize=(8, 0.34 * len(medians_by_case) + 1.1))
+  ratios = [faster(medians) for medians in medians_by_case.values()]
   colours = [
-    "#1553ae" if case.endswith("train") else "#6c9bd2" for case in found
+    "#1553ae" if case.endswith("train") else "#6c9bd2"
+    for case in medians_by_case
   ]
-  axis.barh(list(found), ratios, 0.7, color=colours)
+  axis.barh(list(medians_by_case), ratios, 0.7, color=colours)
   for row, (ratio, medians) in enumerate(
-    zip(ratios, found.values(), strict=True)
+    zip(ratios, medians_by_case.values(), strict=True)
   ):
     theirs, ours = map(statistics.median, medians.values())
     text = f" {ratio:.2f} x   {theirs:.2f} s, {ours:.2f} s"
@@ -189,10 +190,12 @@ def main() -> None:
         with path.open("a") as file:
           file.write(json.dumps(key | {"seconds": seconds}) + "\n")
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    found = {case: medians_of(records, case) for case in CASES}
-    found = {case: m for case, m in found.items() if all(m.values())}
-    write_table(path.with_suffix(".md"), found)
-    draw(path.with_suffix(".png"), found)
+    medians_by_case = {case: medians_of(records, case) for case in CASES}
+    medians_by_case = {
+      case: m for case, m in medians_by_case.items() if all(m.values())
+    }
+    write_table(path.with_suffix(".md"), medians_by_case)
+    draw(path.with_suffix(".png"), medians_by_case)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ import numpy as np
 from flairhub_jax import (
   atomic,
   config_file,
-  labels,
+  configuration,
   mesh,
   run_directory,
+  run_schema,
   terminal,
 )
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
 from flairhub_jax.models import build, flop_count, initialise
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
   with contextlib.ExitStack() as closing:
     if config.data.path:
       dataset = records.load_dataset(config.data.path)
+      run_schema.check(config, dataset, tasks=config.data.tasks)
       config = resolve(config, dataset)
       batches = _loaded(config, dataset, closing)
     else:
@@ -212,11 +214,12 @@ def _loaded(
   options = pipeline.build_read_options(config)
   longest = (max(options.date_buckets),)
   options = dataclasses.replace(options, date_buckets=longest)
+  augment = augmentation.build_augmentation(config, dataset)
   batches = pipeline.train_batches(
     pipeline.PatchReader(dataset, "train", options),
     batch_size=config.data.batch_size,
     seed=config.seed,
-    augment=config.data.augment,
+    augment=augment,
     num_workers=config.data.num_workers,
   )
   closing.callback(batches.close)
@@ -244,10 +247,10 @@ def _random(config: Any, num_dates: int | None) -> Iterator[dict[str, Any]]:
     },
     "present": {m: np.ones(count, bool) for m in shapes["inputs"]},
     "labels": {
-      task: rng.integers(
-        0, labels.TASKS[task].num_classes, (count, *build.logits_size(config))
+      name: rng.integers(
+        0, task.num_classes, (count, *build.logits_size(config))
       ).astype(np.uint8)
-      for task in config.data.tasks
+      for name, task in configuration.label_tasks(config).items()
     },
     "sample_mask": np.ones(count, bool),
   }

@@ -5,11 +5,15 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from flairhub_jax import text_table
+from flairhub_jax import schema_file, text_table
 from flairhub_jax.configs import base
 from flairhub_jax.data import convert, pipeline, records
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import TASKS
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import LabelTask, Schema
+
+# Schemas that are installed with the package.
+SCHEMAS = {"flair-hub": FLAIR_HUB}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--metadata",
     type=_path,
     metavar="FOLDER",
-    help="folder of GLOBAL_*_MTD_DATES.gpkg; by default GLOBAL_ALL_MTD beside "
+    help="folder of the files with dates; by default GLOBAL_ALL_MTD beside "
     "the CSV or up to two folders above",
   )
+  add_schema_argument(parser)
   parser.add_argument(
     "--out",
     type=_path,
@@ -42,6 +47,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="N",
     help="worker processes (default: %(default)s); 0: in the main process",
   )
+
+
+def add_schema_argument(parser: argparse.ArgumentParser) -> None:
+  """Declares `--schema`, for `load_schema`."""
+  parser.add_argument(
+    "--schema",
+    default="flair-hub",
+    metavar="FILE",
+    help="sensors and label tasks, in TOML or JSON, or the name of a schema: "
+    f"{', '.join(SCHEMAS)} (default: %(default)s)",
+  )
+
+
+def load_schema(text: str) -> Schema:
+  """Returns a schema by its name or from its file.
+
+  Raises:
+    InputError: no such name or file, or an invalid schema.
+  """
+  if text in SCHEMAS:
+    return SCHEMAS[text]
+  path = _path(text)
+  if not path.is_file():
+    names = ", ".join(SCHEMAS)
+    raise InputError("--schema", f"a file, or one of {names}", repr(text))
+  return schema_file.load(path)
 
 
 def _path(text: str) -> pathlib.Path:
@@ -60,10 +91,12 @@ def run(args: argparse.Namespace) -> int:
     raise InputError("arguments", "--train, --valid or --test", "none of them")
   if args.workers < 0:
     raise InputError("--workers", "0 or more", args.workers)
+  schema = load_schema(args.schema)
   filter_by_default = base.get_config().data.cloud_filter
   dataset = convert.convert(
     splits,
     args.out,
+    schema=schema,
     metadata=args.metadata,
     cloud_filter=pipeline.build_cloud_filter(filter_by_default),
     num_workers=args.workers,
@@ -73,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summarize(dataset: records.Dataset) -> str:
-  """Returns tables of splits, modalities and class fractions."""
+  """Returns tables of splits, sensors and class fractions."""
   splits = [(name, f"{i.num_patches:,}") for name, i in dataset.splits.items()]
   modalities = []
   for name, info in dataset.modalities.items():
@@ -90,28 +123,29 @@ def summarize(dataset: records.Dataset) -> str:
     text_table.format_table(["split", "patches"], splits),
     text_table.format_table(headers, modalities, text=2),
   ]
-  for task in dataset.tasks:
+  for name in dataset.tasks:
     counts = {
-      name: info.class_counts[task]
-      for name, info in dataset.splits.items()
-      if task in info.class_counts
+      split: info.class_counts[name]
+      for split, info in dataset.splits.items()
+      if name in info.class_counts
     }
-    tables.append(format_classes(task, counts))
+    if counts:
+      tables.append(format_classes(dataset.schema.tasks[name], counts))
   return "\n\n".join([f"{dataset.folder}", *tables])
 
 
-def format_classes(task: str, counts: Mapping[str, Sequence[int]]) -> str:
+def format_classes(task: LabelTask, counts: Mapping[str, Sequence[int]]) -> str:
   """Returns a table of the fraction of each class.
 
   Args:
-    task: id of the label task.
+    task: the label task.
     counts: by split, pixels of each class.
   """
   rows = [
     (
-      f"{value} {row.name}",
-      *(f"{c[value] / max(1, sum(c)):.2%}" for c in counts.values()),
+      f"{index} {name}",
+      *(f"{c[index] / max(1, sum(c)):.2%}" for c in counts.values()),
     )
-    for value, row in enumerate(TASKS[task].classes)
+    for index, name in enumerate(task.class_names)
   ]
-  return text_table.format_table([task, *counts], rows)
+  return text_table.format_table([task.id, *counts], rows)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from flairhub_jax import config_file, text_table
+from flairhub_jax import config_file, run_schema, text_table
 from flairhub_jax.data import records
 from flairhub_jax.models import summary
 from flairhub_jax.training.resolve import resolve
@@ -25,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
   """Prints a table of the network's parts."""
   config = config_file.load_config_file(args.config, args.overrides)
   if config.data.path:
-    config = resolve(config, records.load_dataset(config.data.path))
+    dataset = records.load_dataset(config.data.path)
+    run_schema.check(config, dataset, tasks=config.data.tasks)
+    config = resolve(config, dataset)
   unused = reference_only.of_config(config)
   print(format_table(summary.summarise(config), unused))
   return 0

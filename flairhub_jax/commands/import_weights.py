@@ -16,7 +16,6 @@ import jax
 from flairhub_jax import checkpoint, configuration, run_directory
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
-from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build, initialise
 from flairhub_jax.weights import (
   files,
@@ -100,7 +99,7 @@ def _set_sides(config: Any, tensors: Any) -> list[str]:
   encoder = build.build_image_encoder(config.model)()
   notes = []
   for modality in config.data.modalities:
-    row = MODALITIES[modality]
+    row = config.schema.sensors[modality]
     if row.is_series or not hasattr(encoder, "window"):
       continue
     side = reference.fitting_side(tensors, modality, encoder.window, row.pixels)
@@ -181,7 +180,8 @@ def _summary(out: pathlib.Path, config: Any, origin: dict[str, Any]) -> str:
     f"{out}: {origin['parameters'] / 1e6:.1f} M parameters",
     f"{', '.join(config.data.modalities)} -> {tasks}",
   ]
-  if not all(MODALITIES[m].is_series for m in config.data.modalities):
+  sensors = config.schema.sensors
+  if not all(sensors[m].is_series for m in config.data.modalities):
     lines.append(f"{config.model.encoder}, {config.model.decoder}")
   notes = origin["notes"]
   lines += [f"note: {note}" for note in notes[:_SHOWN]]

@@ -4,7 +4,7 @@ import argparse
 import pathlib
 
 from flairhub_jax import mesh, processes
-from flairhub_jax.inference import origin, patches, report, trained
+from flairhub_jax.inference import bias, origin, patches, report, trained
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,9 @@ def run(args: argparse.Namespace) -> int:
   """Predicts with the best checkpoint of a run; labels are not needed."""
   processes.initialize_distributed(args)
   mesh.tune_cpu_process()
-  network = trained.load(args.run, args.data, args.split, with_labels=False)
+  network = trained.load(
+    args.run, args.data, args.split, with_labels=False, bias=args.bias
+  )
   out = pathlib.Path(args.out).expanduser()
   processes.main_process_first(
     lambda: origin.claim(out, network.origin, what="maps")
@@ -30,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     network.variables,
     dataset=network.dataset,
     split=args.split,
-    tasks=tuple(network.config.data.tasks),
+    tasks=network.tasks,
     out=out,
+    notes={task: bias.describe(network.bias, task) for task in network.tasks},
   )
   figure = out / "maps.png"
   if not figure.exists():
@@ -41,12 +44,14 @@ def run(args: argparse.Namespace) -> int:
 
     def draw() -> None:
       if processes.is_first():
-        report.draw_maps(figure, network.dataset, args.split, predictions)
+        report.draw_maps(
+          figure, network.dataset, args.split, predictions, network.tasks
+        )
 
     # The other processes wait, and end with it if it fails.
     processes.main_process_first(draw)
   if processes.is_first():
     print(f"overview: {figure}")
-    for task in network.config.data.tasks:
+    for task in network.tasks:
       print(f"{num_patches} maps in {out / task}")
   return 0

@@ -8,11 +8,9 @@ import numpy as np
 
 from flairhub_jax import text_table
 from flairhub_jax.commands import convert
-from flairhub_jax.data import geotiff, simulate, split_csv
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import MODALITIES
-
-_LAND_COVER = "AERIAL_LABEL-COSIA"
+from flairhub_jax.data import geotiff, label_values, simulate, split_csv
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import LabelTask, Schema
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--modalities",
     nargs="+",
     metavar="ID",
-    help=f"default: all of {', '.join(MODALITIES)}",
+    help=f"default: all of the schema ({', '.join(FLAIR_HUB.sensors)})",
   )
+  convert.add_schema_argument(parser)
   parser.add_argument(
     "--workers", type=int, help="processes; default: number of cores"
   )
@@ -49,22 +48,27 @@ def run(args: argparse.Namespace) -> int:
   modalities = args.modalities and [
     name for words in args.modalities for name in words.split(",") if name
   ]
+  schema = convert.load_schema(args.schema)
   simulate.simulate(
     args.out,
+    schema=schema,
     num_patches=args.patches,
     pixels=args.pixels,
     modalities=modalities,
     seed=args.seed,
     num_workers=args.workers,
   )
-  print(summarize(args.out))
+  print(summarize(args.out, schema))
   return 0
 
 
-def summarize(out: str | os.PathLike) -> str:
-  """Returns splits, folders and class fractions of a simulated data set."""
+def summarize(out: str | os.PathLike, schema: Schema) -> str:
+  """Returns splits, folders and class fractions of a simulated data set.
+
+  Fractions are those of the first task.
+  """
   splits = {
-    name: split_csv.read_split(simulate.csv_path(out, name))
+    name: split_csv.read_split(simulate.csv_path(out, name), schema.columns)
     for name in simulate.SPLITS
   }
   rows = [
@@ -72,17 +76,19 @@ def summarize(out: str | os.PathLike) -> str:
   ]
   folders = sum(entry.is_dir() for entry in pathlib.Path(out).iterdir())
   table = text_table.format_table(["split", "file", "patches"], rows, text=2)
-  lines = [table, "", f"{folders} folders in {out}", ""]
-  counts = {name: _count(split).tolist() for name, split in splits.items()}
-  lines.append(convert.format_classes(_LAND_COVER, counts))
+  lines = [table, "", f"{folders} folders in {out}"]
+  for task in schema.task_rows[:1]:
+    counts = {
+      name: _count(split, task).tolist() for name, split in splits.items()
+    }
+    lines += ["", convert.format_classes(task, counts)]
   return "\n".join(lines)
 
 
-def _count(split: split_csv.Split) -> np.ndarray:
-  """Pixels of each land-cover class."""
-  num_classes = TASKS[_LAND_COVER].num_classes
-  total = np.zeros(num_classes, np.int64)
+def _count(split: split_csv.Split, task: LabelTask) -> np.ndarray:
+  """Pixels of each class."""
+  total = np.zeros(task.num_classes, np.int64)
   for index in range(len(split)):
-    labels, _ = geotiff.read_raster(split.file(_LAND_COVER, index))
-    total += np.bincount(labels.ravel(), minlength=num_classes)
+    labels, _ = geotiff.read_raster(split.file(task.stream, index))
+    total += label_values.count_classes(labels, task)
   return total

@@ -23,11 +23,12 @@ from flairhub_jax import (
   faults,
   lock,
   run_directory,
+  run_schema,
   terminal,
 )
 from flairhub_jax.commands import evaluate, train
-from flairhub_jax.data import pipeline, records
-from flairhub_jax.errors import InputError, RunError
+from flairhub_jax.data import augmentation, pipeline, records
+from flairhub_jax.errors import InputError, InputErrors, RunError
 from flairhub_jax.models import build
 from flairhub_jax.studies import jobs, sweep
 from flairhub_jax.studies import watch as watching
@@ -108,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
     else:
       _run_here(directory, watch, args)
   print()
-  print(sweep.format_table(watch.states(), watch.progress, args.split))
+  tasks = sweep.tasks_of(runs)
+  print(sweep.format_table(watch.states(), watch.progress, args.split, tasks))
   return 1 if watch.faults else 0
 
 
@@ -144,12 +146,15 @@ def _check_data(runs: sweep.Runs, split: str) -> None:
         try:
           _check_run(config, dataset)
         except InputError as error:
-          raise InputError(f"run {name}: {error}") from error
+          lines = str(error).splitlines()
+          raise InputErrors([f"run {name}: {x}" for x in lines]) from error
 
 
 def _check_run(config: Any, dataset: records.Dataset) -> None:
   """Checks a run without devices; the run itself checks them."""
+  run_schema.check(config, dataset, tasks=config.data.tasks)
   build.build_segmenter(config, output_size=dataset.output_size)
+  augmentation.build_augmentation(config, dataset)
   options = pipeline.build_read_options(config)
   for split in dataset.splits:
     pipeline.PatchReader(dataset, split, options)

@@ -10,16 +10,17 @@ import numpy as np
 from flairhub_jax import (
   checkpoint,
   config_file,
+  configuration,
   mesh,
   processes,
   run_directory,
+  run_schema,
 )
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches, report, trained
-from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build, initialise
-from flairhub_jax.training import loop
+from flairhub_jax.training import class_counts, loop
 from flairhub_jax.training.resolve import resolve
 from flairhub_jax.weights import files, timm
 
@@ -56,7 +57,11 @@ def run(args: argparse.Namespace) -> int:
       "jax_compilation_cache_dir", config.train.compilation_cache
     )
   dataset = records.load_dataset(config.data.path)
-  model = build.build_segmenter(config, output_size=dataset.output_size)
+  run_schema.check(config, dataset, tasks=config.data.tasks)
+  augment = augmentation.build_augmentation(config, dataset)
+  model = build.build_segmenter(
+    config, output_size=augment.output_size(dataset.output_size)
+  )
   config = resolve(config, dataset)
   _check_labels(config, dataset)
   variables = initial_variables(config, dataset, model, args.workdir)
@@ -91,6 +96,7 @@ def _validation(config, dataset):
     config,
     devices=mesh.build_mesh(**config.mesh),
   )
+  tasks = configuration.label_tasks(config)
   shown = report.chosen_patches(
     dataset.splits["valid"].num_patches, config.train.validation_maps
   )
@@ -102,17 +108,17 @@ def _validation(config, dataset):
     predictions = runner.predictions(variables, shown)
     if processes.is_first():
       path.parent.mkdir(parents=True, exist_ok=True)
-      report.draw_maps(path, dataset, "valid", predictions)
+      report.draw_maps(path, dataset, "valid", predictions, tasks)
 
   return evaluate, draw
 
 
 def _check_labels(config, dataset: records.Dataset) -> None:
   """Refuses a training split without a pixel of a weighted class."""
-  for task in config.data.tasks:
-    counts = dataset.splits["train"].class_counts.get(task)
+  known = class_counts.of_merged(config, dataset.splits["train"].class_counts)
+  for task, counts in known.items():
     weights = np.asarray(config.tasks[task].class_weights)
-    if counts is not None and not (np.asarray(counts) * weights > 0).any():
+    if not (np.asarray(counts) * weights > 0).any():
       raise InputError(
         f"config.tasks.{task}.class_weights",
         "a positive weight of a class that occurs",
@@ -134,7 +140,7 @@ def initial_variables(
   Args:
     config: resolved configuration.
     dataset: converted data.
-    model: the network.
+    model: the network, of the size of augmented patches.
     workdir: of the run.
 
   Returns:
@@ -156,6 +162,8 @@ def initial_variables(
   options = pipeline.build_read_options(config)
   reader = pipeline.PatchReader(dataset, "train", options)
   example = pipeline.example_batch(reader)
+  augment = augmentation.build_augmentation(config, dataset)
+  build.variables_shape(model, augment.resize(example))
   if run:
     return trained.restore(run, build.variables_shape(model, example))[0]
   variables = initialise.init_variables(model, example, seed=config.seed)
@@ -183,7 +191,7 @@ def _with_encoders(config: Any, variables: Any) -> dict[str, Any]:
       metadata.get(timm.ENCODER, "a file without the name of an encoder"),
     )
   for modality in config.data.modalities:
-    if not MODALITIES[modality].is_series:
+    if not config.schema.sensors[modality].is_series:
       variables = timm.start_encoder(
         tensors, variables, f"encoder_{modality}", where=path
       )

@@ -18,26 +18,22 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flairhub_jax import atomic, terminal
+from flairhub_jax import atomic, schema_file, terminal
 from flairhub_jax.data import (
   convert_shard,
   convert_sources,
   convert_summary,
+  label_values,
   patch_files,
   records,
   series_lengths,
   shard_files,
-  split_csv,
   time_series,
   workers,
 )
 from flairhub_jax.errors import InputError, InputErrors
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import (
-  MASKED_MODALITY,
-  MODALITIES,
-  SNOW_CLOUD_MASK,
-)
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import Schema, Sensor
 
 _PROGRESS = ".progress"
 # Digests, per shard, of the sizes and times of the converted files.
@@ -48,6 +44,7 @@ def convert(
   splits: Mapping[str, pathlib.Path],
   out: pathlib.Path,
   *,
+  schema: Schema = FLAIR_HUB,
   metadata: pathlib.Path | None = None,
   cloud_filter: time_series.CloudFilter | None = None,
   num_workers: int,
@@ -58,7 +55,8 @@ def convert(
   Args:
     splits: `train`, `valid`, `test` -> CSV; at least one of them.
     out: output folder; new, empty, or from an earlier run of this conversion.
-    metadata: folder of the GeoPackages with the dates. None looks for
+    schema: sensors and label tasks of the files.
+    metadata: folder of the files with the dates. None looks for
       `GLOBAL_ALL_MTD` beside each CSV and in the two folders above.
     cloud_filter: filter with which the clear dates of each patch are counted;
       training with a different filter counts them again.
@@ -66,15 +64,11 @@ def convert(
     progress: whether to show a progress bar on stderr.
 
   Raises:
-    InputError: a CSV or GeoPackage is invalid, or `out` has other content.
+    InputError: a CSV or file of dates is invalid, or `out` has other content.
     InputErrors: files are missing or invalid, one line each.
   """
-  sources = [
-    convert_sources.SplitSource(name, split_csv.read_split(splits[name]))
-    for name in records.SPLITS
-    if name in splits
-  ]
-  _check_arguments(splits, sources)
+  sources = convert_sources.read_splits(splits, schema)
+  _check_arguments(splits, sources, schema)
   if progress:
     for line in convert_sources.find_shared_patches(sources):
       print(f"warning: {line}", file=sys.stderr)
@@ -82,19 +76,22 @@ def convert(
     for source in sources:
       source.read_dates(metadata, cache=progress_folder)
     convert_sources.check_files(sources)
-    done = _load_if_done(out, sources)
+    done = _load_if_done(out, sources, schema)
     if done is None:
-      shapes = convert_sources.find_shapes(sources)
+      shapes = convert_sources.find_shapes(sources, schema)
       summaries = _write_shards(
         out,
         sources,
+        schema,
         shapes,
         cloud_filter,
         num_workers=num_workers,
         progress=progress,
       )
-      done = _save(out, sources, shapes, cloud_filter, summaries)
+      done = _save(out, sources, schema, shapes, cloud_filter, summaries)
       if progress:
+        for line in convert_sources.describe_lacking(shapes, schema):
+          print(f"warning: {line}", file=sys.stderr)
         convert_summary.print_notes(summaries.values())
     elif progress:
       print(f"{out}: already converted", file=sys.stderr)
@@ -104,22 +101,22 @@ def convert(
 def _check_arguments(
   splits: Mapping[str, pathlib.Path],
   sources: Sequence[convert_sources.SplitSource],
+  schema: Schema,
 ) -> None:
   if not sources or len(sources) != len(splits):
     raise InputError(
       "convert", f"CSVs of some of {records.SPLITS}", sorted(splits)
     )
-  masked = {}
-  for source in sources:
-    cells = source.split.cells
-    if any(cells.get(MASKED_MODALITY, ())):
-      masked[SNOW_CLOUD_MASK in cells] = source.split.path
-  if len(masked) == 2:
-    raise InputError(
-      masked[False],
-      f"a column {SNOW_CLOUD_MASK}, as {masked[True]} has",
-      "none",
-    )
+  for mask, sensor in schema.quality_masks.items():
+    masked = {}
+    for source in sources:
+      cells = source.split.cells
+      if any(cells.get(sensor.id, ())):
+        masked[mask in cells] = source.split.path
+    if len(masked) == 2:
+      raise InputError(
+        masked[False], f"a column {mask}, as {masked[True]} has", "none"
+      )
 
 
 @contextlib.contextmanager
@@ -147,11 +144,19 @@ def _claim(out: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _load_if_done(
-  out: pathlib.Path, sources: Sequence[convert_sources.SplitSource]
+  out: pathlib.Path,
+  sources: Sequence[convert_sources.SplitSource],
+  schema: Schema,
 ) -> records.Dataset | None:
   if not (out / records.DATASET_FILE).is_file():
     return None
   dataset = records.load_dataset(out)
+  if dataset.schema != schema:
+    raise InputError(
+      out,
+      f"a new folder, or records of this schema {schema.name}",
+      f"records of another schema, {dataset.schema.name}",
+    )
   held = {name: info.source_sha256 for name, info in dataset.splits.items()}
   if held != {source.name: source.digest() for source in sources}:
     raise InputError(
@@ -182,6 +187,7 @@ def _load_if_done(
 def _job(
   out: pathlib.Path,
   sources: Sequence[convert_sources.SplitSource],
+  schema: Schema,
   shapes: convert_sources.Shapes,
   cloud_filter: time_series.CloudFilter | None,
   source: convert_sources.SplitSource,
@@ -199,6 +205,7 @@ def _job(
     index=shard,
     num_shards=source.num_shards,
     streams=(*streams, records.PATCH),
+    schema=schema,
     shapes=shapes,
     with_statistics=source.name == "train" or not has_train,
     cloud_filter=cloud_filter,
@@ -207,7 +214,7 @@ def _job(
   key = [
     records.SCHEMA_VERSION,
     [job.split, job.index, job.num_shards, job.streams],
-    [shapes, job.with_statistics],
+    [schema_file.to_json(schema), shapes, job.with_statistics],
     cloud_filter and dataclasses.asdict(cloud_filter),
     [
       [patch.patch_id, *map(os.path.basename, patch.files.values())]
@@ -229,6 +236,7 @@ def _summary_file(
 def _write_shards(
   out: pathlib.Path,
   sources: Sequence[convert_sources.SplitSource],
+  schema: Schema,
   shapes: convert_sources.Shapes,
   cloud_filter: time_series.CloudFilter | None,
   *,
@@ -247,16 +255,17 @@ def _write_shards(
     (out / source.name).mkdir(exist_ok=True)
   _remove_shards(out, lambda file: "/." in file)
   shards = [(each, i) for each in sources for i in range(each.num_shards)]
-  summaries, problems, num_done = {}, {}, 0
+  summaries, num_done = {}, 0
+  faults: dict[tuple[str, int], convert_shard.Faults] = {}
   for source, shard in shards:
     if _summary_file(out, source, shard).is_file():
-      job = _job(out, sources, shapes, cloud_filter, source, shard)
+      job = _job(out, sources, schema, shapes, cloud_filter, source, shard)
       summary = convert_shard.read_summary(job)
       if summary is not None:
         summaries[source.name, shard] = summary
         num_done += len(job.patches)
   jobs = (
-    _job(out, sources, shapes, cloud_filter, source, shard)
+    _job(out, sources, schema, shapes, cloud_filter, source, shard)
     for source, shard in shards
     if (source.name, shard) not in summaries
   )
@@ -267,25 +276,36 @@ def _write_shards(
     unit="patch",
     disable=not progress,
   ) as bar:
-    for job, job_problems in workers.run_jobs(
+    for job, job_faults in workers.run_jobs(
       convert_shard.write_shard, jobs, num_workers, bar.update
     ):
-      if job_problems:
-        problems[job.split, job.index] = job_problems
-        number = sum(map(len, problems.values()))
+      if job_faults:
+        faults[job.split, job.index] = job_faults
+        number = sum(map(len, faults.values()))
         bar.set_postfix(problems=number, refresh=False)
       else:
         summaries[job.split, job.index] = convert_shard.read_summary(job)
-  if problems:
-    keys = [(source.name, shard) for source, shard in shards]
-    lines = [line for key in keys for line in problems.get(key, [])]
-    raise InputErrors(lines)
+  if faults:
+    total = convert_shard.Faults()
+    for source, shard in shards:
+      if (source.name, shard) in faults:
+        total.add(faults[source.name, shard])
+    raise InputErrors(_lines(total, schema))
   return summaries
+
+
+def _lines(faults: convert_shard.Faults, schema: Schema) -> list[str]:
+  lines = list(faults.problems)
+  for column, tasks in schema.label_columns.items():
+    unknown = faults.unknown.get(column, {})
+    lines += label_values.describe_unknown(column, tasks, unknown)
+  return lines
 
 
 def _save(
   out: pathlib.Path,
   sources: Sequence[convert_sources.SplitSource],
+  schema: Schema,
   shapes: convert_sources.Shapes,
   cloud_filter: time_series.CloudFilter | None,
   summaries: Mapping[tuple[str, int], Mapping[str, Any]],
@@ -309,7 +329,9 @@ def _save(
       source_sha256=source.digest(),
       streams={name: tuple(shards) for name, shards in streams.items()},
       absent={
-        name: own.absent.get(name, 0) for name in streams if name in MODALITIES
+        name: own.absent.get(name, 0)
+        for name in streams
+        if name in schema.sensors
       },
       class_counts={
         task: tuple(pixels.tolist())
@@ -329,36 +351,35 @@ def _save(
   return records.save_dataset(
     out,
     {
-      name: _describe(name, shape, total, sources)
+      name: _describe(schema.sensors[name], shape, total, sources)
       for name, shape in shapes.items()
-      if name in MODALITIES
+      if name in schema.sensors
     },
-    {
-      name: records.TaskInfo(shape=shape)
-      for name, shape in shapes.items()
-      if name in TASKS
-    },
-    output_size=patch_files.output_size(shapes),
+    records.task_infos(schema, shapes),
+    output_size=patch_files.output_size(shapes, schema),
     splits=splits,
+    schema=schema,
   )
 
 
 def _describe(
-  name: str,
+  sensor: Sensor,
   shape: patch_files.Shape,
   total: convert_summary.Summary,
   sources: Sequence[convert_sources.SplitSource],
 ) -> records.ModalityInfo:
-  is_series = MODALITIES[name].is_series
-  fewest, most = total.num_dates[name] if is_series else (None, None)
+  fewest, most = (
+    total.num_dates[sensor.id] if sensor.is_series else (None, None)
+  )
+  mask = sensor.quality_mask
   return records.ModalityInfo(
-    shape=(None, *shape) if is_series else shape,
-    dtype=MODALITIES[name].dtype,
+    shape=(None, *shape) if sensor.is_series else shape,
+    dtype=sensor.dtype,
     min_dates=fewest,
     max_dates=most,
-    has_snow_cloud=name == MASKED_MODALITY
-    and any(SNOW_CLOUD_MASK in source.split.cells for source in sources),
-    statistics=total.band_statistics(name),
+    has_quality_mask=mask is not None
+    and any(mask.id in source.split.cells for source in sources),
+    statistics=total.band_statistics(sensor.id, sensor.bands),
   )
 
 

@@ -22,7 +22,7 @@ from flairhub_jax.data import (
   time_series,
 )
 from flairhub_jax.errors import InputErrors
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.schema import Schema
 
 _ABSENT = {"absent": np.zeros(0, np.uint8)}
 
@@ -39,7 +39,8 @@ class ShardJob:
     index: index of the shard.
     num_shards: number of shards of the split.
     streams: names of the split's streams.
-    shapes: modality or task -> (h, w, c) of every patch.
+    schema: of the data set.
+    shapes: sensor or column of labels -> (h, w, c) of every patch.
     with_statistics: whether the statistics include this split.
     cloud_filter: filter with which clear dates are counted as well; None
       counts all dates only.
@@ -53,6 +54,7 @@ class ShardJob:
   index: int
   num_shards: int
   streams: tuple[str, ...]
+  schema: Schema
   shapes: Mapping[str, patch_files.Shape]
   with_statistics: bool
   cloud_filter: time_series.CloudFilter | None
@@ -65,7 +67,51 @@ class ShardJob:
     )
 
 
-def write_shard(job: ShardJob, on_patches: Callable[[int], None]) -> list[str]:
+@dataclasses.dataclass
+class Faults:
+  """Faults of the files of a shard, or of several in order.
+
+  Attributes:
+    problems: one line each.
+    unknown: column of labels -> (band, value) -> number of pixels, number of
+      patches, and file of the first patch, of values without a class.
+  """
+
+  problems: list[str] = dataclasses.field(default_factory=list)
+  unknown: dict[str, dict[tuple[int, int], tuple[int, int, str]]] = (
+    dataclasses.field(default_factory=dict)
+  )
+
+  def __bool__(self) -> bool:
+    """Whether there is any fault."""
+    return bool(self.problems or self.unknown)
+
+  def __len__(self) -> int:
+    """Number of lines."""
+    return len(self.problems) + sum(map(len, self.unknown.values()))
+
+  def add_values(
+    self, column: str, values: Mapping[tuple[int, int], int], file: str
+  ) -> None:
+    """Adds values without a class of one patch: (band, value) -> pixels."""
+    self._merge(column, {key: (n, 1, file) for key, n in values.items()})
+
+  def add(self, other: "Faults") -> None:
+    """Adds the faults of later patches."""
+    self.problems += other.problems
+    for column, values in other.unknown.items():
+      self._merge(column, values)
+
+  def _merge(
+    self, column: str, values: Mapping[tuple[int, int], tuple[int, int, str]]
+  ) -> None:
+    known = self.unknown.setdefault(column, {})
+    for key, (pixels, patches, file) in values.items():
+      before = known.get(key, (0, 0, file))
+      known[key] = (before[0] + pixels, before[1] + patches, before[2])
+
+
+def write_shard(job: ShardJob, on_patches: Callable[[int], None]) -> Faults:
   """Writes a shard of every stream, then its summary.
 
   Args:
@@ -73,37 +119,42 @@ def write_shard(job: ShardJob, on_patches: Callable[[int], None]) -> list[str]:
     on_patches: called with 1 after each patch; its exceptions stop the work.
 
   Returns:
-    The problems of all patches, one line each. If there are any, no shard is
-    written.
+    The faults of all patches. If there are any, no shard is written.
   """
   summary = convert_summary.Summary(job.with_statistics)
   dates = series_lengths.Counter(job.cloud_filter)
-  problems: list[str] = []
+  faults = Faults()
   try:
     with contextlib.ExitStack() as stack:
       writers = {
         stream: stack.enter_context(
-          shard_files.open_shard(job.folder / job.file(stream), stream)
+          shard_files.open_shard(
+            job.folder / job.file(stream),
+            is_imagery=stream in job.schema.sensors,
+          )
         )
         for stream in job.streams
       }
       for patch in job.patches:
-        content = patch_files.read_patch(patch, job.shapes)
+        content = patch_files.read_patch(patch, job.shapes, job.schema)
         arrays = content.arrays
-        problems += content.problems
-        if not problems:
-          summary.add(content, job.streams)
+        faults.problems += content.problems
+        for column, values in content.unknown.items():
+          faults.add_values(column, values, patch.files[column])
+        if not faults:
+          summary.add(content, job.streams, job.schema)
           for stream, writer in writers.items():
             record = arrays.get(stream, _ABSENT)
             writer.write(shard_files.encode(record))
-            if stream in MODALITIES and MODALITIES[stream].is_series:
-              dates.add(stream, record)
+            sensor = job.schema.sensors.get(stream)
+            if sensor is not None and sensor.is_series:
+              dates.add(stream, record, sensor.quality_mask)
         on_patches(1)
-      if problems:
+      if faults:
         # An exception keeps the shards from being renamed to their final name.
-        raise InputErrors(problems)
+        raise InputErrors(faults.problems)
   except InputErrors:
-    return problems
+    return faults
   shards = {
     stream: shard_files.describe_shard(
       job.folder, job.file(stream), len(job.patches)
@@ -117,7 +168,7 @@ def write_shard(job: ShardJob, on_patches: Callable[[int], None]) -> list[str]:
     **summary.as_json(),
   }
   atomic.write_text(job.summary_file, json.dumps(result))
-  return []
+  return faults
 
 
 def read_summary(job: ShardJob) -> dict[str, Any] | None:

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from flairhub_jax.data import dates, geotiff, patch_files, split_csv
-from flairhub_jax.errors import InputError, InputErrors
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import (
-  MASKED_MODALITY,
-  MODALITIES,
-  SNOW_CLOUD_MASK,
+from flairhub_jax.data import (
+  columns,
+  dates,
+  geotiff,
+  patch_files,
+  records,
+  split_csv,
 )
+from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.schema import Schema
 
 METADATA_FOLDER = "GLOBAL_ALL_MTD"
 
@@ -34,9 +36,10 @@ Shapes = Mapping[str, patch_files.Shape]
 class SplitSource:
   """A split: its CSV, its dates and its division into shards."""
 
-  def __init__(self, name: str, split: split_csv.Split):
+  def __init__(self, name: str, split: split_csv.Split, schema: Schema):
     self.name = name
     self.split = split
+    self.schema = schema
     # Series -> row -> int32 [t], for patches with this series.
     self.days: dict[str, dict[int, np.ndarray]] = {}
     # Per shard: size and modification time of its files, column by column.
@@ -51,8 +54,8 @@ class SplitSource:
     return range(shard * total // n, (shard + 1) * total // n)
 
   def columns(self) -> list[str]:
-    """Returns the CSV's columns in the order of the published table."""
-    return [name for name in split_csv.COLUMNS if name in self.split.cells]
+    """Returns the CSV's columns in the order of the schema."""
+    return [name for name in self.schema.columns if name in self.split.cells]
 
   def patch(self, row: int) -> patch_files.PatchFiles:
     """Returns files and dates of a patch."""
@@ -72,16 +75,17 @@ class SplitSource:
     """Reads the dates of every series.
 
     Raises:
-      InputError: a GeoPackage is missing or invalid.
-      InputErrors: a GeoPackage lacks patches.
+      InputError: a file of dates is missing or invalid.
+      InputErrors: a file of dates lacks patches.
     """
     for name, cells in self.split.cells.items():
       rows = [row for row, cell in enumerate(cells) if cell]
-      if not rows or name not in MODALITIES or not MODALITIES[name].is_series:
+      sensor = self.schema.sensors.get(name)
+      if not rows or sensor is None or sensor.dates is None:
         continue
       folder = metadata or _find_metadata(self.split.path)
       days = dates.read_dates(
-        dates.metadata_file(folder, name),
+        folder / sensor.dates,
         [self.split.patch_ids[row] for row in rows],
         cache=cache,
       )
@@ -136,6 +140,23 @@ class SplitSource:
     return f"files of other times or sizes among patches {first} to {last}"
 
 
+def read_splits(
+  splits: Mapping[str, pathlib.Path], schema: Schema
+) -> list[SplitSource]:
+  """Reads the CSVs of the splits, in the usual order.
+
+  Raises:
+    InputError: see `split_csv.read_split`.
+  """
+  return [
+    SplitSource(
+      name, split_csv.read_split(splits[name], schema.columns), schema
+    )
+    for name in records.SPLITS
+    if name in splits
+  ]
+
+
 def _find_metadata(csv_path: pathlib.Path) -> pathlib.Path:
   # First beside the path as written, then beside the target of its links.
   written = pathlib.Path(os.path.abspath(csv_path)).parents[:3]
@@ -173,10 +194,10 @@ def find_shared_patches(sources: Sequence[SplitSource]) -> list[str]:
 
 
 def _first_files(source: SplitSource) -> Iterator[str | None]:
-  """Yields one file per patch, of the same modality where possible."""
-  columns = [name for name in source.columns() if name in MODALITIES]
+  """Yields one file per patch, of the same sensor where possible."""
+  names = [name for name in source.columns() if name in source.schema.sensors]
   for row in range(len(source.split)):
-    files = (source.split.file(column, row) for column in columns)
+    files = (source.split.file(column, row) for column in names)
     file = next(filter(None, files), None)
     yield file and os.path.abspath(file)
 
@@ -201,17 +222,21 @@ def _check_patches(
 ) -> tuple[list[tuple[int, int]], list[str]]:
   """Returns sizes and modification times of files, and the missing files."""
   statuses, problems = [], []
+  schema, held = source.schema, source.columns()
+  labels = [name for name in held if name in schema.label_columns]
   for row in source.rows(shard):
     patch = source.patch(row)
     where = f"{source.split.path}, patch {patch.patch_id}"
-    required = [task for task in TASKS if task in source.split.cells]
-    if MASKED_MODALITY in patch.files and SNOW_CLOUD_MASK in source.columns():
-      required.append(SNOW_CLOUD_MASK)
+    required = labels + [
+      mask
+      for mask, sensor in schema.quality_masks.items()
+      if sensor.id in patch.files and mask in held
+    ]
     for column in required:
       if column not in patch.files:
         problems.append(f"{where}: expected a file of {column}, found none")
-    if not any(name in patch.files for name in MODALITIES):
-      problems.append(f"{where}: expected a file of a modality, found none")
+    if not any(name in patch.files for name in schema.sensors):
+      problems.append(f"{where}: expected a file of a sensor, found none")
     for path in patch.files.values():
       try:
         status = os.stat(path)
@@ -224,30 +249,45 @@ def _check_patches(
   return statuses, problems
 
 
-def find_shapes(sources: Sequence[SplitSource]) -> Shapes:
-  """Finds modality or task -> (h, w, c), from the first readable file.
+def find_shapes(sources: Sequence[SplitSource], schema: Schema) -> Shapes:
+  """Finds sensor or column of labels -> (h, w, c), from the first files.
 
   Raises:
-    InputError: the labels of two tasks differ in size.
+    InputError: the labels of two columns differ in size.
   """
   shapes = {}
-  for column in (*MODALITIES, *TASKS):
-    header = _first_header(sources, column)
+  for column in (*schema.sensors, *schema.label_columns):
+    num_bands = columns.num_bands(schema, column)
+    header = _first_header(sources, column, num_bands)
     if header is not None:
-      is_modality = column in MODALITIES
+      is_sensor = column in schema.sensors
       shapes[column] = (
         header.georeference.height,
         header.georeference.width,
-        len(MODALITIES[column].bands) if is_modality else header.num_bands,
+        num_bands if is_sensor else header.num_bands,
       )
-  sizes = {task: shapes[task][:2] for task in TASKS if task in shapes}
+  sizes = {x: shapes[x][:2] for x in schema.label_columns if x in shapes}
   if len(set(sizes.values())) > 1:
     raise InputError("labels", "the same height and width for all tasks", sizes)
   return shapes
 
 
+def describe_lacking(shapes: Shapes, schema: Schema) -> list[str]:
+  """Lists columns whose files lack bands of the schema, and their tasks."""
+  lines = []
+  for column, tasks in schema.label_columns.items():
+    if column not in shapes or shapes[column][2] >= tasks[0].num_bands:
+      continue
+    lost = [task.id for task in tasks if task.band >= shapes[column][2]]
+    lines.append(
+      f"{column}: {shapes[column][2]} of {tasks[0].num_bands} bands, without "
+      f"{', '.join(lost) or 'effect'}"
+    )
+  return lines
+
+
 def _first_header(
-  sources: Sequence[SplitSource], column: str
+  sources: Sequence[SplitSource], column: str, num_bands: int
 ) -> geotiff.RasterHeader | None:
   for source in sources:
     if column not in source.split.cells:
@@ -256,7 +296,7 @@ def _first_header(
       path = source.split.file(column, row)
       if path:
         try:
-          return geotiff.read_header(path, patch_files.num_bands(column))
+          return geotiff.read_header(path, num_bands)
         except InputError:
           # Reported with all other faults when its patch is read.
           continue

@@ -1,15 +1,14 @@
 """Counts, statistics and warnings about the patches of a conversion."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Num, UInt8
+from jaxtyping import Bool, Num
 
-from flairhub_jax.data import patch_files
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.data import label_values, patch_files
+from flairhub_jax.schema import Schema
 
 _MAX_NOTES = 10
 
@@ -29,20 +28,26 @@ class Summary:
     self.notes: dict[str, tuple[int, float | None, str]] = {}
 
   def add(
-    self, content: patch_files.PatchContent, streams: tuple[str, ...]
+    self,
+    content: patch_files.PatchContent,
+    streams: tuple[str, ...],
+    schema: Schema,
   ) -> None:
     """Adds the content of a patch."""
     arrays = content.arrays
     for note in content.notes:
       self.add_note(note.text, 1, note.fraction, note.path)
     for name in streams:
-      if name in TASKS:
-        counts = _count_classes(name, arrays[name]["labels"])
-        self.add_class_counts(name, counts)
-      elif name in MODALITIES and name not in arrays:
+      if name in schema.sensors and name not in arrays:
         self.absent[name] = self.absent.get(name, 0) + 1
-      elif name in MODALITIES:
+      elif name in schema.sensors:
         self._add_values(name, arrays[name], content.missing.get(name))
+
+      for task in schema.label_columns.get(name, ()):
+        labels = arrays[name]["labels"]
+        if task.band < labels.shape[-1]:
+          counts = label_values.count_classes(labels, task)
+          self.add_class_counts(task.id, counts)
 
   def add_note(
     self, text: str, number: int, fraction: float | None, path: str
@@ -117,9 +122,10 @@ class Summary:
       },
     }
 
-  def band_statistics(self, name: str) -> dict[str, dict[str, float | None]]:
+  def band_statistics(
+    self, name: str, bands: Sequence[str]
+  ) -> dict[str, dict[str, float | None]]:
     """Returns band -> mean, std, min, max; None for a band without values."""
-    bands = MODALITIES[name].bands
     sums = self.statistics.get(name)
     if sums is None:
       fields = dict.fromkeys(("mean", "std", "min", "max"))
@@ -162,15 +168,6 @@ def print_notes(contents: Iterable[Mapping[str, Any]]) -> None:
     )
   if len(notes) > _MAX_NOTES:
     print(f"and {len(notes) - _MAX_NOTES} more", file=sys.stderr)
-
-
-def _count_classes(
-  task: str, values: UInt8[np.ndarray, "h w n"]
-) -> Int[np.ndarray, "k"]:
-  labels = values[..., TASKS[task].band].ravel()
-  num_classes = TASKS[task].num_classes
-  # The no-data label lies above the classes.
-  return np.bincount(labels, minlength=num_classes)[:num_classes]
 
 
 def _sum_bands(

@@ -1,16 +1,18 @@
-"""Acquisition dates of time series, from the published GeoPackages.
+"""Acquisition dates of time series, from a GeoPackage or a CSV.
 
-Each of the three files has 241,000 rows of about 1 kB of JSON. The patches of a
-region share their dates, so there are only a few thousand distinct JSON texts;
-the parsed result is cached as a small `.npz`.
+Each of the published files has 241,000 rows of about 1 kB of JSON. The patches
+of a region share their dates, so there are only a few thousand distinct JSON
+texts; the parsed result is cached as a small `.npz`.
 """
 
+import csv
 import dataclasses
 import datetime
 import hashlib
 import json
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -24,12 +26,6 @@ from flairhub_jax import atomic
 from flairhub_jax.errors import InputError, InputErrors
 
 _FIELDS = ("patch_id", "acquisition_dates")
-
-
-def metadata_file(folder: str | os.PathLike, modality: str) -> pathlib.Path:
-  """Returns the path in `folder` of the published dates of a series."""
-  sensor = modality.removesuffix("_TS")
-  return pathlib.Path(folder) / f"GLOBAL_{sensor}_MTD_DATES.gpkg"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +56,9 @@ def read_dates(
   """Returns the acquisition dates of each patch.
 
   Args:
-    path: a `GLOBAL_*_MTD_DATES.gpkg`.
+    path: a GeoPackage, or a `.csv`, with columns patch_id and
+      acquisition_dates. These are `{"1": "YYYYMMDD", ...}`, or in a CSV also
+      YYYYMMDD separated by spaces or semicolons.
     patch_ids: the patches, in the order of the result.
     cache: folder for the parsed file; created if missing. A changed file is
       parsed again.
@@ -70,12 +68,12 @@ def read_dates(
     several may fall on one day. Patches with the same dates share one array.
 
   Raises:
-    InputError: the file is missing or not a GeoPackage of dates.
+    InputError: the file is missing or has no dates.
     InputErrors: patches or dates are missing in it, one line each.
   """
   path = pathlib.Path(path).resolve()
   if not path.is_file():
-    raise InputError(path, "a GeoPackage of dates", "no file of that name")
+    raise InputError(path, "a file of dates", "no file of that name")
   table = _load_table(path, pathlib.Path(cache))
   rows = {name.decode(): i for i, name in enumerate(table.patch_ids.tolist())}
   missing = [patch_id for patch_id in patch_ids if patch_id not in rows]
@@ -108,15 +106,16 @@ def _load_table(path: pathlib.Path, cache: pathlib.Path) -> _Table:
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
     # Missing or damaged: rebuild it from the source.
     pass
-  table = _parse_geopackage(path)
+  table = _parse_table(path)
   cache.mkdir(parents=True, exist_ok=True)
   with atomic.write_aside(cached) as aside:
     np.savez(aside, **vars(table))
   return table
 
 
-def _parse_geopackage(path: pathlib.Path) -> _Table:
-  patch_ids, texts = _read_columns(path)
+def _parse_table(path: pathlib.Path) -> _Table:
+  is_csv = path.suffix.lower() == ".csv"
+  patch_ids, texts = _read_csv(path) if is_csv else _read_columns(path)
   # A text without dates is an error only if its patch is requested.
   numbers: dict[object, int] = {}
   series, days, faults = [], [], {}
@@ -140,6 +139,45 @@ def _parse_geopackage(path: pathlib.Path) -> _Table:
       [faults.get(i, "").encode() for i in range(len(days))], "S"
     ),
   )
+
+
+def _read_csv(path: pathlib.Path) -> tuple[list[str], list[str]]:
+  """Reads the two columns of a CSV, separated by `,` or `;`.
+
+  Raises:
+    InputError: it cannot be read, lacks a column, or names a patch twice.
+  """
+  try:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+      header = file.readline()
+      # With a comma in the header, semicolons may separate the dates.
+      delimiter = "," if "," in header else ";"
+      names = [name.strip().strip('"') for name in header.split(delimiter)]
+      for field in _FIELDS:
+        if field not in names:
+          raise InputError(
+            f"{path}, header",
+            f"the columns {' and '.join(_FIELDS)}",
+            ", ".join(names),
+          )
+      rows: dict[str, str] = {}
+      reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+      for number, row in enumerate(reader, start=2):
+        if not row:
+          continue
+        if len(row) != len(names):
+          raise InputError(
+            f"{path}, row {number}", f"{len(names)} cells", len(row)
+          )
+        patch_id, text = (row[names.index(field)].strip() for field in _FIELDS)
+        if patch_id in rows:
+          raise InputError(
+            f"{path}, row {number}, patch_id", f"{patch_id!r} once", "it twice"
+          )
+        rows[patch_id] = text
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise InputError(path, "a readable CSV (UTF-8)", error) from error
+  return list(rows), list(rows.values())
 
 
 def _read_columns(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
@@ -178,8 +216,18 @@ def _read_columns(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 def _parse_dates(
   path: pathlib.Path, patch_id: str, text: str | None
 ) -> np.ndarray:
-  """Parses `{"0": "YYYYMMDD", ...}`; images are in the order of the keys."""
+  """Parses `{"0": "YYYYMMDD", ...}`; images are in the order of the keys.
+
+  In a CSV, `YYYYMMDD YYYYMMDD` or `YYYYMMDD;YYYYMMDD` is in the images' order.
+  """
   where = f"{path}, patch {patch_id}, acquisition_dates"
+  if path.suffix.lower() == ".csv" and not (text or "").startswith("{"):
+    days = [
+      _days_since_1970(where, date)
+      for date in re.split(r"[\s;]+", (text or "").strip(" ;"))
+      if date
+    ]
+    return np.array(days, np.int32)
   try:
     dates = json.loads(text)
     # Sort as numbers: as strings, "10" would precede "2".
@@ -193,10 +241,7 @@ def _parse_dates(
     raise InputError(
       where, 'JSON like {"1": "20210114"}', repr(text)[:80]
     ) from error
-  days = np.empty(len(keys), np.int32)
-  for i, key in enumerate(keys):
-    days[i] = _days_since_1970(where, dates[key])
-  return days
+  return np.array([_days_since_1970(where, dates[k]) for k in keys], np.int32)
 
 
 def _days_since_1970(where: str, date: Any) -> int:

@@ -113,7 +113,7 @@ def _sensor(
     bands=bands,
     gsd=column_sample.find_gsd(column, extent, guesses),
     pixels=pixels[0] if pixels[0] == pixels[1] else None,
-    dtype=dtypes.pop(),
+    dtype=dtypes.pop(),  # type: ignore[arg-type]
     mean=dict(zip(bands, mean, strict=True)),
     std=dict(zip(bands, std, strict=True)),
     dates=column_sample.find_dates(column.name, metadata)

@@ -3,23 +3,24 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flairhub_jax import labels, modalities
+from flairhub_jax.schema import Schema
 
 Check = Callable[[Any], bool]
 _LARGEST = 2**53  # largest accepted integer, including file sizes
 _SIDE = 2**20  # pixels, dates or bands along an axis
 
 
-def faults(content: Any) -> list[str]:
+def faults(content: Any, schema: Schema) -> list[str]:
   """Checks the type and range of every value of a description.
 
   Args:
     content: the parsed JSON.
+    schema: of the data set.
 
   Returns:
     A line `field: expected …, found …` for each fault.
   """
-  return list(_faults(content))
+  return list(_faults(content, schema))
 
 
 def _is_whole(value: Any, low: int = 0, high: int = _LARGEST) -> bool:
@@ -56,6 +57,11 @@ _MODALITY: Mapping[str, tuple[str, Check]] = {
   "min_dates": ("a number of dates, or null", _or_none(_is_whole)),
   "max_dates": ("a number of dates, or null", _or_none(_is_whole)),
 }
+_TASK: Mapping[str, tuple[str, Check]] = {
+  "shape": ("[h, w, bands]", lambda x: _is_shape(x) and len(x) == 3),
+  "dtype": ("uint8 or uint16", lambda x: x in ("uint8", "uint16")),
+  "no_data": ("a stored value", lambda x: _is_whole(x, 0, 65535)),
+}
 _SPLIT: Mapping[str, tuple[str, Check]] = {
   "num_patches": ("a number of patches", lambda n: _is_whole(n, 1)),
   "streams": ("names with lists of shards", lambda x: isinstance(x, dict)),
@@ -77,20 +83,27 @@ _DATES: Mapping[str, tuple[str, Check]] = {
 }
 
 
-def _faults(content: Any) -> Iterator[str]:
+def _faults(content: Any, schema: Schema) -> Iterator[str]:
   for name in ("modalities", "tasks", "splits"):
     if not isinstance(content.get(name), dict):
       yield _line(name, "names with their descriptions", content.get(name))
       return
   yield from _each("modalities", content["modalities"], _MODALITY)
-  shape = {"shape": _MODALITY["shape"]}
-  yield from _each("tasks", content["tasks"], shape)
+  checks = _TASK
+  if content["schema_version"] == 1:
+    checks = {"shape": _TASK["shape"]}
+  yield from _each("tasks", content["tasks"], checks)
+  yield from _contradictions(content, schema)
   size = content.get("output_size")
   if not (_is_shape([*size, 1]) if isinstance(size, list) else False):
     yield _line("output_size", "[height, width]", size)
   known = {*content["modalities"], *content["tasks"]}
-  for name in known - {*modalities.MODALITIES, *labels.TASKS}:
-    yield _line("names", "published modalities and tasks", name)
+  columns = {
+    schema.tasks[name].stream
+    for name in content["tasks"]
+    if name in schema.tasks
+  }
+  streams = {*content["modalities"], *columns, "PATCH"}
   for split, fields in content["splits"].items():
     where = f"splits.{split}"
     split_faults = list(_fields(where, fields, _SPLIT))
@@ -99,10 +112,10 @@ def _faults(content: Any) -> Iterator[str]:
       continue
     for name in (*fields["absent"], *fields["class_counts"]):
       if name not in known:
-        yield _line(where, "names of modalities and tasks", name)
+        yield _line(where, "names of sensors and tasks", name)
     for name, shards in fields["streams"].items():
-      if name not in known and name != "PATCH":
-        yield _line(f"{where}.streams", "described modalities and tasks", name)
+      if name not in streams:
+        yield _line(f"{where}.streams", "described sensors and labels", name)
       yield from _shards(f"{where}.streams.{name}", shards)
     if fields.get("num_dates") is not None:
       yield from _fields(f"{where}.num_dates", fields["num_dates"], _DATES)
@@ -112,6 +125,30 @@ def _faults(content: Any) -> Iterator[str]:
     for name, counts in fields["class_counts"].items():
       if not _is_counts(counts):
         yield _line(f"{where}.class_counts.{name}", "counts of pixels", counts)
+
+
+def _contradictions(content: Any, schema: Schema) -> Iterator[str]:
+  """Compares sensors and tasks with those of the schema."""
+  for kind, known in (
+    ("modalities", schema.sensors),
+    ("tasks", schema.tasks),
+  ):
+    for name in content[kind].keys() - known.keys():
+      yield _line(kind, "names of the schema", name)
+  for name, fields in content["modalities"].items():
+    if name not in schema.sensors or not isinstance(fields, dict):
+      continue
+    sensor, shape = schema.sensors[name], fields.get("shape")
+    if not _is_shape(shape):
+      continue
+    form = (sensor.is_series, len(sensor.bands), sensor.dtype)
+    if (len(shape) == 4, shape[-1], fields.get("dtype")) != form:
+      kind = "a series" if sensor.is_series else "an image"
+      yield _line(
+        f"modalities.{name}",
+        f"{kind} of {len(sensor.bands)} bands of {sensor.dtype}",
+        [shape, fields.get("dtype")],
+      )
 
 
 def _each(where, rows, checks) -> Iterator[str]:

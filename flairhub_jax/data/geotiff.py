@@ -60,6 +60,8 @@ class RasterHeader:
   num_bands: int
   dtype: str
   nodata: float | None
+  # Of each band, as the file names it; None without a name.
+  descriptions: tuple[str | None, ...] = ()
 
 
 def _open(path: str | os.PathLike) -> rasterio.DatasetReader:
@@ -110,6 +112,7 @@ def _header(
     num_bands=raster.count - _has_alpha(raster, num_bands),
     dtype=raster.dtypes[0],
     nodata=raster.nodata,
+    descriptions=tuple(raster.descriptions),
   )
 
 
@@ -223,17 +226,20 @@ def read_raster(
 
 
 def read_measurements(
-  path: str | os.PathLike, num_bands: int | None = None
+  path: str | os.PathLike,
+  num_bands: int | None = None,
+  no_data: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None, RasterHeader]:
   """Reads all bands of a GeoTIFF and a mask of its no-data values.
 
   Args:
     path: the file.
     num_bands: expected number of bands (per date), see `read_header`.
+    no_data: another value that marks missing data, besides the file's own.
 
   Returns:
-    Values [h w c] in the stored type; bool [h w c], True where the no-data
-    value, mask or alpha band of the file marks missing data (None: nowhere);
+    Values [h w c] in the stored type; bool [h w c], True where a no-data value,
+    or the mask or alpha band of the file marks missing data (None: nowhere);
     and the header. In a floating-point raster such values are NaN.
 
   Raises:
@@ -251,6 +257,8 @@ def read_measurements(
     try:
       bands = raster.read()
       missing = _missing(raster, bands, header.num_bands)
+      if no_data is not None:
+        missing |= bands[: header.num_bands] == no_data
     except rasterio.errors.RasterioError as error:
       # The outer message is only "Read failed. See previous exception".
       raise InputError(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Num, Shaped, UInt8
 
 from flairhub_jax.data import temporal_average, time_series
+from flairhub_jax.schema import QualityMask
 
 
 def prepare_image(
@@ -20,8 +21,9 @@ def prepare_image(
 def prepare_series(
   values: Num[np.ndarray, "t h w c"],
   dates: Int[np.ndarray, "t"],
-  snow_cloud: UInt8[np.ndarray, "t h w 2"] | None = None,
+  quality: UInt8[np.ndarray, "t h w m"] | None = None,
   *,
+  quality_mask: QualityMask | None = None,
   reference_date: str,
   averaging: str,
   cloud_filter: time_series.CloudFilter | None = None,
@@ -34,7 +36,8 @@ def prepare_series(
   Args:
     values: measurements; NaN and infinite values are missing.
     dates: days since 1970-01-01; may be empty.
-    snow_cloud: probability of snow and of cloud per pixel, 0-100.
+    quality: stored values of the bands of the quality mask.
+    quality_mask: describes `quality`; None: dates are not filtered by it.
     reference_date: month-day from which days are counted.
     averaging: one of `temporal_average.RULES`; no effect without `period`.
     cloud_filter: filter of cloudy dates; None keeps them.
@@ -44,7 +47,9 @@ def prepare_series(
     Values; days from the reference date, int32; and a mask of the valid dates,
     False for padding.
   """
-  date_mask = time_series.choose_dates(values, snow_cloud, cloud_filter)
+  date_mask = time_series.choose_dates(
+    values, quality, quality_mask, cloud_filter
+  )
   values = time_series.fill_missing_pixels(values[date_mask])
   dates = dates[date_mask]
   if period is not None:

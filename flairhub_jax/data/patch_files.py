@@ -6,45 +6,33 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from flairhub_jax.data import geotiff, placement, rasters, validity
+from flairhub_jax.data import columns, geotiff, placement, rasters, validity
 from flairhub_jax.data.records import PATCH
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import GSD, TASKS
-from flairhub_jax.modalities import (
-  MASKED_MODALITY,
-  MODALITIES,
-  SNOW_CLOUD_BANDS,
-  SNOW_CLOUD_MASK,
-  Modality,
-)
-
-# Sources of a patch's georeference, in order of preference: labels, then the
-# image and then the series with the smallest GSD.
-OUTPUT_GRID_ORDER = (
-  *TASKS,
-  *sorted(
-    MODALITIES,
-    key=lambda id: (MODALITIES[id].is_series, MODALITIES[id].gsd),
-  ),
-)
+from flairhub_jax.schema import QualityMask, Schema, Sensor
 
 Shape = rasters.Shape
 
+# One note for the files of all sensors: most are of data in reduced size.
+_OTHER_GRID = "a whole patch in pixels of another size than the schema's"
 
-def output_size(shapes: Mapping[str, Shape]) -> tuple[int, int]:
+
+def output_size(shapes: Mapping[str, Shape], schema: Schema) -> tuple[int, int]:
   """Returns the rows and columns of predictions.
 
-  This is the size of the labels, or the size at the GSD of labels without them.
+  This is the size of the labels. Without labels it is the size at the GSD of
+  the schema's first task, or else of its finest sensor.
 
   Args:
-    shapes: modality or task -> (h, w, c).
+    shapes: sensor or column of labels -> (h, w, c).
+    schema: of the data set.
   """
-  grid = next(name for name in OUTPUT_GRID_ORDER if name in shapes)
+  grid = next(name for name in columns.grid_order(schema) if name in shapes)
   height, width, _ = shapes[grid]
-  if grid in TASKS:
+  if grid not in schema.sensors:
     return height, width
-  scale = MODALITIES[grid].gsd / GSD
-  return round(height * scale), round(width * scale)
+  scale = schema.sensors[grid].gsd / columns.label_gsd(schema)
+  return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +41,7 @@ class PatchFiles:
 
   Attributes:
     patch_id: id of the patch.
-    files: column -> path; without an entry for a missing modality.
+    files: column -> path; without an entry for a missing sensor.
     days: series -> int32 [t], days since 1970-01-01.
   """
 
@@ -67,8 +55,8 @@ class Note:
   """Warning about a file that is nevertheless usable.
 
   Attributes:
-    text: the modality, mask or task, and the warning; files with the same text
-      are counted together.
+    text: the column and the warning; files with the same text are counted
+      together.
     path: the file.
     fraction: fraction of the affected values, 0-1; None: the whole file.
   """
@@ -86,73 +74,84 @@ class PatchContent:
     arrays: stream -> arrays of its record (see `records`).
     problems: errors, one line each; if there are any, `arrays` is incomplete.
     notes: warnings.
-    missing: modality -> mask of the filled `values`; for integer types only,
+    missing: sensor -> mask of the filled `values`; for integer types only,
       since floating-point values are NaN there.
+    unknown: column of labels -> (band, value) -> pixels, of values without a
+      class; if there are any, the arrays must not be used.
   """
 
   arrays: dict[str, dict[str, np.ndarray]]
   problems: list[str]
   notes: list[Note]
   missing: dict[str, np.ndarray]
+  unknown: dict[str, dict[tuple[int, int], int]]
 
 
-def read_patch(patch: PatchFiles, shapes: Mapping[str, Shape]) -> PatchContent:
+def read_patch(
+  patch: PatchFiles, shapes: Mapping[str, Shape], schema: Schema
+) -> PatchContent:
   """Reads and checks all files of a patch.
 
   Args:
     patch: its files and dates.
-    shapes: modality or task -> (h, w, c) required of every patch; for a
-      series, c counts the bands of one date.
+    shapes: sensor or column of labels -> (h, w, c) required of every patch;
+      for a series, c counts the bands of one date.
+    schema: of the data set.
   """
-  builder = _ContentBuilder(patch, shapes)
+  builder = _ContentBuilder(patch, shapes, schema)
   for column in patch.files:
-    if column != SNOW_CLOUD_MASK:
+    if column not in schema.quality_masks:
       builder.add(column)
   if not builder.content.problems:
     builder.add_place()
   return builder.content
 
 
-def num_bands(column: str) -> int:
-  """Returns the number of bands of a file, for a series per date."""
-  if column in TASKS:
-    return TASKS[column].num_bands
-  if column == SNOW_CLOUD_MASK:
-    return len(SNOW_CLOUD_BANDS)
-  return len(MODALITIES[column].bands)
-
-
 class _ContentBuilder:
-  def __init__(self, patch: PatchFiles, shapes: Mapping[str, Shape]):
-    self.content = PatchContent({}, [], [], {})
+  def __init__(
+    self, patch: PatchFiles, shapes: Mapping[str, Shape], schema: Schema
+  ):
+    self.content = PatchContent({}, [], [], {}, {})
     self._patch = patch
     self._shapes = shapes
+    self._schema = schema
+    self._order = columns.grid_order(schema)
     self._headers: dict[str, geotiff.RasterHeader] = {}
     # Fractions of values that the files declare as no data.
     self._missing: dict[str, float] = {}
 
   def add(self, column: str) -> None:
-    """Reads a modality or task; on failure, adds a problem."""
+    """Reads a sensor or labels; on failure, adds a problem."""
     path = self._patch.files[column]
+    sensor = self._schema.sensors.get(column)
     try:
       values, missing, header = geotiff.read_measurements(
-        path, num_bands(column)
+        path,
+        columns.num_bands(self._schema, column),
+        None if sensor is None else sensor.no_data,
       )
-      if column in TASKS:
-        shape = self._shapes[column]
-        labels = rasters.label_values(
-          path, values, missing, TASKS[column], shape
-        )
-        arrays = {"labels": labels}
-      elif MODALITIES[column].is_series:
-        arrays = self._series(path, values, missing, MODALITIES[column])
+      if sensor is None:
+        arrays = self._labels(path, values, missing, column)
+      elif sensor.is_series:
+        arrays = self._series(path, values, missing, sensor)
       else:
-        arrays = self._image(path, values, missing, MODALITIES[column])
+        arrays = self._image(path, values, missing, sensor)
+      if sensor is not None:
+        names = header.descriptions[: header.num_bands]
+        rasters.check_band_names(path, names, sensor.bands)
+      self._keep(column, header)
     except InputError as error:
       self.content.problems.append(str(error))
       return
     self._note_validity(column, values, missing)
     self.content.arrays[column] = arrays
+
+  def _keep(self, column: str, header: geotiff.RasterHeader) -> None:
+    """Keeps the header of a file on the ground of the schema."""
+    path = self._patch.files[column]
+    expected = columns.published(self._schema, column)
+    if placement.has_other_grid(path, header.georeference, expected):
+      self.content.notes.append(Note(_OTHER_GRID, path))
     self._headers[column] = header
 
   def _note_validity(
@@ -160,29 +159,30 @@ class _ContentBuilder:
   ) -> None:
     path = self._patch.files[column]
     if missing is not None:
-      text = f"{column}: declared as without data, {validity.TREATMENT[column]}"
+      text = f"{column}: declared as without data, "
+      text += validity.treatment(self._schema, column)
       self._missing[column] = float(missing.mean())
       self.content.notes.append(Note(text, path, self._missing[column]))
-    if column in MODALITIES:
+    if column in self._schema.sensors:
       for value, fraction in validity.suspicious_fractions(values, missing):
         text = f"{column}: {value}, taken as measured (no-data tag missing?)"
         self.content.notes.append(Note(text, path, fraction))
 
   def add_place(self) -> None:
     """Compares the georeferences of the rasters and adds the PATCH record."""
-    columns = [c for c in OUTPUT_GRID_ORDER if c in self._headers]
-    columns += [c for c in self._headers if c not in columns]
-    compared = self._compare_with(columns[0])
+    order = [c for c in self._order if c in self._headers]
+    order += [c for c in self._headers if c not in order]
+    compared = self._compare_with(order[0])
     if any(each.problem for each in compared.values()):
       # The files that disagree with the most others are reported. A file that
       # agrees with all others may just be too coarse to show a difference.
-      every = {column: self._compare_with(column) for column in columns}
+      every = {column: self._compare_with(column) for column in order}
       disputes = {
         column: sum(each.problem is not None for each in found.values())
         for column, found in every.items()
       }
       reference = min(
-        (column for column in columns if disputes[column]),
+        (column for column in order if disputes[column]),
         key=lambda column: (
           disputes[column],
           not placement.is_mapped(self._headers[column].georeference),
@@ -199,7 +199,7 @@ class _ContentBuilder:
       for column, each in compared.items()
       if each.note
     ]
-    place = self._output_place(columns)
+    place = self._output_place(order)
     fields = {
       "patch_id": self._patch.patch_id,
       "missing": self._missing,
@@ -214,21 +214,21 @@ class _ContentBuilder:
       column: placement.compare(
         place,
         header.georeference,
-        published=_published_gsd(reference),
-        other_published=_published_gsd(column),
+        published=columns.published(self._schema, reference),
+        other_published=columns.published(self._schema, column),
       )
       for column, header in self._headers.items()
     }
 
-  def _output_place(self, columns: list[str]) -> geotiff.Georeference:
+  def _output_place(self, order: list[str]) -> geotiff.Georeference:
     """Returns the output grid, with a geographic or projected CRS if known."""
-    places = [self._headers[column].georeference for column in columns]
+    places = [self._headers[column].georeference for column in order]
     place = places[0]
     mapped = [each for each in places if placement.is_mapped(each)]
     if not mapped or placement.is_mapped(place):
       if place.crs is None:
-        text = f"{columns[0]}: no georeference, nor have maps of the patch"
-        self.content.notes.append(Note(text, self._patch.files[columns[0]]))
+        text = f"{order[0]}: no georeference, nor have maps of the patch"
+        self.content.notes.append(Note(text, self._patch.files[order[0]]))
       return place
     if place.crs is not None:
       return dataclasses.replace(place, crs=mapped[0].crs)
@@ -236,8 +236,8 @@ class _ContentBuilder:
     same = [each for each in mapped if (each.height, each.width) == size]
     if same:
       return same[0]
-    text = f"{columns[0]}: no georeference, nor have maps of the patch"
-    self.content.notes.append(Note(text, self._patch.files[columns[0]]))
+    text = f"{order[0]}: no georeference, nor have maps of the patch"
+    self.content.notes.append(Note(text, self._patch.files[order[0]]))
     return place
 
   def _image(
@@ -245,12 +245,12 @@ class _ContentBuilder:
     path: str,
     values: np.ndarray,
     missing: np.ndarray | None,
-    modality: Modality,
+    sensor: Sensor,
   ) -> rasters.Arrays:
-    shape = self._shapes[modality.id]
-    values = rasters.image_values(path, values, modality, shape)
-    if missing is not None and modality.dtype != "float32":
-      self.content.missing[modality.id] = missing
+    shape = self._shapes[sensor.id]
+    values = rasters.image_values(path, values, sensor, shape)
+    if missing is not None and sensor.dtype != "float32":
+      self.content.missing[sensor.id] = missing
       values = validity.fill(values[None], missing[None])[0]
     return {"values": values}
 
@@ -259,41 +259,49 @@ class _ContentBuilder:
     path: str,
     values: np.ndarray,
     missing: np.ndarray | None,
-    modality: Modality,
+    sensor: Sensor,
   ) -> rasters.Arrays:
-    days = self._patch.days[modality.id]
+    days = self._patch.days[sensor.id]
     series = rasters.series_values(
       path,
       values,
-      modality,
-      self._shapes[modality.id],
+      sensor,
+      self._shapes[sensor.id],
       patch_id=self._patch.patch_id,
       num_dates=len(days),
     )
     arrays = {"values": series, "dates": days}
-    if modality.id == MASKED_MODALITY and SNOW_CLOUD_MASK in self._patch.files:
-      arrays["snow_cloud"] = self._snow_cloud(series.shape[:3])
-    if missing is not None and modality.dtype != "float32":
-      by_date = rasters.split_dates(path, missing, modality.bands)
+    mask = sensor.quality_mask
+    if mask is not None and mask.id in self._patch.files:
+      arrays["quality"] = self._quality(sensor, mask, series.shape[:3])
+    if missing is not None and sensor.dtype != "float32":
+      by_date = rasters.split_dates(path, missing, sensor.bands)
       arrays, by_date = rasters.fill_series(arrays, by_date)
-      self.content.missing[modality.id] = by_date
+      self.content.missing[sensor.id] = by_date
     return arrays
 
-  def _snow_cloud(self, shape: rasters.Shape) -> np.ndarray:
-    path = self._patch.files[SNOW_CLOUD_MASK]
-    values, missing, header = geotiff.read_measurements(
-      path, len(SNOW_CLOUD_BANDS)
-    )
-    mask = rasters.snow_cloud_values(path, values, missing, shape)
+  def _labels(
+    self,
+    path: str,
+    values: np.ndarray,
+    missing: np.ndarray | None,
+    column: str,
+  ) -> rasters.Arrays:
+    tasks, shape = self._schema.label_columns[column], self._shapes[column]
+    stored, unknown = rasters.labels_of(path, values, missing, tasks, shape)
+    if unknown:
+      self.content.unknown[column] = unknown
+    return {"labels": stored}
+
+  def _quality(
+    self, sensor: Sensor, mask: QualityMask, shape: rasters.Shape
+  ) -> np.ndarray:
+    path = self._patch.files[mask.id]
+    values, missing, header = geotiff.read_measurements(path, len(mask.bands))
+    quality = rasters.quality_values(path, values, missing, sensor, mask, shape)
+    names = header.descriptions[: header.num_bands]
+    rasters.check_band_names(path, names, mask.bands)
     if missing is not None:
-      self._note_validity(SNOW_CLOUD_MASK, values, missing)
-    self._headers[SNOW_CLOUD_MASK] = header
-    return mask
-
-
-def _published_gsd(column: str) -> float | None:
-  if column == SNOW_CLOUD_MASK:
-    column = MASKED_MODALITY
-  if column in TASKS:
-    column = "AERIAL_RGBI"
-  return MODALITIES[column].gsd
+      self._note_validity(mask.id, values, missing)
+    self._keep(mask.id, header)
+    return quality

@@ -7,33 +7,35 @@ processes or on where a run was interrupted.
 import dataclasses
 import json
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
 
-from flairhub_jax import labels
+from flairhub_jax import configuration
 from flairhub_jax.data import (
+  label_reader,
   patch,
   read_ahead,
   records,
   series_lengths,
   temporal_average,
   time_series,
-  transforms,
 )
 from flairhub_jax.errors import InputError
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.schema import LabelTask, Sensor
+
+Augment = Callable[[Mapping[str, Any], np.random.Generator], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-  """Modalities and tasks to read, and the treatment of dates.
+  """Sensors and tasks to read, and the treatment of dates.
 
   Attributes:
-    modalities: published ids.
-    tasks: published ids of the labels; empty for prediction.
+    modalities: ids of the sensors.
+    tasks: by id, perhaps with merged classes; empty for prediction.
     reference_date: month-day from which dates are counted.
     date_buckets: see `series_lengths.plan`.
     cloud_filter: filter of cloudy dates; None keeps all dates.
@@ -43,7 +45,7 @@ class ReadOptions:
   """
 
   modalities: tuple[str, ...]
-  tasks: tuple[str, ...]
+  tasks: Mapping[str, LabelTask]
   reference_date: str
   date_buckets: tuple[int, ...]
   cloud_filter: time_series.CloudFilter | None
@@ -52,7 +54,11 @@ class ReadOptions:
 
 
 def build_read_options(config: Any, *, with_labels: bool = True) -> ReadOptions:
-  """Builds the options from a configuration (configs/base.py)."""
+  """Builds the options from a configuration (configs/base.py).
+
+  Raises:
+    InputError: an unknown rule or task, see `configuration.label_tasks`.
+  """
   data = config.data
   if data.averaging not in temporal_average.RULES:
     raise InputError(
@@ -62,7 +68,7 @@ def build_read_options(config: Any, *, with_labels: bool = True) -> ReadOptions:
     )
   return ReadOptions(
     modalities=tuple(data.modalities),
-    tasks=tuple(data.tasks) if with_labels else (),
+    tasks=configuration.label_tasks(config) if with_labels else {},
     reference_date=data.reference_date,
     date_buckets=tuple(data.date_buckets),
     cloud_filter=build_cloud_filter(data.cloud_filter),
@@ -86,9 +92,9 @@ def build_cloud_filter(settings: Any) -> time_series.CloudFilter | None:
 
 def _periods(config: Any) -> dict[str, str]:
   """Returns the averaged series and their periods."""
-  periods = {}
+  periods, sensors = {}, config.schema.sensors
   for name in config.data.modalities:
-    if name not in MODALITIES or not MODALITIES[name].is_series:
+    if name not in sensors or not sensors[name].is_series:
       continue
     period = config.inputs[name].temporal_average
     if period in temporal_average.PERIODS:
@@ -117,30 +123,36 @@ class PatchReader:
     """Checks that `dataset` has everything requested in `options`.
 
     Raises:
-      InputError: a split, modality, task or cloud mask is missing.
+      InputError: a split, sensor or task is missing.
     """
     if split not in dataset.splits:
       raise InputError(
         dataset.folder, f"a split of {sorted(dataset.splits)}", repr(split)
       )
     streams = dataset.splits[split].streams
-    for name in options.modalities + options.tasks:
-      if name not in streams:
-        held = sorted(set(streams) - {"PATCH"})
+    held = [name for name in dataset.modalities if name in streams]
+    held += [
+      name
+      for name in dataset.tasks
+      if dataset.schema.tasks[name].stream in streams
+    ]
+    for name in (*options.modalities, *options.tasks):
+      if name not in held:
         raise InputError(
           f"{dataset.folder}, split {split}", f"one of {held}", repr(name)
         )
     self._dataset = dataset
     self._split = split
     self._options = options
+    self._sensors: Mapping[str, Sensor] = dataset.schema.sensors
     self._streams = {
-      name: dataset.open_stream(split, name)
-      for name in options.modalities + options.tasks
+      name: dataset.open_stream(split, name) for name in options.modalities
     }
+    self._labels = label_reader.LabelReader(dataset, split, options.tasks)
     self.padding = series_lengths.plan(
       dataset,
       split,
-      series=[m for m in options.modalities if MODALITIES[m].is_series],
+      series=[m for m in options.modalities if self._sensors[m].is_series],
       buckets=options.date_buckets,
       cloud_filter=options.cloud_filter,
       periods=options.periods,
@@ -151,7 +163,11 @@ class PatchReader:
     return self._dataset.splits[self._split].num_patches
 
   def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
-    """Reads one patch."""
+    """Reads one patch.
+
+    Raises:
+      InputError: a shard is damaged, or a label stands for no class.
+    """
     example: dict[str, Any] = {
       "inputs": {},
       "dates": {},
@@ -163,9 +179,7 @@ class PatchReader:
     }
     for name in self._options.modalities:
       self._read_modality(name, int(index), example)
-    for name in self._options.tasks:
-      values = self._streams[name][int(index)]["labels"]
-      example["labels"][name] = values[..., labels.TASKS[name].band]
+    example["labels"] = self._labels[int(index)]
     return example
 
   def _read_modality(self, name: str, index: int, example: dict) -> None:
@@ -181,7 +195,8 @@ class PatchReader:
     values, days, valid = patch.prepare_series(
       values,
       record.get("dates", np.zeros(0, np.int32)),
-      record.get("snow_cloud"),
+      records.quality(record),
+      quality_mask=self._sensors[name].quality_mask,
       reference_date=options.reference_date,
       averaging=options.averaging,
       cloud_filter=options.cloud_filter,
@@ -270,7 +285,7 @@ def train_batches(
   *,
   batch_size: int,
   seed: int,
-  augment: bool,
+  augment: Augment | None = None,
   start_step: int = 0,
   num_workers: int = 0,
   process: tuple[int, int] = (0, 1),
@@ -284,7 +299,8 @@ def train_batches(
     reader: the split.
     batch_size: patches of this process's part of a batch.
     seed: seed of the order and the augmentation.
-    augment: whether patches are flipped and rotated.
+    augment: `(example, rng) -> example`; draws of a patch depend on the seed
+      and its place in the order only. None: no augmentation.
     start_step: number of batches to skip.
     num_workers: reading processes; 0 reads in threads.
     process: index of this process, and number of processes.
@@ -294,8 +310,8 @@ def train_batches(
     return grain.MapDataset.source(source).shuffle(seed=seed).repeat(None)
 
   dataset, order = shuffled(reader), shuffled(range(len(reader)))
-  if augment:
-    dataset = dataset.random_map(transforms.augment, seed=seed + 1)
+  if augment is not None:
+    dataset = dataset.random_map(augment, seed=seed + 1)
   parts = _own_part(dataset, order, reader.padding, batch_size, process)
   return read_ahead.iterate(parts[start_step:], num_workers)
 

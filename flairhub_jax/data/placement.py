@@ -5,6 +5,7 @@ sheared or has another pixel size differs in at least one corner.
 """
 
 import dataclasses
+import functools
 import math
 import re
 
@@ -14,8 +15,10 @@ import rasterio.errors
 import rasterio.warp
 from rasterio._err import CPLE_BaseError
 
+from flairhub_jax.data.columns import Published
 from flairhub_jax.data.geotiff import Georeference
-from flairhub_jax.modalities import PATCH_METRES
+from flairhub_jax.errors import InputError
+from flairhub_jax.schema_file import GSD_TOLERANCE
 
 # Grids of two sensors cover the same square up to one coarse pixel; two grids
 # of the same pixel size must align pixel by pixel.
@@ -48,8 +51,8 @@ def compare(
   place: Georeference,
   other: Georeference,
   *,
-  published: float | None = None,
-  other_published: float | None = None,
+  published: Published | None = None,
+  other_published: Published | None = None,
 ) -> Comparison:
   """Compares the ground extents of two rasters.
 
@@ -60,17 +63,14 @@ def compare(
   Args:
     place: the reference raster.
     other: the raster to check.
-    published: published GSD of the reference raster's sensor, in metres.
-    other_published: published GSD of the other raster's sensor, in metres.
+    published: GSD and extent of the reference raster by the schema.
+    other_published: GSD and extent of the other raster by the schema.
   """
   if place == other:
     return Comparison()
   if other.crs is None or place.crs is None:
-    if place.crs == other.crs:
-      return Comparison()
-    return Comparison(
-      note="no georeference; taken to lie where the other files do"
-    )
+    text = "no georeference; taken to lie where the other files do"
+    return Comparison(note=None if place.crs == other.crs else text)
   corners, others = _corners(place), _corners(other)
   first, second = map(rasterio.crs.CRS.from_wkt, (place.crs, other.crs))
   note = None
@@ -91,12 +91,15 @@ def compare(
   offsets = np.abs(corners - others).max(1) / (coarser * pixels * 1.001)
   if (offsets <= 1).all():
     return Comparison(note=note)
+  coarse = other, other_size, other_published
+  if size > other_size:
+    coarse = place, size, published
   if (
     offsets[0] <= 1
     and _orientation(corners) == _orientation(others)
-    and _is_published(place, size, published)
-    and _is_published(other, other_size, other_published)
-    and _is_whole(place if size > other_size else other, coarser)
+    and _is_published(size, published)
+    and _is_published(other_size, other_published)
+    and _is_whole(*coarse)
     and coarser > 1.5 * finer
   ):
     sizes = (_size(each) for each in (others, corners))
@@ -136,15 +139,58 @@ def _pixel_size(place: Georeference, corners: np.ndarray) -> float:
   return max(math.hypot(*right) / place.width, math.hypot(*down) / place.height)
 
 
-def _is_published(
-  place: Georeference, size: float, published: float | None
+def _is_published(size: float, published: Published | None) -> bool:
+  return published is not None and _is_close(size, published.gsd)
+
+
+def _is_whole(
+  place: Georeference, size: float, published: Published | None
 ) -> bool:
-  return published is not None and abs(size / published - 1) < 0.02
+  if published is None or published.metres is None:
+    return False
+  return _is_close(max(place.width, place.height) * size, published.metres)
 
 
-def _is_whole(place: Georeference, size: float) -> bool:
-  extent = max(place.width, place.height) * size
-  return abs(extent / PATCH_METRES - 1) < 0.02
+def _is_close(size: float, expected: float) -> bool:
+  return abs(size / expected - 1) <= GSD_TOLERANCE
+
+
+def has_other_grid(
+  path: str, place: Georeference, published: Published
+) -> bool:
+  """Compares the pixels of a raster with the GSD of the schema.
+
+  Only rasters of a projected CRS in metres are compared.
+
+  Returns:
+    Whether the raster covers the whole square of the schema with pixels of
+    another size: a patch on another grid.
+
+  Raises:
+    InputError: the pixels have another size, and so has the ground.
+  """
+  if place.crs is None or not _is_in_metres(place.crs):
+    return False
+  a, b, _, d, e, _ = place.transform
+  sizes = math.hypot(a, d), math.hypot(b, e)
+  if all(_is_close(size, published.gsd) for size in sizes):
+    return False
+  text = " x ".join(f"{size:.6g}" for size in dict.fromkeys(sizes))
+  metres = published.metres
+  if metres is not None and all(
+    _is_close(number * size, metres)
+    for number, size in zip((place.width, place.height), sizes, strict=True)
+  ):
+    return True
+  raise InputError(
+    path, f"pixels of {published.gsd:g} m, as the schema says", f"{text} m"
+  )
+
+
+@functools.lru_cache(maxsize=64)
+def _is_in_metres(crs: str) -> bool:
+  parsed = rasterio.crs.CRS.from_wkt(crs)
+  return parsed.is_projected and parsed.linear_units_factor[1] == 1
 
 
 def _name(crs: rasterio.crs.CRS) -> str:

@@ -6,16 +6,14 @@ the file's mask of no-data values, or None; `shape` is the shape required of all
 patches. Mismatches raise InputError.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Bool, Num, Shaped, UInt8
+from jaxtyping import Bool, Integer, Num, Shaped, UInt8
 
-from flairhub_jax.data import time_series, validity
+from flairhub_jax.data import label_values, time_series, validity
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import LabelTask
-from flairhub_jax.modalities import MASKED_MODALITY, SNOW_CLOUD_BANDS, Modality
-
-# No-data label: not a class, ignored in loss and metrics.
-NO_LABEL = 255
+from flairhub_jax.schema import LabelTask, QualityMask, Sensor
 
 Shape = tuple[int, int, int]
 Arrays = dict[str, np.ndarray]
@@ -24,14 +22,14 @@ Arrays = dict[str, np.ndarray]
 def image_values(
   path: str,
   values: Num[np.ndarray, "h w n"],
-  modality: Modality,
+  sensor: Sensor,
   shape: Shape,
 ) -> Num[np.ndarray, "h w n"]:
   """Returns the values of an image; checks their type and shape."""
-  _check_dtype(path, values, modality.dtype)
-  if values.shape[2] != len(modality.bands):
+  _check_dtype(path, values, sensor.dtype)
+  if values.shape[2] != len(sensor.bands):
     raise InputError(
-      path, f"{len(modality.bands)} bands {modality.bands}", values.shape[2]
+      path, f"{len(sensor.bands)} bands {sensor.bands}", values.shape[2]
     )
   _check_shape(path, values.shape, shape)
   return _without_infinity(values)
@@ -40,7 +38,7 @@ def image_values(
 def series_values(
   path: str,
   values: Num[np.ndarray, "h w n"],
-  modality: Modality,
+  sensor: Sensor,
   shape: Shape,
   *,
   patch_id: str,
@@ -50,8 +48,8 @@ def series_values(
 
   `num_dates` is the number of the patch's dates in the metadata.
   """
-  _check_dtype(path, values, modality.dtype)
-  series = split_dates(path, values, modality.bands)
+  _check_dtype(path, values, sensor.dtype)
+  series = split_dates(path, values, sensor.bands)
   _check_shape(path, series.shape[1:], shape)
   if num_dates != len(series):
     raise InputError(
@@ -81,57 +79,71 @@ def fill_series(
   return arrays | {"values": validity.fill(arrays["values"], missing)}, missing
 
 
-def snow_cloud_values(
+def quality_values(
   path: str,
   values: Num[np.ndarray, "h w n"],
   missing: Bool[np.ndarray, "h w n"] | None,
+  sensor: Sensor,
+  mask: QualityMask,
   shape: Shape,
-) -> UInt8[np.ndarray, "t h w 2"]:
-  """Returns probabilities of snow and of cloud, 0-100; missing ones are 100.
+) -> UInt8[np.ndarray, "t h w m"]:
+  """Returns the quality of each pixel; missing ones are covered.
 
-  `shape` is (t, h, w) of the series that it belongs to.
+  `shape` is (t, h, w) of the series of the sensor.
   """
   _check_dtype(path, values, "uint8", "uint16")
   if missing is not None:
-    # Missing probabilities count as not clear.
-    values = np.where(missing, 100, values)
-  mask = split_dates(path, values, SNOW_CLOUD_BANDS)
-  if mask.shape[0] != shape[0]:
+    # A pixel of unknown quality counts as not clear.
+    values = np.where(missing, mask.full, values)
+  quality = split_dates(path, values, mask.bands)
+  if quality.shape[0] != shape[0]:
     raise InputError(
       path,
-      f"{shape[0]} dates, as {MASKED_MODALITY} has",
-      f"{mask.shape[0]} ({values.shape[2]} bands)",
+      f"{shape[0]} dates, as {sensor.id} has",
+      f"{quality.shape[0]} ({values.shape[2]} bands)",
     )
-  _check_shape(path, mask.shape[1:], (*shape[1:], len(SNOW_CLOUD_BANDS)))
-  if mask.max() > 255:
-    raise InputError(path, "probabilities of 0-100", mask.max())
-  return mask.astype(np.uint8)
+  _check_shape(path, quality.shape[1:], (*shape[1:], len(mask.bands)))
+  if quality.max() > 255:
+    raise InputError(path, f"values of 0-{mask.full}", quality.max())
+  return quality.astype(np.uint8)
 
 
-def label_values(
+def labels_of(
   path: str,
   values: Num[np.ndarray, "h w n"],
   missing: Bool[np.ndarray, "h w n"] | None,
-  task: LabelTask,
+  tasks: Sequence[LabelTask],
   shape: Shape,
-) -> UInt8[np.ndarray, "h w n"]:
-  """Returns the labels of a task; no-data pixels are `NO_LABEL`."""
-  _check_dtype(path, values, "uint8")
+) -> tuple[Integer[np.ndarray, "h w n"], dict[tuple[int, int], int]]:
+  """Returns labels as records hold them, and values without a class.
+
+  See `label_values.store`; `tasks` are those of the column.
+  """
+  if not np.issubdtype(values.dtype, np.integer):
+    raise InputError(path, "labels of whole numbers", values.dtype.name)
   _check_shape(path, values.shape, shape)
-  if values.shape[2] <= task.band:
-    raise InputError(path, f"at least {task.band + 1} bands", values.shape[2])
-  if missing is not None:
-    values = np.where(missing, np.uint8(NO_LABEL), values)
-  band = values[..., task.band]
-  known = band if missing is None else band[~missing[..., task.band]]
-  largest = known.max(initial=0)
-  if largest >= task.num_classes:
-    raise InputError(
-      f"{path}, band {task.band + 1}",
-      f"labels 0-{task.num_classes - 1}",
-      largest,
-    )
-  return values
+  found, least = values.shape[2], min(task.band for task in tasks) + 1
+  most = tasks[0].num_bands
+  if not least <= found <= most:
+    expected = f"{least}-{most} bands" if least < most else f"{most} bands"
+    raise InputError(path, expected, found)
+  return label_values.store(values, missing, tasks)
+
+
+def check_band_names(
+  path: str, names: Sequence[str | None], bands: Sequence[str]
+) -> None:
+  """Checks that bands which the file names like the schema have its order."""
+  known = {band.lower() for band in bands}
+  for i, name in enumerate(names):
+    expected = bands[i % len(bands)]
+    word = (name or "").strip().lower()
+    if word in known and word != expected.lower():
+      raise InputError(
+        path,
+        f"bands in the order {', '.join(bands)}",
+        f"{name} as band {i + 1}, by its description",
+      )
 
 
 def split_dates(

@@ -1,17 +1,20 @@
 """A converted data set on disk: `dataset.json` and sharded ArrayRecord files.
 
-A split holds one stream per modality, one per task and `PATCH`; all streams of
-a split have the same patch order and the same shard boundaries. A record is a
-safetensors byte string of named arrays:
+A split holds one stream per sensor, one per column of labels and `PATCH`; all
+streams of a split have the same patch order and the same shard boundaries. A
+record is a safetensors byte string of named arrays:
 
   image     {"values": [h w c]}
   series    {"values": [t h w c], "dates": int32 [t] days since 1970-01-01},
-            for Sentinel-2 also "snow_cloud": uint8 [t h w 2], 0-100
-  absent    {"absent": uint8 [0]}: this patch lacks the modality
-  task      {"labels": uint8 [h w n]}, all bands of the file
+            with a quality mask also "quality": uint8 [t h w m]
+  absent    {"absent": uint8 [0]}: this patch lacks the sensor
+  labels    {"labels": uint8 or uint16 [h w n]}, the values of the file
   PATCH     {"json": uint8 [n]}: UTF-8 JSON of patch_id, crs (WKT or null),
             transform (6 numbers), height and width of the georeferenced
             raster; predictions cover the same extent with `output_size` pixels
+
+Version 1 of the format has no schema, which is FLAIR-HUB's, and names quality
+"snow_cloud".
 """
 
 import dataclasses
@@ -22,13 +25,17 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from flairhub_jax import atomic
-from flairhub_jax.data import description
+import numpy as np
+
+from flairhub_jax import atomic, schema_file
+from flairhub_jax.data import description, label_values
 from flairhub_jax.data.shard_files import Shard, Stream, shard_name
 from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import Schema
+from flairhub_jax.schema_file import DATASET_FILE
 
-SCHEMA_VERSION = 1
-DATASET_FILE = "dataset.json"
+SCHEMA_VERSION = 2
 PATCH = "PATCH"
 DATES_FILE = "num_dates.safetensors"
 SPLITS = ("train", "valid", "test")
@@ -36,14 +43,14 @@ SPLITS = ("train", "valid", "test")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModalityInfo:
-  """One modality of the data set.
+  """One sensor of the data set.
 
   Attributes:
     shape: (h, w, c), or (None, h, w, c) for a series.
     dtype: type of the stored values.
     min_dates: minimum number of dates of patches with it; None for an image.
     max_dates: maximum number of dates of a patch; None for an image.
-    has_snow_cloud: whether records hold "snow_cloud".
+    has_quality_mask: whether records hold "quality".
     statistics: band -> mean, std, min, max of the finite values of the
       training split (of all splits without one); None without values.
   """
@@ -52,15 +59,28 @@ class ModalityInfo:
   dtype: str
   min_dates: int | None
   max_dates: int | None
-  has_snow_cloud: bool
+  has_quality_mask: bool
   statistics: Mapping[str, Mapping[str, float | None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskInfo:
-  """One task of the data set: the shape (h, w, n) of its labels."""
+  """One task of the data set.
+
+  Attributes:
+    shape: (h, w, n) of the labels of its column.
+    dtype: type of the stored values.
+    no_data: stored value of pixels without data.
+  """
 
   shape: tuple[int, int, int]
+  dtype: str = "uint8"
+  no_data: int = 255
+
+  @property
+  def storage(self) -> label_values.Storage:
+    """Returns how records hold the labels."""
+    return label_values.Storage(self.dtype, self.no_data)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +105,7 @@ class SplitInfo:
     source: name of the source CSV.
     source_sha256: digest of the CSV, of the files' sizes and of the dates.
     streams: name -> shards, in order.
-    absent: modality -> number of patches without it.
+    absent: sensor -> number of patches without it.
     class_counts: task -> number of pixels of each class.
     num_dates: None without series, or if the data set was converted by a
       version that did not count dates.
@@ -107,8 +127,10 @@ class Dataset:
   Attributes:
     folder: folder of `dataset.json`.
     fingerprint: sha256 of `dataset.json`, which has a digest of every shard.
-    modalities: modalities by published id.
-    tasks: tasks by published id.
+    schema: sensors and label tasks.
+    version: of the format.
+    modalities: sensors in the data by id.
+    tasks: tasks whose labels are in the data by id.
     output_size: (h, w) of predictions: the size of the labels or, without
       labels, of the same extent at the GSD of labels.
     splits: `train`, `valid`, `test` -> split; existing ones only.
@@ -116,6 +138,8 @@ class Dataset:
 
   folder: pathlib.Path
   fingerprint: str
+  schema: Schema
+  version: int
   modalities: Mapping[str, ModalityInfo]
   tasks: Mapping[str, TaskInfo]
   output_size: tuple[int, int]
@@ -126,7 +150,7 @@ class Dataset:
 
     Args:
       split: `train`, `valid` or `test`.
-      stream: a modality, a task or `PATCH`.
+      stream: a sensor, a column of labels or `PATCH`.
 
     Raises:
       InputError: the data set has no such split or stream.
@@ -145,12 +169,40 @@ class Dataset:
     return Stream(self.folder, streams[stream])
 
 
+def quality(record: Mapping[str, np.ndarray]) -> np.ndarray | None:
+  """Returns the quality mask of a record of a series, if it has one."""
+  return record.get("quality", record.get("snow_cloud"))
+
+
+def task_infos(
+  schema: Schema, shapes: Mapping[str, tuple[int, int, int]]
+) -> dict[str, TaskInfo]:
+  """Returns the tasks whose bands are in the data, by id.
+
+  Args:
+    schema: of the data set.
+    shapes: column of labels -> (h, w, n); other names are ignored.
+  """
+  infos = {}
+  for column, tasks in schema.label_columns.items():
+    if column not in shapes:
+      continue
+    form = label_values.storage(tasks)
+    for task in tasks:
+      if task.band < shapes[column][2]:
+        infos[task.id] = TaskInfo(
+          shape=shapes[column], dtype=form.dtype, no_data=form.no_data
+        )
+  return infos
+
+
 def save_dataset(
   folder: pathlib.Path,
   modality_infos: Mapping[str, ModalityInfo],
   tasks: Mapping[str, TaskInfo],
   output_size: tuple[int, int],
   splits: Mapping[str, SplitInfo],
+  schema: Schema,
 ) -> Dataset:
   """Writes `dataset.json`, the last file, and loads the data set from it."""
 
@@ -159,6 +211,7 @@ def save_dataset(
 
   content = {
     "schema_version": SCHEMA_VERSION,
+    "schema": schema_file.to_json(schema),
     "modalities": plain(modality_infos),
     "tasks": plain(tasks),
     "output_size": output_size,
@@ -188,11 +241,16 @@ def load_dataset(folder: str | os.PathLike) -> Dataset:
   try:
     content = json.loads(text)
     version = content["schema_version"]
-    if version != SCHEMA_VERSION:
-      raise InputError(path, f"schema_version {SCHEMA_VERSION}", version)
-    if problems := description.faults(content):
+    if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
+      raise InputError(path, f"schema_version 1 or {SCHEMA_VERSION}", version)
+    if version == 1:
+      schema = FLAIR_HUB
+    else:
+      schema = schema_file.parse(content["schema"], where=f"{path}, schema")
+    if problems := description.faults(content, schema):
       raise InputErrors([f"{path}: {line}" for line in problems])
-    dataset = _parse(folder, hashlib.sha256(text).hexdigest(), content)
+    digest = hashlib.sha256(text).hexdigest()
+    dataset = _parse(folder, digest, content, schema)
   except InputError:
     raise
   except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -205,14 +263,23 @@ def load_dataset(folder: str | os.PathLike) -> Dataset:
 
 
 def _parse(
-  folder: pathlib.Path, fingerprint: str, content: Mapping[str, Any]
+  folder: pathlib.Path,
+  fingerprint: str,
+  content: Mapping[str, Any],
+  schema: Schema,
 ) -> Dataset:
-  modality_infos, task_infos, splits = {}, {}, {}
+  modality_infos, infos, splits = {}, {}, {}
+  version = content["schema_version"]
   for name, fields in content["modalities"].items():
-    shape = tuple(fields["shape"])
-    modality_infos[name] = ModalityInfo(**{**fields, "shape": shape})
+    info = {**fields, "shape": tuple(fields["shape"])}
+    if version == 1:
+      info["has_quality_mask"] = info.pop("has_snow_cloud")
+    modality_infos[name] = ModalityInfo(**info)
   for name, fields in content["tasks"].items():
-    task_infos[name] = TaskInfo(shape=tuple(fields["shape"]))
+    infos[name] = TaskInfo(**{**fields, "shape": tuple(fields["shape"])})
+  if version == 1:
+    # Its tasks were columns; the files' other bands are tasks now.
+    infos = task_infos(schema, {name: x.shape for name, x in infos.items()})
   for split, fields in content["splits"].items():
     streams = {
       stream: tuple(Shard(**shard) for shard in shards)
@@ -228,8 +295,10 @@ def _parse(
   return Dataset(
     folder=folder,
     fingerprint=fingerprint,
+    schema=schema,
+    version=version,
     modalities=modality_infos,
-    tasks=task_infos,
+    tasks=infos,
     output_size=(height, width),
     splits=splits,
   )

@@ -24,6 +24,7 @@ from flairhub_jax.data import (
   time_series,
 )
 from flairhub_jax.errors import InputError
+from flairhub_jax.schema import QualityMask
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -123,7 +124,7 @@ def _count(dataset, split, series, cloud_filter):
 
 def _key(name, dataset, cloud_filter, counted):
   """Returns the key of a filter's counts in the conversion's file, or None."""
-  if cloud_filter is None or not dataset.modalities[name].has_snow_cloud:
+  if cloud_filter is None or not dataset.modalities[name].has_quality_mask:
     return name
   if dataclasses.asdict(cloud_filter) == dict(counted.cloud_filter or {}):
     return f"{name} clear"
@@ -165,11 +166,13 @@ def _count_records(dataset, split, series, cloud_filter):
     return counts
   for name in series:
     stream = dataset.open_stream(split, name)
+    mask = dataset.schema.sensors[name].quality_mask
     numbers = terminal.progress_bar(
       range(len(stream)), desc=f"count dates of {name}, {split}", unit="patch"
     )
     counts[name] = np.array(
-      [count_dates(stream[i], cloud_filter) for i in numbers], np.uint16
+      [count_dates(stream[i], cloud_filter, mask) for i in numbers],
+      np.uint16,
     )
   content = shard_files.encode(counts)
   try:
@@ -200,12 +203,13 @@ def _digest(key, content):
 def count_dates(
   record: Mapping[str, np.ndarray],
   cloud_filter: time_series.CloudFilter | None,
+  mask: QualityMask | None = None,
 ) -> int:
   """Returns the number of usable dates of a record; 0 without the series."""
   if "values" not in record:
     return 0
   date_mask = time_series.choose_dates(
-    record["values"], record.get("snow_cloud"), cloud_filter
+    record["values"], records.quality(record), mask, cloud_filter
   )
   return int(date_mask.sum())
 
@@ -218,11 +222,13 @@ class Counter:
     self._cloud_filter = cloud_filter
     self._counts: dict[str, list[int]] = {}
 
-  def add(self, name: str, record: Mapping[str, Any]) -> None:
-    """Adds the series of the next patch."""
+  def add(
+    self, name: str, record: Mapping[str, Any], mask: QualityMask | None
+  ) -> None:
+    """Adds the series of the next patch, and its quality mask."""
     self._counts.setdefault(name, []).append(count_dates(record, None))
     if self._cloud_filter is not None:
-      number = count_dates(record, self._cloud_filter)
+      number = count_dates(record, self._cloud_filter, mask)
       self._counts.setdefault(f"{name} clear", []).append(number)
 
   def as_json(self) -> dict[str, list[int]]:

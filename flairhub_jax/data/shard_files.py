@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 from array_record.python import array_record_module
 
-from flairhub_jax import atomic, modalities
+from flairhub_jax import atomic
 from flairhub_jax.errors import InputError
 
 # Compression shrinks labels by a factor of 30, but imagery only by 10 %;
@@ -52,13 +52,12 @@ def shard_name(split: str, stream: str, index: int, num_shards: int) -> str:
 
 @contextlib.contextmanager
 def open_shard(
-  path: pathlib.Path, stream: str
+  path: pathlib.Path, *, is_imagery: bool
 ) -> Iterator[array_record_module.ArrayRecordWriter]:
   """Yields a writer (`write(bytes)`) of the shard `path`.
 
   The file is renamed to `path` when the block ends without an exception.
   """
-  is_imagery = stream in modalities.MODALITIES
   options = _UNCOMPRESSED if is_imagery else _COMPRESSED
   with atomic.write_aside(path) as aside:
     writer = array_record_module.ArrayRecordWriter(str(aside), options)

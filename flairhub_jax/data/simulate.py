@@ -1,7 +1,8 @@
 """Simulated data sets in the published layout of FLAIR-HUB.
 
 Folders, names, CSVs, GeoTIFFs and GeoPackages are those of the release, so
-whatever reads one reads the other.
+whatever reads one reads the other. With another schema, sensors and tasks that
+FLAIR-HUB does not have are drawn from what the schema says of them.
 """
 
 import csv
@@ -12,56 +13,33 @@ import itertools
 import json
 import os
 import pathlib
-import zlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyogrio.raw
 
-from flairhub_jax import atomic, terminal
+from flairhub_jax import atomic, schema_file, terminal
 from flairhub_jax.data import geotiff, workers
-from flairhub_jax.data.simulation import any_sensor, plan, sensors
-from flairhub_jax.data.simulation import scene as scene_lib
+from flairhub_jax.data.simulation import plan, views
 from flairhub_jax.errors import InputError
-from flairhub_jax.modalities import (
-  CRS,
-  MASKED_MODALITY,
-  MODALITIES,
-  PATCH_METRES,
-  SNOW_CLOUD_MASK,
-)
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import Schema
 
 SPLITS = ("train", "valid", "test")
-_LABELS = ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
-# Level-1 background and mixed crops -> their values on levels 2 and 3.
-_OTHER_LEVELS = {22: (30, 45), 21: (29, 44)}
-_SENTINELS = ("SENTINEL2_TS", "SENTINEL1-ASC_TS", "SENTINEL1-DESC_TS")
-# Names of files of dates that differ from the modality's name.
+# Images with dates in the release.
 _DATED = {
-  "AERIAL_RGBI": "AERIAL",
-  "AERIAL-RLT_PAN": "AERIAL-RLT",
-  "SPOT_RGBI": "SPOT",
+  "AERIAL_RGBI": "GLOBAL_AERIAL_MTD_DATES.gpkg",
+  "AERIAL-RLT_PAN": "GLOBAL_AERIAL-RLT_MTD_DATES.gpkg",
+  "SPOT_RGBI": "GLOBAL_SPOT_MTD_DATES.gpkg",
 }
-# Without dates in the release.
-_UNDATED = ("DEM_ELEV",)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """Everything that determines a simulated data set."""
-
-  num_patches: int
-  pixels: int
-  modalities: tuple[str, ...]
-  seed: int
 
 
 def simulate(
   out: str | os.PathLike,
   *,
+  schema: Schema = FLAIR_HUB,
   num_patches: int = 250,
-  pixels: int = 512,
+  pixels: int = plan.PIXELS,
   modalities: Sequence[str] | None = None,
   seed: int = 0,
   num_workers: int | None = None,
@@ -71,10 +49,11 @@ def simulate(
 
   Args:
     out: folder to write.
+    schema: sensors and label tasks.
     num_patches: over all three splits, at least 10.
     pixels: size of aerial images, elevation and labels. 512 is the real size;
       fewer cover the same 102.4 m with a larger GSD.
-    modalities: published ids; None: all seven.
+    modalities: ids of the sensors; None: all of the schema.
     seed: of everything.
     num_workers: processes; None: as many as cores, 0: this one. The files
       do not depend on it.
@@ -86,7 +65,7 @@ def simulate(
   Raises:
     InputError: bad values, or `out` holds something else.
   """
-  settings = _checked(num_patches, pixels, modalities, seed)
+  settings = _checked(schema, num_patches, pixels, modalities, seed)
   if num_workers is not None and num_workers < 0:
     raise InputError("--workers", "0 or more", num_workers)
   out = pathlib.Path(out)
@@ -108,27 +87,39 @@ def simulate(
 
 
 def _checked(
-  num_patches: int, pixels: int, modalities: Sequence[str] | None, seed: int
-) -> Settings:
+  schema: Schema,
+  num_patches: int,
+  pixels: int,
+  modalities: Sequence[str] | None,
+  seed: int,
+) -> plan.Settings:
   if num_patches < 10:
     raise InputError("--patches", "at least 10", num_patches)
   if pixels < 32 or pixels > 512 or pixels % 32:
     raise InputError("--pixels", "a multiple of 32 between 32 and 512", pixels)
   if seed < 0:
     raise InputError("--seed", "0 or more", seed)
-  wanted = tuple(MODALITIES if modalities is None else modalities)
-  unknown = [name for name in wanted if name not in MODALITIES]
+  known = schema.sensors
+  wanted = tuple(known if modalities is None else modalities)
+  unknown = [name for name in wanted if name not in known]
   if unknown or not wanted:
     raise InputError(
-      "--modalities", f"some of {', '.join(MODALITIES)}", unknown or "none"
+      "--modalities", f"some of {', '.join(known)}", unknown or "none"
     )
-  ordered = tuple(name for name in MODALITIES if name in wanted)
-  return Settings(num_patches, pixels, ordered, seed)
+  ordered = tuple(name for name in known if name in wanted)
+  return plan.Settings(num_patches, pixels, ordered, seed, schema)
 
 
-def _claim(out: pathlib.Path, settings: Settings) -> None:
+def _claim(out: pathlib.Path, settings: plan.Settings) -> None:
   marker = out / "simulation.json"
-  text = json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
+  content = {
+    field.name: getattr(settings, field.name)
+    for field in dataclasses.fields(settings)
+    if field.name != "schema"
+  }
+  if settings.schema != FLAIR_HUB:
+    content["schema"] = schema_file.to_json(settings.schema)
+  text = json.dumps(content, indent=2) + "\n"
   if marker.is_file():
     found = marker.read_text(encoding="utf-8")
     if found != text:
@@ -147,16 +138,16 @@ def _write_region(
   region: plan.Region,
   on_patches: Callable[[int], None],
   out: pathlib.Path,
-  settings: Settings,
+  settings: plan.Settings,
 ) -> None:
   """Writes all files of a region, unless they are all there."""
-  names = file_kinds(settings.modalities)
+  names = file_kinds(settings)
   missing = [
     (name, patch)
     for name, patch in itertools.product(names, region.patches)
     if not (out / plan.relative_path(region, name, patch)).exists()
   ]
-  arrays = _see(region, settings) if missing else {}
+  arrays = views.see(region, settings) if missing else {}
   for name, patch in missing:
     values = arrays[name]
     size = values.shape[0] // region.shape[0]
@@ -165,17 +156,17 @@ def _write_region(
       patch[1] * size : (patch[1] + 1) * size,
     ]
     east, north = region.corner
-    pixel = PATCH_METRES / size
+    pixel, metres = settings.step(name, size), settings.metres
     path = out / plan.relative_path(region, name, patch)
     path.parent.mkdir(parents=True, exist_ok=True)
     geotiff.write_raster(
       path,
       part,
       geotiff.Georeference(
-        crs=CRS,
+        crs=plan.CRS,
         transform=(
-          pixel, 0.0, east + patch[1] * PATCH_METRES,
-          0.0, -pixel, north - patch[0] * PATCH_METRES,
+          pixel, 0.0, east + patch[1] * metres,
+          0.0, -pixel, north - patch[0] * metres,
         ),
         height=size,
         width=size,
@@ -184,130 +175,44 @@ def _write_region(
   on_patches(len(region.patches))
 
 
-def file_kinds(modalities: Sequence[str]) -> tuple[str, ...]:
-  """Modalities, the cloud mask where it belongs, and both labels."""
-  mask = (SNOW_CLOUD_MASK,) if MASKED_MODALITY in modalities else ()
-  return tuple(sorted((*modalities, *mask, *_LABELS)))
-
-
-def _see(region: plan.Region, settings: Settings) -> dict[str, np.ndarray]:
-  """Every file kind over the whole region, [h w c]."""
-  rows, columns = region.shape
-  # Each sensor draws from a stream of its own: leaving one out changes none.
-  streams = np.random.SeedSequence([settings.seed, region.number]).spawn(8)
-  rngs = [np.random.default_rng(stream) for stream in streams]
-  scene = scene_lib.build_scene(
-    rngs[0],
-    (rows * settings.pixels, columns * settings.pixels),
-    PATCH_METRES / settings.pixels,
-    region.name[0],
-    region.altitude,
-  )
-  crops = np.stack([scene.crop] * 3, -1)
-  for value, levels in _OTHER_LEVELS.items():
-    crops[scene.crop == value, 1:] = levels
-  arrays = {_LABELS[0]: scene.cover[..., None], _LABELS[1]: crops}
-  domain = int(region.domain[1:4])
-  air = sensors.draw_atmosphere(np.random.default_rng([settings.seed, domain]))
-  half = (rows * settings.pixels // 2, columns * settings.pixels // 2)
-  known: dict[str, Callable[[Any], Any]] = {
-    "AERIAL_RGBI": lambda rng: sensors.aerial(rng, scene, air),
-    "DEM_ELEV": lambda rng: sensors.elevation(rng, scene),
-    "SPOT_RGBI": lambda rng: sensors.spot(
-      rng, scene, (rows * 64, columns * 64)
-    ),
-    plan.HISTORICAL: lambda rng: sensors.historical(rng, scene, half),
-  }
-  known |= {
-    name: functools.partial(_see_sentinel, name, region, settings, scene)
-    for name in _SENTINELS
-  }
-  streams = dict(zip(known, rngs[1:], strict=True))
-  for name in settings.modalities:
-    if name in known:
-      seen = known[name](streams[name])
-      arrays |= seen if isinstance(seen, dict) else {name: seen}
-    else:
-      arrays[name] = _see_other(name, region, settings, scene)
-  return arrays
-
-
-def _see_sentinel(
-  name: str,
-  region: plan.Region,
-  settings: Settings,
-  scene: scene_lib.Scene,
-  rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
-  """A series of Sentinel with its cloud mask, where it has one."""
-  rows, columns = region.shape
-  pairs, fractions = sensors.cover_fractions(scene, (10 * rows, 10 * columns))
-  days = _days(region, name, settings)
-  if name == MASKED_MODALITY:
-    series, mask = sensors.sentinel2(
-      rng, pairs, fractions, days, region.altitude
-    )
-    return {name: _stack(series), SNOW_CLOUD_MASK: _stack(mask)}
-  orbit = 0.5 if "ASC" in name else -0.7
-  return {name: _stack(sensors.sentinel1(rng, pairs, fractions, days, orbit))}
-
-
-def _see_other(
-  name: str, region: plan.Region, settings: Settings, scene: scene_lib.Scene
-) -> np.ndarray:
-  """A sensor that is only known from the table."""
-  row = MODALITIES[name]
-  size = min(row.pixels, settings.pixels)
-  rows, columns = region.shape
-  pairs, fractions = sensors.cover_fractions(
-    scene, (size * rows, size * columns)
-  )
-  key = [settings.seed, region.number, zlib.crc32(name.encode())]
-  rng = np.random.default_rng(key)
-  if not row.is_series:
-    return any_sensor.image(rng, row, pairs, fractions)
-  days = _days(region, name, settings)
-  return _stack(any_sensor.series(rng, row, pairs, fractions, days))
-
-
-def _days(region: plan.Region, name: str, settings: Settings) -> np.ndarray:
-  """Day of the year of each date of a series."""
-  dates = plan.draw_dates(region, name, settings.seed)
-  return np.array([date.timetuple().tm_yday for date in dates])
-
-
-def _stack(series: np.ndarray) -> np.ndarray:
-  """[t h w c] as files hold it, [h w t*c]."""
-  t, h, w, c = series.shape
-  return np.moveaxis(series, 0, 2).reshape(h, w, t * c)
+def file_kinds(settings: plan.Settings) -> tuple[str, ...]:
+  """Sensors, their quality masks, and all labels."""
+  masks = [
+    mask
+    for mask, sensor in settings.schema.quality_masks.items()
+    if sensor.id in settings.modalities
+  ]
+  labels = settings.schema.label_columns
+  return tuple(sorted((*settings.modalities, *masks, *labels)))
 
 
 def _write_dates(
-  out: pathlib.Path, regions: Sequence[plan.Region], settings: Settings
+  out: pathlib.Path, regions: Sequence[plan.Region], settings: plan.Settings
 ) -> None:
   folder = out / "GLOBAL_ALL_MTD"
   folder.mkdir(exist_ok=True)
   patches = [(r, patch) for r in regions for patch in r.patches]
   ids = np.array([plan.patch_id(*pair) for pair in patches], object)
-  squares = np.array([_square(*pair) for pair in patches], object)
+  squares = np.array(
+    [_square(*pair, settings.metres) for pair in patches], object
+  )
   for name in settings.modalities:
-    if name in _UNDATED:
+    sensor = settings.schema.sensors[name]
+    file = sensor.dates if sensor.is_series else _DATED.get(name)
+    if file is None:
       continue
-    short = _DATED.get(name, name.removesuffix("_TS"))
     texts = []
     for region, _ in patches:
-      dates = [
-        f"{d:%Y%m%d}" for d in plan.draw_dates(region, name, settings.seed)
-      ]
-      numbered = {str(n): date for n, date in enumerate(dates, 1)}
-      is_series = MODALITIES[name].is_series
-      texts.append(json.dumps(numbered) if is_series else dates[0])
-    field = "acquisition_dates" if MODALITIES[name].is_series else "date"
-    _write_table(
-      folder / f"GLOBAL_{short}_MTD_DATES.gpkg",
-      squares,
-      {"patch_id": ids, field: np.array(texts, object)},
-    )
+      days = plan.draw_dates(region, sensor, settings.seed)
+      numbered = {str(n): f"{day:%Y%m%d}" for n, day in enumerate(days, 1)}
+      texts.append(json.dumps(numbered) if sensor.is_series else numbered["1"])
+    field = "acquisition_dates" if sensor.is_series else "date"
+    fields = {"patch_id": ids, field: np.array(texts, object)}
+    if file.lower().endswith(".csv"):
+      rows = zip(*fields.values(), strict=True)
+      _write_csv(folder / file, list(fields), rows)
+    else:
+      _write_table(folder / file, squares, fields)
   splits = plan.draw_splits(regions, settings.seed)
   named = np.array([splits[name] for name in ids], object)
   _write_table(
@@ -317,11 +222,13 @@ def _write_dates(
   )
 
 
-def _square(region: plan.Region, patch: tuple[int, int]) -> bytes:
+def _square(
+  region: plan.Region, patch: tuple[int, int], metres: float
+) -> bytes:
   """Footprint of a patch as a WKB polygon."""
   east, north = region.corner
-  left, top = east + patch[1] * PATCH_METRES, north - patch[0] * PATCH_METRES
-  right, bottom = left + PATCH_METRES, top - PATCH_METRES
+  left, top = east + patch[1] * metres, north - patch[0] * metres
+  right, bottom = left + metres, top - metres
   ring = [left, top, right, top, right, bottom, left, bottom, left, top]
   header = b"\x01" + np.array([3, 1, 5], "<u4").tobytes()
   return header + np.array(ring, "<f8").tobytes()
@@ -341,7 +248,7 @@ def _write_table(
       field_data=list(fields.values()),
       fields=list(fields),
       geometry_type="Polygon",
-      crs=CRS,
+      crs=plan.CRS,
       driver="GPKG",
       layer=path.stem,
     )
@@ -351,23 +258,31 @@ def _write_csvs(
   out: pathlib.Path,
   regions: Sequence[plan.Region],
   splits: dict[str, str],
-  settings: Settings,
+  settings: plan.Settings,
 ) -> None:
   (out / "csv").mkdir(exist_ok=True)
-  kinds = file_kinds(settings.modalities)
+  kinds = file_kinds(settings)
   for split in SPLITS:
     path = csv_path(out, split)
-    if path.exists():
-      continue
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["patch_id", *kinds])
+    rows = []
     for region, patch in ((r, p) for r in regions for p in r.patches):
       name = plan.patch_id(region, patch)
       if splits[name] == split:
         paths = [f"../{plan.relative_path(region, k, patch)}" for k in kinds]
-        writer.writerow([name, *paths])
-    atomic.write_text(path, text.getvalue())
+        rows.append([name, *paths])
+    _write_csv(path, ["patch_id", *kinds], rows)
+
+
+def _write_csv(
+  path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+  if path.exists():
+    return
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(header)
+  writer.writerows(rows)
+  atomic.write_text(path, text.getvalue())
 
 
 def csv_path(out: str | os.PathLike, split: str) -> pathlib.Path:

@@ -1,4 +1,4 @@
-"""Split files: one row per patch, one column per modality, mask or task."""
+"""Split files: one row per patch, one column per sensor, mask or label."""
 
 import csv
 import dataclasses
@@ -9,10 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
-
-COLUMNS = (*MODALITIES, SNOW_CLOUD_MASK, *TASKS)
 
 # Patch ids become file names: no separators, no leading dot.
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -29,7 +25,7 @@ class Split:
     path: the CSV.
     patch_ids: one per patch, without duplicates.
     cells: column -> one path per patch, relative to the CSV's folder; empty
-      if the patch lacks this modality.
+      if the patch lacks this sensor.
   """
 
   path: pathlib.Path
@@ -49,14 +45,12 @@ class Split:
     return os.path.join(self.path.parent, cell) if cell else None
 
 
-def read_split(
-  path: str | os.PathLike, columns: Sequence[str] | None = COLUMNS
-) -> Split:
+def read_split(path: str | os.PathLike, columns: Sequence[str] | None) -> Split:
   """Reads a split CSV, separated by `,` or `;`.
 
   Args:
     path: UTF-8, with a header of `patch_id` and any of `columns`.
-    columns: known columns; None: any.
+    columns: names that the schema knows, see `Schema.columns`; None: any.
 
   Raises:
     InputError: the file cannot be read, has an unknown or duplicate column, no
@@ -67,7 +61,7 @@ def read_split(
   try:
     with open(path, encoding="utf-8-sig", newline="") as file:
       header = file.readline()
-      # No published column name has either sign in it.
+      # No column name has either sign in it.
       delimiter = ";" if ";" in header else ","
       form: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": True}
       names = [name.strip() for name in next(csv.reader([header], **form), [])]

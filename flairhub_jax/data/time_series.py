@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Num, Shaped, UInt8
 
 from flairhub_jax import fields
+from flairhub_jax.schema import QualityMask
 
 # Dates with a larger fraction of missing values are dropped.
 MAX_FRACTION_MISSING = 0.5
@@ -23,20 +24,22 @@ class CloudFilter:
 
 def choose_dates(
   values: Num[np.ndarray, "t h w c"],
-  snow_cloud: UInt8[np.ndarray, "t h w 2"] | None = None,
+  quality: UInt8[np.ndarray, "t h w m"] | None = None,
+  mask: QualityMask | None = None,
   cloud_filter: CloudFilter | None = None,
 ) -> Bool[np.ndarray, "t"]:
   """Returns a mask of the selected dates.
 
   Args:
     values: NaN and infinite values are missing.
-    snow_cloud: probability of snow and of cloud per pixel, 0-100.
+    quality: stored values of the bands of `mask`.
+    mask: quality mask of the series; None: it has none.
     cloud_filter: filter of cloudy dates; None keeps them.
   """
   date_mask = np.ones(len(values), bool)
-  if cloud_filter is not None and snow_cloud is not None:
+  if cloud_filter is not None and quality is not None and mask is not None:
     date_mask = select_clear_dates(
-      snow_cloud, **dataclasses.asdict(cloud_filter)
+      quality, mask, **dataclasses.asdict(cloud_filter)
     )
   if np.issubdtype(values.dtype, np.floating):
     missing = ~np.isfinite(values)
@@ -68,33 +71,43 @@ def days_from_reference(
 
 
 def select_clear_dates(
-  snow_cloud: UInt8[np.ndarray, "t h w 2"],
+  quality: UInt8[np.ndarray, "t h w m"],
+  mask: QualityMask,
   *,
   max_cloud: float,
   max_snow: float,
   max_cover: float,
   fallback: str = "least_covered",
 ) -> Bool[np.ndarray, "t"]:
-  """Returns a mask of the Sentinel-2 dates that show the ground.
+  """Returns a mask of the dates that show the ground.
 
   Args:
-    snow_cloud: probability of snow and of cloud per pixel, 0-100.
-    max_cloud: a pixel with a higher cloud probability is covered.
-    max_snow: a pixel with a higher snow probability is covered.
+    quality: stored values of the bands of `mask`.
+    mask: quality mask of the series.
+    max_cloud: a pixel is covered where any band but `snow` is higher, in
+      percent of `mask.full`.
+    max_snow: a pixel is covered where the band `snow` is higher, likewise.
     max_cover: maximum fraction of covered pixels of a selected date, 0-1.
     fallback: rule if no date passes: "least_covered" selects the date with the
       fewest covered pixels; "snow_free" follows the reference and omits the
-      cloud test, so it may select cloudy dates or none.
+      test of all bands but `snow`, so it may select cloudy dates or none.
   """
-  snow, cloud = snow_cloud[..., 0], snow_cloud[..., 1]
-  num_pixels = snow[0].size if len(snow) else 0
+  num_pixels = quality[0, ..., 0].size if len(quality) else 0
   least = (1 - max_cover) * num_pixels
-  clear = ((cloud <= max_cloud) & (snow <= max_snow)).sum((1, 2))
+  is_clear = np.ones(quality.shape[:-1], bool)
+  is_snow_free = np.ones(quality.shape[:-1], bool)
+  for i, name in enumerate(mask.bands):
+    percent = max_snow if name == "snow" else max_cloud
+    passes = 100 * quality[..., i].astype(np.float64) <= percent * mask.full
+    is_clear &= passes
+    if name == "snow":
+      is_snow_free &= passes
+  clear = is_clear.sum((1, 2))
   selected = clear >= least
   if selected.any() or not len(selected):
     return selected
   if fallback == "snow_free":
-    return (snow <= max_snow).sum((1, 2)) >= least
+    return is_snow_free.sum((1, 2)) >= least
   return np.arange(len(clear)) == np.argmax(clear)
 
 

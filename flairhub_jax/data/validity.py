@@ -6,25 +6,26 @@ import numpy as np
 from jaxtyping import Bool, Integer, Num
 
 from flairhub_jax.data import time_series
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
+from flairhub_jax.schema import Schema
 
 # Common no-data values, besides 0 in all bands.
 _USUAL_VALUES = (-9999, -32768, -32767, 65535, np.finfo(np.float32).min)
 # Zero is also a valid measurement: a few zeros do not indicate missing data.
 _MIN_FRACTION_OF_ZEROS = 0.01
 
-TREATMENT = {
-  **dict.fromkeys(MODALITIES, "filled with the median of the band"),
-  **{
-    name: "filled with the median of date and band; dates mostly without data "
-    "are left out"
-    for name, modality in MODALITIES.items()
-    if modality.is_series
-  },
-  **dict.fromkeys(TASKS, "ignored in loss and metrics"),
-  SNOW_CLOUD_MASK: "taken as covered",
-}
+
+def treatment(schema: Schema, column: str) -> str:
+  """Says what becomes of the no-data values of a column."""
+  if column in schema.quality_masks:
+    return "taken as covered"
+  if column not in schema.sensors:
+    return "ignored in loss and metrics"
+  if schema.sensors[column].is_series:
+    return (
+      "filled with the median of date and band; dates mostly without data are "
+      "left out"
+    )
+  return "filled with the median of the band"
 
 
 def fill(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib import ticker, transforms
 
-from flairhub_jax import labels
 from flairhub_jax.figures import canvas
+from flairhub_jax.schema import LabelTask
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -128,18 +128,18 @@ def draw_points(
 
 
 def draw_class_heat_map(
-  path: str | os.PathLike, title: str, task: str, iou: pd.DataFrame
+  path: str | os.PathLike, title: str, task: LabelTask, iou: pd.DataFrame
 ) -> None:
   """Draws IoU by configuration (rows) and class (columns, official colours).
 
   Args:
     path: PNG to write.
     title: what is shown.
-    task: id of the label task; gives order and colours of the classes.
+    task: gives order and colours of the classes.
     iou: percent, by configuration and class; NaN stays white, and so do
       classes without a column.
   """
-  classes = [c for c in labels.TASKS[task].classes if c.name in iou]
+  classes = [c for c in task.classes if c.name in iou]
   table = iou[[c.name for c in classes]].to_numpy()
   figure, axis = canvas.subplots(
     figsize=(2.2 + 0.46 * len(classes), 0.8 + 0.34 * len(iou))

@@ -9,8 +9,10 @@ from jaxtyping import Float, Int, Num, UInt8
 from matplotlib import patches as shapes
 from matplotlib import ticker
 
-from flairhub_jax import labels
 from flairhub_jax.figures import canvas
+from flairhub_jax.schema import LabelTask
+
+_SENTINEL2 = ("b04", "b03", "b02")  # red, green, blue
 
 
 def composite(
@@ -20,9 +22,10 @@ def composite(
 
   Red, green, blue if the sensor has these bands; else the first band in grey.
   """
-  for triple in (("R", "G", "B"), ("B04", "B03", "B02")):
-    if set(triple) <= set(bands):
-      chosen = [bands.index(band) for band in triple]
+  names = [band.lower() for band in bands]
+  for triple in (("r", "g", "b"), ("red", "green", "blue"), _SENTINEL2):
+    if set(triple) <= set(names):
+      chosen = [names.index(band) for band in triple]
       break
   else:
     chosen = [0, 0, 0]
@@ -32,14 +35,16 @@ def composite(
   return (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
 
 
-def _colour(task: labels.LabelTask, classes: np.ndarray) -> np.ndarray:
-  return task.palette[np.minimum(classes, task.num_classes - 1)]
+def _colour(task: LabelTask, classes: np.ndarray) -> np.ndarray:
+  """Colours of classes [h w]; pixels without a class are white."""
+  palette = np.concatenate([task.palette, np.full((1, 3), 255, np.uint8)])
+  return palette[np.minimum(classes, task.num_classes)]
 
 
 def draw_patches(
   path: str | os.PathLike,
   rows: Sequence[Mapping[str, Any]],
-  tasks: Sequence[str],
+  tasks: Mapping[str, LabelTask],
 ) -> None:
   """Draws input | truth | prediction, one row per patch, with a legend.
 
@@ -47,11 +52,11 @@ def draw_patches(
     path: PNG to write.
     rows: {"title", "input": uint8 [h w 3], "truth": {task: [h w]},
       "prediction": {task: [h w]}}; without labels "truth" is empty.
-    tasks: ids of the label tasks, two columns each (one without truth).
+    tasks: label tasks by id, two columns each (one without truth).
   """
   columns = ["input"]
-  for task in tasks:
-    name = labels.TASKS[task].short_name
+  for task, table in tasks.items():
+    name = table.short_name
     if task in rows[0]["truth"]:
       columns.append(f"{name}: truth")
     columns.append(f"{name}: prediction")
@@ -63,8 +68,7 @@ def draw_patches(
   )
   for row, cells in zip(rows, axes, strict=True):
     pictures = [row["input"]]
-    for task in tasks:
-      table = labels.TASKS[task]
+    for task, table in tasks.items():
       if task in row["truth"]:
         pictures.append(_colour(table, row["truth"][task]))
       pictures.append(_colour(table, row["prediction"][task]))
@@ -81,15 +85,16 @@ def draw_patches(
 
 
 def _draw_legends(
-  figure: Any, rows: Sequence[Mapping[str, Any]], tasks: Sequence[str]
+  figure: Any,
+  rows: Sequence[Mapping[str, Any]],
+  tasks: Mapping[str, LabelTask],
 ) -> None:
   """Draws a legend per task, of the classes in the maps."""
-  for number, task in enumerate(tasks):
+  for number, (task, table) in enumerate(tasks.items()):
     shown = set()
     for row in rows:
       for kind in ("truth", "prediction"):
         shown |= set(np.unique(row[kind].get(task, [])).tolist())
-    table = labels.TASKS[task]
     handles = [
       shapes.Patch(facecolor=c.colour, edgecolor="0.5", label=c.name)
       for value, c in enumerate(table.classes)
@@ -98,8 +103,12 @@ def _draw_legends(
     figure.legend(
       handles=handles,
       title=table.short_name,
-      loc="upper left" if number == 0 else "lower left",
-      bbox_to_anchor=(0.91, 0.89 if number == 0 else 0.10),
+      loc="lower left" if number % 2 else "upper left",
+      # Two tasks fill the height; others have columns to the right.
+      bbox_to_anchor=(
+        0.91 + 0.3 * (number // 2),
+        0.10 if number % 2 else 0.89,
+      ),
       fontsize=7,
       title_fontsize=8,
       frameon=False,
@@ -109,7 +118,7 @@ def _draw_legends(
 def draw_confusion(
   path: str | os.PathLike,
   confusion: Int[np.ndarray, "k k"],
-  task: str,
+  task: LabelTask,
   scored: np.ndarray,
 ) -> None:
   """Draws the confusion matrix, normalised by true class, in percent.
@@ -123,7 +132,7 @@ def draw_confusion(
   shares = np.divide(
     100 * reduced, support, out=np.full_like(reduced, np.nan), where=support > 0
   )
-  names = [labels.TASKS[task].classes[value].name for value in classes]
+  names = [task.classes[value].name for value in classes]
   side = 1.8 + 0.36 * len(classes)
   figure, axis = canvas.subplots(figsize=(side + 0.8, side))
   image = axis.imshow(shares, cmap="viridis", vmin=0, vmax=100)
@@ -131,7 +140,7 @@ def draw_confusion(
   axis.set_yticks(range(len(names)), names, fontsize=7)
   axis.set_xlabel("predicted")
   axis.set_ylabel("true")
-  axis.set_title(f"{labels.TASKS[task].short_name}: % of each true class")
+  axis.set_title(f"{task.short_name}: % of each true class")
   _annotate(axis, shares)
   bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
   bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(decimals=0))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flairhub_jax.figures import canvas
-from flairhub_jax.modalities import MODALITIES
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -23,6 +22,7 @@ def draw_subsets(
   title: str,
   summary: pd.DataFrame,
   colours: Mapping[str, Any],
+  modalities: Sequence[str],
 ) -> None:
   """Draws scores by subset: dots mark the modalities that it has.
 
@@ -34,13 +34,14 @@ def draw_subsets(
     summary: columns `modalities` (ids joined by +), `configuration`, `mean`
       and `half_width` (percent; NaN without an interval).
     colours: by name of configuration.
+    modalities: order of the columns; those in no subset are left out.
   """
   means, half_widths = (
     summary.pivot(index="modalities", columns="configuration", values=values)
     for values in ("mean", "half_width")
   )
   subsets = [subset.split("+") for subset in means.index]
-  modalities = [m for m in MODALITIES if any(m in row for row in subsets)]
+  modalities = [m for m in modalities if any(m in row for row in subsets)]
   num_rows, num_names = means.shape
   has_bars = num_names == 1 or means.size <= _MAX_BARS
   step = 0.26 + 0.09 * (num_names - 1) if has_bars else 0.26

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from flairhub_jax import labels
 from flairhub_jax.figures import canvas
+from flairhub_jax.schema import LabelTask
 
 # One sequential colour scale for weights, the same in all figures.
 _COLOURS = "viridis"
@@ -17,6 +17,7 @@ def draw_usage(
   path: str | os.PathLike,
   usage: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
   modalities: Sequence[str],
+  tables: Mapping[str, LabelTask],
 ) -> None:
   """Draws mean weights: a column of tables per level, a row per task.
 
@@ -24,13 +25,14 @@ def draw_usage(
     path: PNG to write.
     usage: level -> task -> class -> modality -> mean weight.
     modalities: order of the columns.
+    tables: label tasks by id.
   """
   tasks = list(next(iter(usage.values())))
   # Small classes have no pixel on coarse levels: their rows stay empty.
   classes = {
     task: [
       row.name
-      for row in labels.TASKS[task].classes
+      for row in tables[task].classes
       if any(row.name in by_task[task] for by_task in usage.values())
     ]
     for task in tasks
@@ -57,7 +59,7 @@ def draw_usage(
       axis.set_xticks(
         range(len(modalities)), modalities, rotation=60, ha="right", fontsize=7
       )
-      axis.set_title(f"{labels.TASKS[task].short_name}\n{level}", fontsize=9)
+      axis.set_title(f"{tables[task].short_name}\n{level}", fontsize=9)
   figure.colorbar(picture, ax=grid, label="mean weight", shrink=0.6)
   figure.suptitle("Weight of each modality by true class and level")
   canvas.save(figure, path)

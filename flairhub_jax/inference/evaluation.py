@@ -10,6 +10,7 @@ import numpy as np
 from flairhub_jax import mesh
 from flairhub_jax.inference import partial, patches, subsets, usage
 from flairhub_jax.models.fusion import MODALITY_WEIGHTS
+from flairhub_jax.schema import LabelTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,9 @@ class Evaluation:
   usage: usage.Usage | None
 
 
-def make_step(model: Any, devices: jax.sharding.Mesh) -> patches.PredictStep:
+def make_step(
+  model: Any, devices: jax.sharding.Mesh, tasks: Mapping[str, LabelTask]
+) -> patches.PredictStep:
   """Returns the jitted `step(variables, batch)`.
 
   It returns the dict of `patches.score_batch` and {"usage": …} of
@@ -42,7 +45,7 @@ def make_step(model: Any, devices: jax.sharding.Mesh) -> patches.PredictStep:
       variables, batch, train=False, mutable=[MODALITY_WEIGHTS]
     )
     scores = patches.score_batch(outputs["logits"], batch)
-    return {**scores, "usage": usage.read_weights(state, batch)}
+    return {**scores, "usage": usage.read_weights(state, batch, tasks)}
 
   return jax.jit(
     step,
@@ -59,6 +62,7 @@ def evaluate(
   model: Any,
   variables: Any,
   *,
+  tasks: Mapping[str, LabelTask],
   shown: Sequence[int],
   with_subsets: bool = False,
   progress: partial.PartialSums | None = None,
@@ -71,12 +75,13 @@ def evaluate(
     runner: over the split, with labels.
     model: the network.
     variables: its weights.
+    tasks: its label tasks by id.
     shown: indices of the patches whose maps and weights are returned.
     with_subsets: whether to score every subset of the modalities.
     progress: file of partial sums, from which a killed evaluation continues.
   """
   make = subsets.make_subset_step if with_subsets else make_step
-  step = make(model, runner.devices)
+  step = make(model, runner.devices, tasks)
   start, sums = progress.load() if progress else (0, {})
   pictures, done = patches.ShownPatches(shown), start
   for batch, results in runner.run(

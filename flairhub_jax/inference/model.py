@@ -12,7 +12,6 @@ import numpy as np
 from flairhub_jax import run_directory
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import trained
-from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build, fusion
 
 _BANDS = ("stored", "network")
@@ -55,10 +54,10 @@ class Model:
         Optional: `valid[modality]` bool [b t], by default dates with a value
         that is not 0; `present[modality]` bool [b], by default True;
         `labels`, of which only the size is read.
-      bands: "stored": inputs have all published bands in the order of the
+      bands: "stored": inputs have all stored bands in the order of the
         files; "network": those that the run chose, in its order.
       output_size: rows and columns of the logits; by default those of the
-        labels, or 0.2 m per pixel.
+        labels, or of pixels of their GSD.
       aux: whether to return auxiliary logits as well.
       features: whether to return the features after fusion, which the decoders
         read, as well.
@@ -127,7 +126,7 @@ class Model:
     """The arrays that the network reads."""
     arrays = {"inputs": {}, "dates": {}, "valid": {}, "present": {}}
     for modality in self.config.data.modalities:
-      row = MODALITIES[modality]
+      row = self.config.schema.sensors[modality]
       x = batch.get("inputs", {}).get(modality)
       where = f"batch['inputs'][{modality!r}]"
       if x is None:
@@ -175,10 +174,10 @@ class Model:
     arrays["valid"][modality] = jnp.asarray(valid, bool)
 
   def _ground_size(self, arrays):
-    """Size of the first modality in pixels of 0.2 m."""
+    """Size of the first modality in pixels of the labels."""
     first = build.first_modality(self.config)
     sides = arrays["inputs"][first].shape[-3:-1]
-    return tuple(build.label_pixels(first, side) for side in sides)
+    return tuple(build.label_pixels(self.config, side) for side in sides)
 
 
 def _array(x: Any) -> jax.Array:

@@ -14,7 +14,7 @@ from flairhub_jax import atomic, run_directory
 from flairhub_jax.errors import InputError
 
 # Fields that identify an origin; names and steps are for readers.
-_CONTENT = ("weights", "config", "data", "split")
+_CONTENT = ("weights", "config", "data", "split", "bias")
 _MARKER = "origin.json"
 
 
@@ -26,6 +26,7 @@ def describe(
   *,
   data: str,
   split: str,
+  bias: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
   """Returns the origin that is stored with every result of a network.
 
@@ -36,11 +37,12 @@ def describe(
     variables: its weights, as stored.
     data: fingerprint of the data it is applied to.
     split: name of the split.
+    bias: of the classes by task, see `bias.parse`.
 
   Returns:
     Names and digests, for JSON.
   """
-  return {
+  result = {
     "run": run.path.name,
     "step": step,
     "checkpoint": run.checkpoint_digest(step),
@@ -49,6 +51,9 @@ def describe(
     "data": data,
     "split": split,
   }
+  if bias:
+    result["bias"] = {task: dict(own) for task, own in bias.items()}
+  return result
 
 
 def digest(variables: Any) -> str:
@@ -110,7 +115,7 @@ def make_writable(folder: pathlib.Path, *, otherwise: str = "") -> None:
 
 
 def _compare(folder, found, origin, what):
-  differing = [key for key in _CONTENT if found.get(key) != origin[key]]
+  differing = [key for key in _CONTENT if found.get(key) != origin.get(key)]
   if not differing:
     return
   here, there = (
@@ -125,4 +130,6 @@ def _compare(folder, found, origin, what):
 
 
 def _short(value):
+  if isinstance(value, Mapping):  # a bias
+    return json.dumps(value)
   return str(value)[:12] if value else "unknown"

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flairhub_jax import labels, mesh, metrics, processes, terminal
+from flairhub_jax import mesh, metrics, processes, terminal
 from flairhub_jax.data import geotiff, pipeline, records
+from flairhub_jax.schema import LabelTask
 
 Output = Literal["classes", "probabilities"]
 PredictStep = Callable[[Any, Any], dict[str, dict[str, jax.Array]]]
@@ -63,7 +64,7 @@ def score_batch(
       truth,
       classes[task].astype(jnp.int32),
       batch["sample_mask"],
-      labels.TASKS[task].num_classes,
+      logits[task].shape[-1],
     )
     for task, truth in batch["labels"].items()
   }
@@ -271,8 +272,9 @@ def write_maps(
   *,
   dataset: records.Dataset,
   split: str,
-  tasks: tuple[str, ...],
+  tasks: Mapping[str, LabelTask],
   out: pathlib.Path,
+  notes: Mapping[str, str] | None = None,
 ) -> int:
   """Writes a georeferenced class map per patch and task.
 
@@ -284,8 +286,9 @@ def write_maps(
     variables: its weights.
     dataset: converted data.
     split: which of its splits.
-    tasks: label tasks of the network.
+    tasks: label tasks of the network by id.
     out: folder of the maps, assigned by `origin.claim`.
+    notes: by task, added to the description of its maps.
 
   Returns:
     Number of patches.
@@ -307,7 +310,8 @@ def write_maps(
     }
     for row, index in enumerate(batch["patch"]):
       if batch["sample_mask"][row]:
-        _write_patch(table[index], {t: local[t][row] for t in tasks}, out)
+        own = {name: local[name][row] for name in tasks}
+        _write_patch(table[index], own, tasks, out, notes or {})
   return num_patches
 
 
@@ -322,7 +326,7 @@ def local_rows(values: jax.Array) -> np.ndarray:
 def _num_written(
   table: pipeline.PatchTable,
   num_patches: int,
-  tasks: tuple[str, ...],
+  tasks: Mapping[str, LabelTask],
   out: pathlib.Path,
 ) -> int:
   """Counts the maps, written in order, before the first missing one."""
@@ -334,7 +338,11 @@ def _num_written(
 
 
 def _write_patch(
-  patch: Mapping[str, Any], classes: Mapping[str, np.ndarray], out: pathlib.Path
+  patch: Mapping[str, Any],
+  classes: Mapping[str, np.ndarray],
+  tasks: Mapping[str, LabelTask],
+  out: pathlib.Path,
+  notes: Mapping[str, str],
 ) -> None:
   georeference = geotiff.Georeference(
     crs=patch["crs"],
@@ -347,6 +355,7 @@ def _write_patch(
       prediction_path(out, task, patch["patch_id"]),
       values,
       georeference.on_grid(*values.shape),
-      palette=labels.TASKS[task].palette,
-      description=f"{labels.TASKS[task].short_name} of {patch['patch_id']}",
+      palette=tasks[task].palette,
+      description=f"{tasks[task].short_name} of {patch['patch_id']}"
+      + notes.get(task, ""),
     )

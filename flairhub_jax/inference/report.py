@@ -2,20 +2,28 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from flairhub_jax import atomic, figures, labels, metrics, text_table
+from flairhub_jax import atomic, figures, metrics, run_schema, text_table
 from flairhub_jax.data import records
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.schema import LabelTask, Sensor
 
 
 def scores_as_json(
-  confusion: Mapping[str, np.ndarray], scored: Mapping[str, np.ndarray]
+  confusion: Mapping[str, np.ndarray],
+  scored: Mapping[str, np.ndarray],
+  tasks: Mapping[str, LabelTask],
 ) -> dict[str, Any]:
-  """Returns all scores by task, in percent, with the majority baseline."""
+  """Returns all scores by task, in percent, with the majority baseline.
+
+  Args:
+    confusion: int64 [k k] by task, rows true.
+    scored: bool [k] by task.
+    tasks: label tasks by id.
+  """
   result = {}
   for task, matrix in confusion.items():
     scores = metrics.score(matrix, scored[task])
@@ -26,7 +34,7 @@ def scores_as_json(
       **scores.summary(),
       "majority": baseline.summary(),
       "classes": {
-        labels.TASKS[task].classes[value].name: {
+        tasks[task].classes[value].name: {
           "iou": float(scores.iou[row]),
           "f_score": float(scores.f_score[row]),
           "precision": float(scores.precision[row]),
@@ -41,11 +49,13 @@ def scores_as_json(
   return result
 
 
-def format_table(scores: Mapping[str, Any], heading: str) -> str:
+def format_table(
+  scores: Mapping[str, Any], tasks: Mapping[str, LabelTask], heading: str
+) -> str:
   """Renders `scores_as_json` as text; classes without a pixel are dashes."""
   blocks = []
   for task, values in scores.items():
-    title = f"{labels.TASKS[task].short_name} ({task}), {heading}"
+    title = f"{tasks[task].short_name} ({task}), {heading}"
     majority = values["majority"]
     total = max(1, sum(c["pixels"] for c in values["classes"].values()))
     rows = [
@@ -80,19 +90,32 @@ def write_results(
   folder: pathlib.Path,
   confusion: Mapping[str, np.ndarray],
   scored: Mapping[str, np.ndarray],
+  tasks: Mapping[str, LabelTask],
   origin: Mapping[str, Any],
+  coarser: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
   """Writes a confusion figure per task and scores.json; returns the scores.
 
   scores.json is written last: its presence marks a complete evaluation.
+
+  Args:
+    folder: of the results.
+    confusion: int64 [k k] by task, rows true.
+    scored: bool [k] by task.
+    tasks: label tasks by id.
+    origin: of `origin.describe`.
+    coarser: of `coarser.score`.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  scores = scores_as_json(confusion, scored)
+  scores = scores_as_json(confusion, scored, tasks)
   for task, matrix in confusion.items():
     figures.draw_confusion(
-      folder / f"confusion_{task}.png", matrix, task, scored[task]
+      folder / f"confusion_{task}.png", matrix, tasks[task], scored[task]
     )
-  text = json.dumps({**origin, "tasks": scores}, indent=2) + "\n"
+  content = {**origin, "tasks": scores}
+  if coarser:
+    content["coarser"] = list(coarser)
+  text = json.dumps(content, indent=2) + "\n"
   atomic.write_text(folder / "scores.json", text)
   return scores
 
@@ -101,12 +124,13 @@ def write_subsets(
   folder: pathlib.Path,
   confusion: Mapping[tuple[str, ...], Mapping[str, np.ndarray]],
   scored: Mapping[str, np.ndarray],
+  tasks: Mapping[str, LabelTask],
   origin: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
   """Writes subsets.json: scores by subset of modalities; returns its rows."""
   rows = []
   for subset, matrices in confusion.items():
-    scores = scores_as_json(matrices, scored)
+    scores = scores_as_json(matrices, scored, tasks)
     for values in scores.values():
       # Those of the full set are in scores.json.
       del values["confusion"], values["majority"]
@@ -122,6 +146,7 @@ def draw_maps(
   dataset: records.Dataset,
   split: str,
   maps: Mapping[int, Mapping[str, np.ndarray]],
+  tasks: Mapping[str, LabelTask],
 ) -> None:
   """Draws input | truth | prediction of some patches.
 
@@ -130,27 +155,34 @@ def draw_maps(
     dataset: converted data.
     split: which of its splits.
     maps: predicted classes [h w] by patch number and task.
+    tasks: label tasks of the network by id.
   """
   streams = dataset.splits[split].streams
-  modality = next(name for name in MODALITIES if name in streams)
-  tasks = tuple(next(iter(maps.values())))
+  sensors = run_schema.of_dataset(dataset).sensors.values()
+  sensor = next(sensor for sensor in sensors if sensor.id in streams)
   rows = []
   for index, prediction in sorted(maps.items()):
     rows.append(
       {
         "title": _patch_id(dataset, split, index),
-        "input": _picture(dataset, split, modality, index),
+        "input": _picture(dataset, split, sensor, index),
         "truth": {
-          task: dataset.open_stream(split, task)[index]["labels"][
-            ..., labels.TASKS[task].band
-          ]
-          for task in tasks
-          if task in streams
+          name: _truth(dataset, split, task, index)
+          for name, task in tasks.items()
+          if task.stream in streams
         },
         "prediction": prediction,
       }
     )
   figures.draw_patches(path, rows, tasks)
+
+
+def _truth(
+  dataset: records.Dataset, split: str, task: LabelTask, index: int
+) -> np.ndarray:
+  """Classes [h w] of a patch; pixels without a class have other numbers."""
+  stored = dataset.open_stream(split, task.stream)[index]["labels"]
+  return task.label_of_value.take(stored[..., task.band], mode="clip")
 
 
 def _patch_id(dataset: records.Dataset, split: str, index: int) -> str:
@@ -159,12 +191,12 @@ def _patch_id(dataset: records.Dataset, split: str, index: int) -> str:
 
 
 def _picture(
-  dataset: records.Dataset, split: str, modality: str, index: int
+  dataset: records.Dataset, split: str, sensor: Sensor, index: int
 ) -> np.ndarray:
-  record = dataset.open_stream(split, modality)[index]
+  record = dataset.open_stream(split, sensor.id)[index]
   if "values" not in record:
     return np.full((8, 8, 3), 255, np.uint8)  # this patch lacks the sensor
   values = record["values"]
   if values.ndim == 4:  # the median over the dates hides most clouds
     values = np.nanmedian(values.astype(np.float64), 0)
-  return figures.composite(values, MODALITIES[modality].bands)
+  return figures.composite(values, sensor.bands)

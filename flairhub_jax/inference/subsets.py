@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flairhub_jax import labels, mesh, text_table
+from flairhub_jax import mesh, text_table
 from flairhub_jax.inference import patches, usage
 from flairhub_jax.models.fusion import MODALITY_WEIGHTS
+from flairhub_jax.schema import LabelTask
 
 Subset = tuple[str, ...]
 
@@ -31,7 +32,7 @@ def subsets_of(modalities: Sequence[str]) -> tuple[Subset, ...]:
 
 
 def make_subset_step(
-  model: Any, devices: jax.sharding.Mesh
+  model: Any, devices: jax.sharding.Mesh, tasks: Mapping[str, LabelTask]
 ) -> patches.PredictStep:
   """Returns `step(variables, batch)`, which scores all subsets.
 
@@ -72,7 +73,7 @@ def make_subset_step(
       mutable=[MODALITY_WEIGHTS],
     )
     scores = patches.score_batch(outputs["logits"], batch)
-    return scores, usage.read_weights(state, batch)
+    return scores, usage.read_weights(state, batch, tasks)
 
   def step(variables, batch):
     encoded = encode(variables, batch)
@@ -112,12 +113,13 @@ def modalities_of(model: Any) -> tuple[str, ...]:
   return tuple(spec.modality for spec in model.inputs)
 
 
-def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def format_table(
+  rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, LabelTask]
+) -> str:
   """Renders the subsets of `report.write_subsets` as text, mIoU and OA."""
-  tasks = list(rows[0]["tasks"])
   headers = ["modalities"]
-  for task in tasks:
-    headers += [f"{labels.TASKS[task].short_name} mIoU", "OA"]
+  for task in tasks.values():
+    headers += [f"{task.short_name} mIoU", "OA"]
   lines = [
     [
       " + ".join(row["modalities"]),

@@ -2,18 +2,29 @@
 
 import argparse
 import dataclasses
+import hashlib
+import json
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
-from flairhub_jax import checkpoint, mesh, run_directory
+from flairhub_jax import (
+  checkpoint,
+  configuration,
+  mesh,
+  run_directory,
+  run_schema,
+)
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.inference import bias as biases
 from flairhub_jax.inference import origin as origins
 from flairhub_jax.inference import patches
 from flairhub_jax.models import build, swin
+from flairhub_jax.schema import LabelTask
 
 # Parameters named in an error.
 _MOST_PARAMETERS = 9
@@ -25,25 +36,29 @@ class TrainedNetwork:
 
   Attributes:
     config: configuration of the run.
+    tasks: its label tasks by id, with merged classes.
     dataset: converted data, not necessarily the training data.
     model: the network.
     runner: runs the network over one split.
     variables: weights of the best checkpoint.
+    bias: of the classes, which the network has.
     origin: of `origin.describe`, stored with every result.
     results: folder of the results on this split of these data.
   """
 
   config: Any
+  tasks: Mapping[str, LabelTask]
   dataset: records.Dataset
   model: Any
   runner: patches.SplitRunner
   variables: Any
+  bias: biases.Bias
   origin: dict[str, Any]
   results: pathlib.Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares `--run`, `--data` and `--split`."""
+  """Declares `--run`, `--data`, `--split` and `--bias`."""
   parser.add_argument(
     "--run", required=True, metavar="RUN", help="run directory of `train`"
   )
@@ -53,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="converted data; default: the training data of the run",
   )
   parser.add_argument("--split", default="test", help="default: test")
+  parser.add_argument(
+    "--bias",
+    action="append",
+    default=[],
+    metavar="TASK:CLASS=VALUE",
+    help="add a number to the logits of a class; may come again",
+  )
 
 
 def load(
@@ -61,38 +83,62 @@ def load(
   split: str,
   *,
   with_labels: bool = True,
+  bias: Sequence[str] = (),
 ) -> TrainedNetwork:
   """Loads a run for a split of its own data or of other data.
 
   The patch size may differ from that of training.
 
+  Args:
+    path: the run directory.
+    data: folder of converted data; None: the run's.
+    split: of the data.
+    with_labels: whether labels are read.
+    bias: words of `bias.parse`.
+
   Raises:
-    InputError: no run, no checkpoint, or data that lack an input.
-    InputErrors: a checkpoint of another network; lists the differences.
+    InputError: no run, no checkpoint, data that lack an input, or an unknown
+      class.
+    InputErrors: a checkpoint of another network, or data of another schema;
+      lists the differences.
   """
   run, config = run_directory.open_run(path)
+  tasks = configuration.label_tasks(config)
+  own = biases.parse(bias, tasks)
   if not data and not config.data.path:
     raise InputError("--data", "converted data: the run names none", "nothing")
   dataset = records.load_dataset(data or config.data.path)
+  run_schema.check(config, dataset, tasks=tasks if with_labels else ())
   model = build.build_segmenter(config, output_size=dataset.output_size)
+  model = model.clone(class_bias=biases.by_class(own, tasks))
   runner = patches.SplitRunner(
     model, dataset, split, config, with_labels=with_labels
   )
   shape = build.variables_shape(model, runner.example_batch())
   stored, step = _stored(run, config)
   origin = origins.describe(
-    run, config, step, stored, data=dataset.fingerprint, split=split
+    run, config, step, stored, data=dataset.fingerprint, split=split, bias=own
   )
   name = run_directory.data_name(dataset.folder, dataset.fingerprint, config)
   return TrainedNetwork(
     config=config,
+    tasks=tasks,
     dataset=dataset,
     model=model,
     runner=runner,
     variables=_everywhere(fit(stored, shape, where=run.path)),
+    bias=own,
     origin=origin,
-    results=run.results(split, name),
+    results=run.results(_folder_name(split, own), name),
   )
+
+
+def _folder_name(split: str, bias: biases.Bias) -> str:
+  """Folder of the results on a split: biased ones replace no others."""
+  if not bias:
+    return split
+  text = json.dumps(bias, sort_keys=True)
+  return f"{split}-bias-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:

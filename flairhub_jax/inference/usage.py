@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer
 
-from flairhub_jax import atomic, figures, labels, mesh
+from flairhub_jax import atomic, figures, mesh
 from flairhub_jax.array_type import Array
 from flairhub_jax.models.fusion import MODALITY_WEIGHTS
+from flairhub_jax.schema import LabelTask
 
 
 @dataclasses.dataclass
@@ -37,24 +38,27 @@ def has_usage(model: Any) -> bool:
   return model.strategy.has_modality_weights and len(model.inputs) > 1
 
 
-def read_weights(state: Any, batch: Any) -> dict[str, Any]:
+def read_weights(
+  state: Any, batch: Any, tasks: Mapping[str, LabelTask]
+) -> dict[str, Any]:
   """Weights of a fusion and their sums; within a jitted function.
 
   Args:
     state: the collections that `apply` has returned, with
       `fusion.MODALITY_WEIGHTS`.
     batch: with `labels` and `sample_mask`.
+    tasks: label tasks of the network by id.
 
   Returns:
     {"weights": {level: float32 [b n h w]}, "sums": {level: {task: [b k n]}},
     "pixels": {level: {task: [b k]}}}.
   """
-  weights = _by_level(state.get(MODALITY_WEIGHTS, {}))
+  weights = _by_level(state.get(MODALITY_WEIGHTS, {}), tasks)
   sums: dict[str, Any] = {level: {} for level in weights}
   pixels: dict[str, Any] = {level: {} for level in weights}
   for level, values in weights.items():
     for task, truth in batch["labels"].items():
-      number = labels.TASKS[task].num_classes
+      number = tasks[task].num_classes
       sums[level][task], pixels[level][task] = _sum_by_class(
         values, truth, batch["sample_mask"], number
       )
@@ -74,13 +78,13 @@ def where_weights_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
   }
 
 
-def _by_level(tree):
+def _by_level(tree, tasks):
   """By name: `level 0`, or `crops, level 0` where each task has a mixture."""
   found = {}
   for path, (weights,) in sorted(_leaves(tree)):
     module, level = path
     task = module.partition("_")[2]
-    prefix = f"{labels.TASKS[task].short_name}, " if task else ""
+    prefix = f"{tasks[task].short_name}, " if task else ""
     found[prefix + level.replace("_", " ")] = weights
   return found
 
@@ -144,6 +148,7 @@ def write(
   usage: Usage,
   titles: Mapping[int, str],
   origin: Mapping[str, Any],
+  tasks: Mapping[str, LabelTask],
 ) -> list[pathlib.Path]:
   """Writes usage.json, usage.png and usage_maps.png; returns their paths.
 
@@ -152,11 +157,12 @@ def write(
     usage: of `summarise`.
     titles: index of a patch -> id, of the drawn patches.
     origin: of `origin.describe`.
+    tasks: label tasks of the network by id.
   """
   content = {
     level: {
       task: {
-        labels.TASKS[task].classes[k].name: dict(
+        tasks[task].classes[k].name: dict(
           zip(usage.modalities, row.tolist(), strict=True)
         )
         for k, row in enumerate(table)
@@ -169,7 +175,7 @@ def write(
   text = json.dumps({**origin, "usage": content}, indent=1) + "\n"
   folder.mkdir(parents=True, exist_ok=True)
   atomic.write_text(folder / "usage.json", text)
-  figures.draw_usage(folder / "usage.png", content, usage.modalities)
+  figures.draw_usage(folder / "usage.png", content, usage.modalities, tasks)
   figures.draw_weight_maps(
     folder / "usage_maps.png",
     {titles[index]: levels for index, levels in usage.maps.items()},

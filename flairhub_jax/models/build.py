@@ -8,25 +8,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flairhub_jax import labels, modalities
+from flairhub_jax import configuration
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import (
+  choice,
   convnext,
   convolution,
-  early,
   initialise,
   kernels,
-  late,
   layers,
-  mid,
   resnet,
   swin,
   unet,
   upernet,
   utae,
 )
-from flairhub_jax.models.normalise import InputSpec
+from flairhub_jax.models import inputs as inputs_lib
 from flairhub_jax.models.segmenter import PRECISIONS, Segmenter
+from flairhub_jax.models.strategies import FUSIONS
 
 
 def _swin(width, depths, heads, window):
@@ -91,26 +90,12 @@ DECODERS: Mapping[str, Callable[..., nn.Module]] = {
   "unet": unet.UNet,
 }
 
-# Strategy of networks with images, and its mixture; the same for series alone.
-_MEAN = (late.SeriesFusion, late.MeanLogits)
-_GATED = (late.SeriesFusion, late.GatedLogits)
-FUSIONS: Mapping[str, tuple[tuple[Any, Any], tuple[Any, Any]]] = {
-  "early": ((early.EarlyFusion, None), (early.EarlyFusion, None)),
-  "mid_concat": ((mid.MidFusion, mid.MidConcat), _MEAN),
-  "mid_mean": ((mid.MidFusion, mid.MidMean), _MEAN),
-  "mid_gated": ((mid.MidFusion, mid.MidGated), _GATED),
-  "mid_attention": ((mid.MidFusion, mid.MidAttention), _GATED),
-  "late_mean": ((late.LateFusion, late.MeanLogits), _MEAN),
-  "late_gated": ((late.LateFusion, late.GatedLogits), _GATED),
-}
-
 # Fields of `config.model.utae` that U-TAE takes as they are.
 _UTAE_FIELDS = (
   "kernel", "stride", "padding", "padding_mode", "aggregation", "encoder_norm",
   "num_heads", "attention_width", "key_width", "attention_dropout",
   "mlp_dropout",
 )  # fmt: skip
-_NORMALISATIONS = ("custom", "scaling", "without")
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Whether the weights of tasks are parameters.
@@ -134,8 +119,8 @@ def build_segmenter(
     InputError: a name that does not exist.
   """
   kernels.check_environment()
-  inputs = _inputs(config)
-  tasks = _tasks(config.data.tasks)
+  inputs = inputs_lib.build_inputs(config)
+  tasks = _tasks(config)
   return Segmenter(
     inputs=inputs,
     tasks=tasks,
@@ -145,27 +130,28 @@ def build_segmenter(
     modality_dropout=_dropout(
       config.fusion.modality_dropout, [spec.modality for spec in inputs]
     ),
-    learns_task_weights=_lookup(
+    learns_task_weights=choice.lookup(
       "config.task_weighting", config.task_weighting, TASK_WEIGHTINGS
     ),
-    precision=_one("config.matmul_precision", config, PRECISIONS),
+    precision=choice.one("config.matmul_precision", config, PRECISIONS),
     deterministic=config.deterministic,
   )
 
 
 def _strategy(config, inputs, tasks, output_size, count_padding):
   """Encoders, fusion and decoders."""
-  dtype = _lookup("config.dtype", config.dtype, DTYPES)
+  dtype = choice.lookup("config.dtype", config.dtype, DTYPES)
   listed = config.model.auxiliary
-  listed = _known("config.model.auxiliary", listed, modalities.MODALITIES)
+  listed = choice.known("config.model.auxiliary", listed, config.schema.sensors)
   encoder = build_image_encoder(config.model, dtype=dtype)
-  decoder = _lookup("config.model.decoder", config.model.decoder, DECODERS)
-  with_images, series_alone = _lookup(
-    "config.fusion.kind", config.fusion.kind, FUSIONS
+  decoder = choice.lookup(
+    "config.model.decoder", config.model.decoder, DECODERS
   )
+  kind = config.fusion.kind
+  with_images, series_alone = choice.lookup("config.fusion.kind", kind, FUSIONS)
   has_images = not all(spec.is_series for spec in inputs)
-  make_strategy, mixture = with_images if has_images else series_alone
-  return make_strategy(
+  chosen = with_images if has_images else series_alone
+  return chosen.strategy(
     inputs=inputs,
     tasks=tasks,
     # One list serves a sweep over subsets of the modalities.
@@ -176,7 +162,7 @@ def _strategy(config, inputs, tasks, output_size, count_padding):
     image_encoder=encoder,
     series_encoder=_series_encoder(
       config.model.utae,
-      levels=encoder().num_levels if make_strategy.fuses_features else None,
+      levels=encoder().num_levels if chosen.strategy.fuses_features else None,
       num_classes=sum(number for _, number in tasks),
       count_padding=count_padding,
       remat=config.model.remat,
@@ -185,7 +171,8 @@ def _strategy(config, inputs, tasks, output_size, count_padding):
     image_decoder=functools.partial(
       decoder, output_size=output_size, dtype=dtype
     ),
-    mixture=mixture,
+    mixture=chosen.mixture,
+    options=tuple((n, config.fusion[kind][n]) for n in chosen.options),
     dtype=dtype,
   )
 
@@ -212,8 +199,8 @@ def build_image_encoder(
   Raises:
     InputError: an unknown name, or drop path in an encoder that has none.
   """
-  encoder = _lookup("config.model.encoder", settings.encoder, ENCODERS)
-  remat = _one("config.model.remat", settings, layers.REMAT)
+  encoder = choice.lookup("config.model.encoder", settings.encoder, ENCODERS)
+  remat = choice.one("config.model.remat", settings, layers.REMAT)
   options, rate = {"remat": remat}, settings.drop_path_rate
   if hasattr(encoder(), "drop_path_rate") and rate is not None:
     options["drop_path_rate"] = rate
@@ -238,7 +225,7 @@ def input_shapes(config: Any, num_dates: int | None = None) -> dict[str, Any]:
   batch: dict[str, Any] = {"inputs": {}, "dates": {}, "valid": {}}
   shape = jax.ShapeDtypeStruct
   for modality in config.data.modalities:
-    row, side = modalities.MODALITIES[modality], config.inputs[modality].pixels
+    row, side = config.schema.sensors[modality], config.inputs[modality].pixels
     if row.is_series:
       dates = 1, num_dates or config.inputs[modality].num_dates
       size = (*dates, side, side, len(row.bands))
@@ -252,20 +239,20 @@ def input_shapes(config: Any, num_dates: int | None = None) -> dict[str, Any]:
 
 def logits_size(config: Any) -> tuple[int, int]:
   """Rows and columns of the logits of a patch, at the GSD of the labels."""
-  first = first_modality(config)
-  pixels = label_pixels(first, config.inputs[first].pixels)
+  side = config.inputs[first_modality(config)].pixels
+  pixels = label_pixels(config, side)
   return pixels, pixels
 
 
 def first_modality(config: Any) -> str:
   """The modality on whose grid the others are fused."""
-  return _inputs(config)[0].modality
+  return inputs_lib.build_inputs(config)[0].modality
 
 
-def label_pixels(modality: str, pixels: int) -> int:
-  """Number of label pixels along `pixels` of a modality."""
-  metres = pixels * modalities.MODALITIES[modality].gsd
-  return round(metres / labels.GSD)
+def label_pixels(config: Any, pixels: int) -> int:
+  """Number of label pixels along `pixels` of the first modality."""
+  metres = pixels * config.schema.sensors[first_modality(config)].gsd
+  return round(metres / config.schema.tasks[config.data.tasks[0]].gsd)
 
 
 def variables_shape(segmenter: Segmenter, batch: Any) -> dict[str, Any]:
@@ -302,9 +289,11 @@ def _series_encoder(settings, *, levels, num_classes, count_padding, **options):
   if count_padding is None:
     count_padding = settings.count_padding
   where = "config.model.utae"
-  _one(f"{where}.padding_mode", settings, tuple(convolution.PADDING_MODES))
-  _one(f"{where}.aggregation", settings, utae.AGGREGATIONS)
-  _one(f"{where}.encoder_norm", settings, utae.ENCODER_NORMS)
+  choice.one(
+    f"{where}.padding_mode", settings, tuple(convolution.PADDING_MODES)
+  )
+  choice.one(f"{where}.aggregation", settings, utae.AGGREGATIONS)
+  choice.one(f"{where}.encoder_norm", settings, utae.ENCODER_NORMS)
   return functools.partial(
     utae.UTAE,
     encoder_widths=encoder_widths,
@@ -316,80 +305,13 @@ def _series_encoder(settings, *, levels, num_classes, count_padding, **options):
   )
 
 
-def _inputs(config):
-  """The modalities in the order of the table, with bands and statistics."""
-  table = modalities.MODALITIES
-  asked = _known("config.data.modalities", config.data.modalities, table)
-  if not asked:
-    raise InputError("config.data.modalities", "at least one modality", "none")
-  kind = _one("config.data.normalisation", config.data, _NORMALISATIONS)
-  inputs = []
-  for modality in table:
-    if modality not in asked:
-      continue
-    where = f"config.inputs.{modality}"
-    given, row = config.inputs[modality], table[modality]
-    known = (*row.bands, *row.derived_bands)
-    bands = _known(f"{where}.bands", given.bands, known)
-    if not bands:
-      raise InputError(f"{where}.bands", "at least one band", "none")
-    mean, std = _normalisation(kind, where, given, row, bands)
-    inputs.append(InputSpec(modality=modality, bands=bands, mean=mean, std=std))
-  return tuple(inputs)
-
-
-def _normalisation(kind, where, given, row, bands):
-  """Mean and standard deviation by which the bands are normalised."""
-  if kind == "custom":
-    mean = _statistics(f"{where}.mean", given.mean, bands)
-    std = _statistics(f"{where}.std", given.std, bands)
-    if bool(mean) != bool(std):
-      raise InputError(where, "both mean and std, or neither", "one of them")
-    return mean, std
-  # The reference normalises no series and scales no fractional numbers.
-  is_whole = jnp.issubdtype(row.numpy_dtype, jnp.integer)
-  if kind == "scaling" and is_whole and not row.is_series:
-    largest = float(jnp.iinfo(row.numpy_dtype).max)
-    return (0.0,) * len(bands), (largest,) * len(bands)
-  return (), ()
-
-
-def _statistics(where, by_band, bands):
-  """One number per band, or nothing where `by_band` is empty."""
-  if not by_band:
-    return ()
-  for band in bands:
-    if band not in by_band:
-      raise InputError(where, f"a number for band {band}", sorted(by_band))
-  return tuple(float(by_band[band]) for band in bands)
-
-
-def _tasks(asked):
+def _tasks(config):
   """Id and number of classes of each task, in the order asked for."""
-  asked = _known("config.data.tasks", asked, labels.TASKS)
-  if not asked:
-    raise InputError("config.data.tasks", "at least one task", "none")
-  return tuple((task, labels.TASKS[task].num_classes) for task in asked)
-
-
-def _known(where, names, known):
-  """`names` as a tuple, all of them in `known` and none twice."""
-  names = tuple(names)
-  for i, name in enumerate(names):
-    if name not in known:
-      raise InputError(where, f"any of {', '.join(known)}", repr(name))
-    if name in names[:i]:
-      raise InputError(where, "each name once", f"{name!r} twice")
-  return names
-
-
-def _one(where, section, known):
-  """The field named last in `where`, which must be one of `known`."""
-  return _known(where, [section[where.rpartition(".")[2]]], known)[0]
-
-
-def _lookup(where, name, table):
-  """Returns `table[name]`."""
-  if name not in table:
-    raise InputError(where, f"one of {', '.join(table)}", repr(name))
-  return table[name]
+  where = "config.data.tasks"
+  if not choice.known(where, config.data.tasks, config.schema.tasks):
+    raise InputError(where, "at least one task", "none")
+  tasks = configuration.label_tasks(config)
+  if len(sizes := {task.gsd for task in tasks.values()}) > 1:
+    found = " and ".join(f"{gsd:g} m" for gsd in sorted(sizes))
+    raise InputError(where, "tasks of one ground sampling distance", found)
+  return tuple((name, task.num_classes) for name, task in tasks.items())

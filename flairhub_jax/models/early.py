@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Int
 from flairhub_jax.array_type import Array
 from flairhub_jax.models import fusion, initialise, layers, norms
 
-_PERIODS = 12
 _DAYS_OF_YEAR = 365.25
 # Without an image, a pixel of a series becomes this many, a patch of Swin's.
 _SERIES_SCALE = 4
@@ -21,7 +20,7 @@ class EarlyFusion(fusion.Fusion):
 
   def setup(self):
     """Makes the stack, its encoder, and a decoder per task."""
-    self.stack = Stack()
+    self.stack = Stack(**dict(self.options))
     self.encoder = {"early": self.image_encoder()}
     self.decoder = self.decoders_of_tasks()
 
@@ -46,7 +45,12 @@ class Stack(nn.Module):
 
   A learned value per band replaces a missing modality, or a period without
   dates.
+
+  Attributes:
+    periods: of a year, each a composite of the dates of a series.
   """
+
+  periods: int
 
   @nn.compact
   def __call__(
@@ -82,11 +86,11 @@ class Stack(nn.Module):
     return jnp.concatenate(bands, axis=-1)
 
   def _composites(self, modality, x, days, date_mask, train):
-    """Means of twelve parts of the year as bands, [b h w 12 * c]."""
+    """Means of parts of the year as bands, [b h w periods * c]."""
     b, _, h, w, c = x.shape
     days = days.astype(jnp.float32)
-    part = jnp.mod(days, _DAYS_OF_YEAR) * (_PERIODS / _DAYS_OF_YEAR)
-    member = jax.nn.one_hot(part.astype(jnp.int32), _PERIODS)
+    part = jnp.mod(days, _DAYS_OF_YEAR) * (self.periods / _DAYS_OF_YEAR)
+    member = jax.nn.one_hot(part.astype(jnp.int32), self.periods)
     member = jnp.where(date_mask[..., None], member, 0.0)
     number = member.sum(1)[:, :, None, None, None]
     x = jnp.where(date_mask[:, :, None, None, None], x, 0.0)
@@ -97,7 +101,7 @@ class Stack(nn.Module):
     x = norm(total / jnp.maximum(number, 1.0), train, has_dates)
     token = self.param(f"missing_{modality}", initialise.zeros, (c,))
     x = jnp.where(has_dates > 0, x, token)
-    return x.transpose(0, 2, 3, 1, 4).reshape(b, h, w, _PERIODS * c)
+    return x.transpose(0, 2, 3, 1, 4).reshape(b, h, w, self.periods * c)
 
 
 def _finest(inputs):

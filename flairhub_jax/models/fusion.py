@@ -1,7 +1,7 @@
 """The contract of fusion strategies, masks and modality weights."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -40,6 +40,7 @@ class Fusion(nn.Module):
     image_decoder: makes a decoder from `num_classes`,
       `(features, train) -> logits`.
     mixture: class of the module that joins modalities; None: it has none.
+    options: attributes of the module that joins modalities, by name.
     dtype: type of the products.
   """
 
@@ -51,6 +52,7 @@ class Fusion(nn.Module):
   series_encoder: Callable[..., nn.Module]
   image_decoder: Callable[..., nn.Module]
   mixture: Any = None
+  options: tuple[tuple[str, Any], ...] = ()
   dtype: Any = jnp.float32
 
   # Whether the features of an image and of a series meet level by level.
@@ -132,6 +134,20 @@ class Fusion(nn.Module):
       }
       for modality in modalities
     }
+
+
+class Kind(NamedTuple):
+  """A way of fusion.
+
+  Attributes:
+    strategy: subclass of `Fusion`.
+    mixture: its `mixture`.
+    options: names of its `options`, the fields of `config.fusion.<kind>`.
+  """
+
+  strategy: Any
+  mixture: Any = None
+  options: tuple[str, ...] = ()
 
 
 def sow_weights(

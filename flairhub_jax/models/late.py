@@ -26,7 +26,9 @@ class LateFusion(fusion.Fusion):
     """Adds decoders per modality and task, and a mixture per task."""
     super().setup()
     self.decoder = self.decoders_of(tuple(s.modality for s in self.inputs))
-    self.mix = {task: self.mixture() for task, _ in self.tasks}
+    self.mix = {
+      task: self.mixture(**dict(self.options)) for task, _ in self.tasks
+    }
 
   def __call__(self, encoded, present, train):
     """Decodes and mixes; auxiliary outputs are the logits before."""
@@ -52,7 +54,7 @@ class SeriesFusion(fusion.Fusion):
   def setup(self):
     """Adds the mixture, heads, and auxiliary decoders."""
     super().setup()
-    self.mix = self.mixture()
+    self.mix = self.mixture(**dict(self.options))
     self.decoder = {
       task: layers.Dense(classes)
       for task, classes in self.tasks

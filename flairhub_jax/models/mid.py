@@ -6,6 +6,8 @@ are joined in the order given: the deepest of a U-TAE with the shallowest of an
 image encoder, as in the reference.
 """
 
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,12 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from flairhub_jax.array_type import Array
+from flairhub_jax.errors import InputError
 from flairhub_jax.models import convolution, fusion, initialise, layers, norms
 
 Features = Mapping[str, list[Float[Array, "b _ _ _"]]]
-
-_HEADS = 4
-_KEY_WIDTH = 16
 
 
 class MidFusion(fusion.Fusion):
@@ -33,7 +33,7 @@ class MidFusion(fusion.Fusion):
   def setup(self):
     """Adds the fusion, and decoders per task and per auxiliary modality."""
     super().setup()
-    self.fusion = self.mixture(dtype=self.dtype)
+    self.fusion = self.mixture(**dict(self.options), dtype=self.dtype)
     self.decoder = self.decoders_of_tasks()
     self.auxiliary = self.decoders_of(self.auxiliary_modalities)
 
@@ -123,7 +123,7 @@ def _sum_of_projections(level, kernels, masks):
   return sum(layers.resize(y, size) for y in sums.values())
 
 
-class _Mixture(nn.Module):
+class Mixture(nn.Module):
   """Projects the features of each level and mixes them over the modalities.
 
   Attributes:
@@ -151,14 +151,14 @@ class _Mixture(nn.Module):
     raise NotImplementedError
 
 
-class MidMean(_Mixture):
+class MidMean(Mixture):
   """Averages the projected features of the modalities of a sample."""
 
   def _mix(self, modalities, tokens, mask, i):
     return fusion.masked_mean(tokens, mask)
 
 
-class MidGated(_Mixture):
+class MidGated(Mixture):
   """Mixes projected features by learned weights per pixel."""
 
   has_weights = True
@@ -173,8 +173,16 @@ class MidGated(_Mixture):
     return (weights.astype(self.dtype) * tokens).sum(0)
 
 
-class MidAttention(_Mixture):
-  """Attends from the mean over the modalities of a pixel to each of them."""
+class MidAttention(Mixture):
+  """Attends from the mean over the modalities of a pixel to each of them.
+
+  Attributes:
+    num_heads: number of heads, a divisor of the width of each level.
+    key_width: of each head.
+  """
+
+  num_heads: int = dataclasses.field(kw_only=True)
+  key_width: int = dataclasses.field(kw_only=True)
 
   has_weights = True
 
@@ -185,7 +193,13 @@ class MidAttention(_Mixture):
   def _attend(self, tokens, mean, mask, i):
     """The attention output that is added to the mean, [b h w c]."""
     width = mean.shape[-1]
-    split = (_HEADS, _KEY_WIDTH)
+    split = (self.num_heads, self.key_width)
+    if width % self.num_heads:
+      raise InputError(
+        "config.fusion.mid_attention.num_heads",
+        f"a divisor of {width}, the channels of level {i}",
+        self.num_heads,
+      )
 
     def dense(features, name):
       return layers.Dense(features, dtype=self.dtype, name=f"{name}_{i}")
@@ -193,15 +207,15 @@ class MidAttention(_Mixture):
     # The same keys for all modalities: their projections differ.
     norm = norms.LayerNorm(dtype=self.dtype, name=f"norm_{i}")
     tokens, mean = norm(tokens), norm(mean)
-    keys = dense(_HEADS * _KEY_WIDTH, "key")(tokens)
-    query = dense(_HEADS * _KEY_WIDTH, "query")(mean)
+    keys = dense(math.prod(split), "key")(tokens)
+    query = dense(math.prod(split), "query")(mean)
     query = query.reshape(*query.shape[:-1], *split)
     keys = keys.reshape(*keys.shape[:-1], *split)
-    scores = (keys * query).sum(-1) * _KEY_WIDTH**-0.5
+    scores = (keys * query).sum(-1) * self.key_width**-0.5
     weights = fusion.masked_softmax(scores.astype(jnp.float32), mask)
     fusion.sow_weights(self, i, weights.mean(-1))
     values = dense(width, "value")(tokens)
-    values = values.reshape(*values.shape[:-1], _HEADS, -1)
+    values = values.reshape(*values.shape[:-1], self.num_heads, -1)
     mixed = (weights.astype(self.dtype)[..., None] * values).sum(0)
     return dense(width, "output")(mixed.reshape(*mixed.shape[:-2], width))
 

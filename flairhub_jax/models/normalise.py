@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from flairhub_jax import modalities
 from flairhub_jax.array_type import Array
 
 
@@ -19,24 +18,25 @@ class InputSpec:
   """One modality of the input, as the network reads it.
 
   Attributes:
-    modality: published id.
+    modality: id of the sensor.
+    is_series: whether it has several dates.
+    stored_bands: names of the stored bands, in file order.
+    derived_bands: name, minuend and subtrahend of each derived band.
     bands: names of the bands to read, stored or derived ones.
     mean: mean of each band; empty: values are not normalised.
     std: standard deviation of each band, as many as `mean`.
     is_chosen: whether inputs have just `bands`, in that order, instead of all
-      published bands in file order.
+      stored bands in file order.
   """
 
   modality: str
+  stored_bands: tuple[str, ...]
+  derived_bands: tuple[tuple[str, str, str], ...] = ()
+  is_series: bool = False
   bands: tuple[str, ...]
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
   is_chosen: bool = False
-
-  @property
-  def is_series(self) -> bool:
-    """Whether the modality has several dates."""
-    return modalities.MODALITIES[self.modality].is_series
 
 
 def normalise(
@@ -45,32 +45,32 @@ def normalise(
   """Selects bands, casts to float32 and normalises.
 
   Args:
-    x: stored values, with all published bands, or those of `spec`.
+    x: stored values, with all stored bands, or those of `spec`.
     spec: which bands to take, and their statistics.
 
   Returns:
     Float32, one channel per band of `spec`, in its order.
   """
-  row = modalities.MODALITIES[spec.modality]
   if spec.is_chosen:
     x = jnp.asarray(x).astype(jnp.float32)
   else:
-    x = _select(jnp.asarray(x), row, spec.bands)
+    x = _select(jnp.asarray(x), spec)
   if spec.mean:
     mean, std = jnp.float32(spec.mean), jnp.float32(spec.std)
     x = (x - mean) / std
   return x
 
 
-def _select(x, row, bands):
-  """The named bands of `x`, as float32."""
-  if bands == row.bands:
+def _select(x, spec):
+  """The bands of `spec` out of the stored ones, as float32."""
+  if spec.bands == spec.stored_bands:
     return x.astype(jnp.float32)
+  pairs = {name: pair for name, *pair in spec.derived_bands}
 
   def band(name):
-    if name in row.derived_bands:
-      minuend, subtrahend = row.derived_bands[name]
+    if name in pairs:
+      minuend, subtrahend = pairs[name]
       return band(minuend) - band(subtrahend)
-    return x[..., row.bands.index(name)].astype(jnp.float32)
+    return x[..., spec.stored_bands.index(name)].astype(jnp.float32)
 
-  return jnp.stack([band(name) for name in bands], axis=-1)
+  return jnp.stack([band(name) for name in spec.bands], axis=-1)

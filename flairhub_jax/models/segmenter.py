@@ -48,6 +48,8 @@ class Segmenter(nn.Module):
     precision: one of `PRECISIONS`, of products and their gradients.
     deterministic: whether programs should be compiled to give the same numbers
       each time (`mesh.compiler_options`).
+    class_bias: task and what is added to the logits of its classes, one number
+      each; tasks without an entry have none.
   """
 
   inputs: tuple[normalise_lib.InputSpec, ...]
@@ -57,6 +59,7 @@ class Segmenter(nn.Module):
   learns_task_weights: bool = False
   precision: str = PRECISIONS[0]
   deterministic: bool = False
+  class_bias: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
   def setup(self):
     """Gives the modules of the strategy no prefix."""
@@ -121,7 +124,11 @@ class Segmenter(nn.Module):
     """
     # A mapping that has passed through `jit` comes back sorted by name.
     encoded = {spec.modality: encoded[spec.modality] for spec in self.inputs}
-    return self.strategy(encoded, present, train)
+    outputs = self.strategy(encoded, present, train)
+    logits = dict(outputs["logits"])
+    for task, bias in self.class_bias:
+      logits[task] = logits[task] + jnp.asarray(bias, jnp.float32)
+    return {**outputs, "logits": logits}
 
   def _drop_modalities(self, batch, present):
     """Returns `present` after dropout: each sample has at least one modality.

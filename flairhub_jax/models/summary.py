@@ -9,7 +9,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from flairhub_jax.modalities import MODALITIES
 from flairhub_jax.models import build, flop_count, layers, utae
 
 
@@ -84,7 +83,9 @@ def summarise(config: Any, *, num_dates: int | None = None) -> Summary:
   calls = _calls(segmenter, variables, batch)
   parts = []
   # Learned task weights are part of the loss.
-  for name in sorted(params.keys() & calls.keys(), key=_order):
+  places = list(config.schema.sensors)
+  known = sorted(params.keys() & calls.keys(), key=lambda n: _order(n, places))
+  for name in known:
     prefix, _, owner = name.partition("_")
     module, inputs = calls[name]
     below = {key: tree[name] for key, tree in variables.items() if name in tree}
@@ -125,10 +126,9 @@ _ROLES = {
 }
 
 
-def _order(name):
-  """Encoders in the order of the table of modalities, then the rest."""
+def _order(name, places):
+  """Encoders in the order of the sensors, then the rest."""
   prefix, _, owner = name.partition("_")
-  places = list(MODALITIES)
   first = owner.partition("__")[0]
   place = places.index(first) if first in places else len(places)
   return list(_ROLES).index(prefix), place, name

@@ -5,6 +5,7 @@ that are smaller.
 """
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from flairhub_jax.array_type import Array
+from flairhub_jax.errors import InputError
 from flairhub_jax.models import (
   attention,
   convolution,
@@ -93,13 +95,18 @@ class WindowAttention(nn.Module):
     return _dense(width, "projection", self.dtype)(x)
 
   def _bias(self):
-    """The learned bias, [heads n n]."""
+    """The learned bias, [heads n n].
+
+    Training on crops may have a table of larger windows, those of a whole
+    patch: its central part has the positions of these windows.
+    """
     rows, columns = self.window
-    table = self.param(
-      "bias_table",
-      initialise.small_normal,
-      ((2 * rows - 1) * (2 * columns - 1), self.heads),
-    )
+    shape = ((2 * rows - 1) * (2 * columns - 1), self.heads)
+    stored = self.get_variable("params", "bias_table")
+    if stored is not None and stored.shape[0] > shape[0]:
+      table = central_part(stored, self.window)
+    else:
+      table = self.param("bias_table", initialise.small_normal, shape)
     index = relative_position_index(self.window)
     bias = table.at[index.reshape(-1)].get(mode="promise_in_bounds")
     return bias.reshape(*index.shape, self.heads).transpose(2, 0, 1)
@@ -284,6 +291,28 @@ def fit_bias_tables(variables: Any, shapes: Any) -> Any:
     return resize_bias_table(np.asarray(leaf), shape.shape[0])
 
   return jax.tree_util.tree_map_with_path(fit, variables, shapes)
+
+
+def central_part(
+  table: Float[Array, "n heads"], window: tuple[int, int]
+) -> Float[Array, "m heads"]:
+  """Rows of a square window's table that a smaller window needs.
+
+  Raises:
+    InputError: the table is of a window that is not square.
+  """
+  side = math.isqrt(table.shape[0])
+  if side * side != table.shape[0]:
+    raise InputError(
+      "config.data.augmentation.crop",
+      "patches whose attention windows are square",
+      f"a table of {table.shape[0]} relative positions",
+    )
+  square = table.reshape(side, side, -1)
+  rows, columns = (2 * length - 1 for length in window)
+  top, left = (side - rows) // 2, (side - columns) // 2
+  part = square[top : top + rows, left : left + columns]
+  return part.reshape(rows * columns, -1)
 
 
 def resize_bias_table(

@@ -3,13 +3,14 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from flairhub_jax import configuration
 from flairhub_jax.errors import InputError
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.schema import LabelTask, Sensor
 from flairhub_jax.studies import runs
 
 # Fields that a run of one task may have otherwise than the run of several
@@ -18,6 +19,7 @@ _FIELDS_OF_TASKS = (
   "data.tasks",
   "train.best_metric",
   "tasks.",
+  "schema.tasks.",
   "task_weighting",
 )
 
@@ -45,6 +47,36 @@ class Configuration:
   def tasks(self) -> tuple[str, ...]:
     """Ids of its label tasks."""
     return tuple(self.config.data.tasks)
+
+
+def sensors_of(rows: Sequence[Configuration]) -> dict[str, Sensor]:
+  """Sensors of the schemas by id, in their order."""
+  return {
+    name: sensor
+    for row in rows
+    for name, sensor in row.config.schema.sensors.items()
+  }
+
+
+def tasks_of(rows: Sequence[Configuration]) -> dict[str, LabelTask]:
+  """Tasks that any configuration has by id, in the order of the schemas.
+
+  Raises:
+    InputError: two configurations have other classes of one task.
+  """
+  found: dict[str, tuple[LabelTask, Configuration]] = {}
+  for row in rows:
+    for name, task in configuration.label_tasks(row.config).items():
+      first, other = found.setdefault(name, (task, row))
+      if first.class_names != task.class_names:
+        folder = next(iter(row.runs.values())).folder
+        raise InputError(
+          f"{folder}, task {name}",
+          f"the classes of {other.name}",
+          f"others ({', '.join(task.class_names)})"[:200],
+        )
+  order = {name: None for row in rows for name in row.config.schema.tasks}
+  return {name: found[name][0] for name in order if name in found}
 
 
 def group(
@@ -101,7 +133,10 @@ def _names(
   if len(groups) == 1:
     return [groups[0][0].folder.name]
   chosen = _distinguishing(fields)
-  return [", ".join(_equations(chosen, row)) for row in fields]
+  sensors = {
+    name for group in groups for name in group[0].config.schema.sensors
+  }
+  return [", ".join(_equations(chosen, row, sensors)) for row in fields]
 
 
 def _as_frame(fields: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -135,12 +170,14 @@ def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
   return chosen
 
 
-def _equations(names: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
+def _equations(
+  names: Sequence[str], fields: Mapping[str, Any], sensors: Collection[str]
+) -> list[str]:
   """`name=value` each; modalities of one value share `name=value`."""
   values = {}
   for name in names:
     parent, _, last = name.rpartition(".")
-    key = parent if last in MODALITIES else name
+    key = parent if last in sensors else name
     value = format_value(fields.get(name, "absent"))
     values.setdefault(key, {})[name] = value
   result = []

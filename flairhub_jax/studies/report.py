@@ -9,10 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from flairhub_jax import atomic, figures, labels
+from flairhub_jax import atomic, figures
 from flairhub_jax.errors import InputError
-from flairhub_jax.modalities import MODALITIES
-from flairhub_jax.studies import pages, published, runs, scores, tables
+from flairhub_jax.schema import LabelTask
+from flairhub_jax.studies import (
+  configurations,
+  pages,
+  published,
+  runs,
+  scores,
+  tables,
+)
 from flairhub_jax.studies.configurations import Configuration
 from flairhub_jax.studies.pages import Figure, Part, Section
 
@@ -42,11 +49,15 @@ class Study:
   scores: pd.DataFrame
   frames: Mapping[str, pd.DataFrame]
 
+  @functools.cached_property
+  def tables(self) -> dict[str, LabelTask]:
+    """Label tasks, by id."""
+    return configurations.tasks_of(self.rows)
+
   @property
   def tasks(self) -> dict[str, str]:
     """Short names of the tasks, by id."""
-    tasks = scores.tasks_of(self.rows)
-    return {task: labels.TASKS[task].short_name for task in tasks}
+    return {name: task.short_name for name, task in self.tables.items()}
 
   @functools.cached_property
   def colours(self) -> dict[str, Any]:
@@ -204,12 +215,12 @@ def _class_section(study: Study, task: str, classes: pd.DataFrame) -> Section:
   figures.draw_class_heat_map(
     picture.path,
     f"IoU by class of {name}, mean over seeds",
-    task,
+    study.tables[task],
     classes.pivot(index="configuration", columns="class", values="mean"),
   )
   parts: list[Part] = [picture, "With intervals: classes.csv."]
   if classes["configuration"].nunique() <= _MAX_SHOWN:
-    parts[1] = tables.class_table(classes, task)
+    parts[1] = tables.class_table(classes, study.tables[task])
   return Section("IoU by class", parts, level=3)
 
 
@@ -221,7 +232,7 @@ def _multiple_tasks(study: Study) -> list[Section]:
     "Gain or loss of training on several tasks at once, against the runs that "
     "train on one of them with everything else equal."
   )
-  table = tables.task_table(gains, study.frames["scores"])
+  table = tables.task_table(gains, study.frames["scores"], study.tables)
   return [Section("Several tasks against one", [text, table])]
 
 
@@ -245,6 +256,7 @@ def _missing_modalities(study: Study) -> list[Section]:
       f"mIoU (%) of {name} with the dotted modalities only",
       subsets,
       study.colours,
+      list(configurations.sensors_of(study.rows)),
     )
     parts: list[Part] = [picture, "With intervals: subsets.csv."]
     if subsets["configuration"].nunique() <= _MAX_SHOWN:
@@ -289,8 +301,8 @@ def _cost_section(study: Study) -> Section:
       for row in study.rows
       if name in row.config.data.modalities
     }
-    for name, modality in MODALITIES.items()
-    if modality.is_series
+    for name, sensor in configurations.sensors_of(study.rows).items()
+    if sensor.is_series
   }
   listed = ", ".join(
     f"{' or '.join(map(str, sorted(numbers)))} dates of {name}"

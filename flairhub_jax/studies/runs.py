@@ -12,7 +12,6 @@ from typing import Any
 from flairhub_jax import configuration, metrics, run_directory
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
-from flairhub_jax.modalities import MODALITIES
 
 FINISHED = "finished"
 
@@ -115,7 +114,6 @@ def read_run(folder: pathlib.Path, split: str) -> Run:
   """
   try:
     run, config = run_directory.open_run(folder)
-    tasks = config.data.tasks
     relevant_fields(config)
   except (AttributeError, KeyError, TypeError) as error:
     found = "something else"
@@ -123,8 +121,8 @@ def read_run(folder: pathlib.Path, split: str) -> Run:
   records = _read_records(run.metrics)
   scores, subsets = None, None
   if folder := run.find_results(split, config):
-    scores = _read_results(folder / "scores.json", tasks)
-    subsets = _read_results(folder / "subsets.json", tasks)
+    scores = _read_results(folder / "scores.json", config)
+    subsets = _read_results(folder / "subsets.json", config)
   state = _state(run, config, records, scores, subsets, split)
   return Run(
     folder=run.path,
@@ -149,13 +147,11 @@ def _read_records(path: pathlib.Path) -> list[dict[str, Any]]:
   return records
 
 
-def _read_results(
-  path: pathlib.Path, tasks: Sequence[str]
-) -> dict[str, Any] | None:
+def _read_results(path: pathlib.Path, config: Any) -> dict[str, Any] | None:
   """Reads scores, or scores by subset, and checks all that is used of them."""
   if not path.exists():
     return None
-  content = run_directory.read_json(path)
+  content, tasks = run_directory.read_json(path), config.data.tasks
   try:
     numbers = [content["step"], len(content["data"])]
     rows = content["subsets"] if path.stem == "subsets" else [content]
@@ -165,7 +161,7 @@ def _read_results(
         numbers += [values["iou"], values["pixels"]]
     if path.stem == "subsets":
       for names in (row["modalities"] for row in rows):
-        if not names or not set(names) <= set(MODALITIES):
+        if not names or not set(names) <= set(config.schema.sensors):
           raise ValueError(f"modalities {names}")
     if not all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers):
       raise TypeError("scores that are no numbers")
@@ -272,17 +268,17 @@ def relevant_fields(config: Any) -> dict[str, Any]:
 
 def _is_used(path: Sequence[str], config: Any) -> bool:
   """Whether a run has the modality, task or part that a field is of."""
-  modalities = config.data.modalities
+  modalities, sensors = config.data.modalities, config.schema.sensors
   match path:
     case "inputs", name, *_:
       return name in modalities
     case "tasks", name, *_:
       return name in config.data.tasks
     case "fusion", *_:
-      is_of_another = path[-1] in MODALITIES and path[-1] not in modalities
+      is_of_another = path[-1] in sensors and path[-1] not in modalities
       return len(modalities) > 1 and not is_of_another
     case "model", "utae", *_:
-      return any(MODALITIES[name].is_series for name in modalities)
+      return any(sensors[name].is_series for name in modalities)
     case "auxiliary_weight", name, *_:
       return name in config.model.auxiliary
     case "optim", "encoder_rates", name, *_:

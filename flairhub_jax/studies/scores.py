@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from flairhub_jax import labels, metrics
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax import metrics
+from flairhub_jax.studies import configurations
 from flairhub_jax.studies.configurations import Configuration
 
 CONFIDENCE = 0.95
@@ -38,7 +38,8 @@ def read(rows: Sequence[Configuration]) -> pd.DataFrame:
   Classes that do not occur in a split have no row.
   """
   records = []
-  for task in tasks_of(rows):
+  sensors = list(configurations.sensors_of(rows))
+  for task in configurations.tasks_of(rows):
     for row in (row for row in rows if task in row.tasks):
       for seed, run in row.runs.items():
         own, key = run.scores["tasks"][task], (row.name, seed, task)
@@ -49,28 +50,23 @@ def read(rows: Sequence[Configuration]) -> pd.DataFrame:
           if values["pixels"]
         ]
         for entry in run.subsets["subsets"] if run.subsets else ():
-          subset = "+".join(m for m in MODALITIES if m in entry["modalities"])
+          subset = "+".join(m for m in sensors if m in entry["modalities"])
           own = entry["tasks"][task]
           records += [(*key, "", subset, s, own[s]) for s in COMPARED]
   frame = pd.DataFrame(records, columns=_COLUMNS)
-  subsets = sorted(frame["subset"].unique(), key=_subset_order)
+  subsets = sorted(
+    frame["subset"].unique(), key=lambda name: _subset_order(name, sensors)
+  )
   frame["subset"] = pd.Categorical(frame["subset"], subsets)
   names = [row.name for row in rows]
   frame["configuration"] = pd.Categorical(frame["configuration"], names)
   return frame
 
 
-def _subset_order(subset: str) -> tuple[int, list[int]]:
-  """Larger subsets first, those of one size in the order of `MODALITIES`."""
-  names = [name for name in MODALITIES if name in subset.split("+")]
-  return -len(names), [list(MODALITIES).index(name) for name in names]
-
-
-def tasks_of(rows: Sequence[Configuration]) -> list[str]:
-  """Tasks that any configuration has, in the order of the label tables."""
-  return [
-    task for task in labels.TASKS if any(task in row.tasks for row in rows)
-  ]
+def _subset_order(subset: str, sensors: Sequence[str]) -> tuple[int, list[int]]:
+  """Larger subsets first, those of one size in the order of the sensors."""
+  names = [name for name in sensors if name in subset.split("+")]
+  return -len(names), [sensors.index(name) for name in names]
 
 
 def summarise(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -10,11 +10,11 @@ from typing import Any
 from flairhub_jax import (
   atomic,
   configuration,
-  labels,
   run_directory,
   text_table,
 )
 from flairhub_jax.errors import InputError, listed
+from flairhub_jax.schema import LabelTask
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*(/[A-Za-z0-9][\w.+-]*)?", re.ASCII)
 
@@ -213,8 +213,20 @@ def format_plan(runs: Runs, progress: Mapping[str, Progress]) -> str:
   return "\n".join(lines)
 
 
+def tasks_of(runs: Runs) -> dict[str, LabelTask]:
+  """Tasks of the schemas of some runs by id, in their order."""
+  return {
+    name: task
+    for _, config in runs
+    for name, task in config.schema.tasks.items()
+  }
+
+
 def format_table(
-  states: Mapping[str, str], progress: Mapping[str, Progress], split: str
+  states: Mapping[str, str],
+  progress: Mapping[str, Progress],
+  split: str,
+  tables: Mapping[str, LabelTask],
 ) -> str:
   """Renders how far every run is, and how good.
 
@@ -222,14 +234,15 @@ def format_table(
     states: of each run, by name.
     progress: of each run, by name.
     split: on which the runs were evaluated.
+    tables: of `tasks_of`.
   """
   tasks = [
     task
-    for task in labels.TASKS
+    for task in tables
     if any(task in progress[name].scores for name in states)
   ]
   heads = ["run", "state", "step", "best valid"]
-  heads += [f"{split} mIoU {labels.TASKS[task].short_name}" for task in tasks]
+  heads += [f"{split} mIoU {tables[task].short_name}" for task in tasks]
   rows = []
   for name, state in states.items():
     run = progress[name]

@@ -5,13 +5,12 @@ strings, with the names of the rows as their index.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from flairhub_jax import labels
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.schema import LabelTask
 from flairhub_jax.studies import configurations, costs, published, runs, scores
 from flairhub_jax.studies.configurations import Configuration
 from flairhub_jax.studies.scores import COMPARED
@@ -48,10 +47,15 @@ def compute(
     row.name: published.find(row.config.data.modalities, row.tasks)
     or (None, None)
     for row in rows
+    # Nothing was published of merged classes.
+    if not any(row.config.tasks[task].merge for task in row.tasks)
   }
-  own["experiment"] = [matches[name][0] for name in own["configuration"]]
+  nothing = None, None
+  own["experiment"] = [
+    matches.get(name, nothing)[0] for name in own["configuration"]
+  ]
   own["published"] = [
-    getattr(matches[name][1], score, None)
+    getattr(matches.get(name, nothing)[1], score, None)
     for name, score in zip(own["configuration"], own["score"], strict=True)
   ]
   spent = costs.count(rows, cache)
@@ -87,7 +91,7 @@ def compute(
 def _to_baseline(rows: Sequence[Configuration]) -> list[tuple[str, str, str]]:
   """Pairs each configuration with the first one that has the task."""
   pairs = []
-  for task in scores.tasks_of(rows):
+  for task in configurations.tasks_of(rows):
     first, *others = [row.name for row in rows if task in row.tasks]
     pairs += [(name, first, task) for name in others]
   return pairs
@@ -167,11 +171,11 @@ def verdicts(summary: pd.DataFrame) -> np.ndarray:
   )
 
 
-def class_table(summary: pd.DataFrame, task: str) -> pd.DataFrame:
+def class_table(summary: pd.DataFrame, task: LabelTask) -> pd.DataFrame:
   """IoU of each class that occurs, a column per configuration."""
   table = _wide(summary, "class")
-  order = [c.name for c in labels.TASKS[task].classes]
-  return table.loc[[name for name in order if name in table.index]]
+  names = [name for name in task.class_names if name in table.index]
+  return table.loc[names]
 
 
 def subset_table(summary: pd.DataFrame) -> pd.DataFrame:
@@ -188,12 +192,15 @@ def _wide(summary: pd.DataFrame, rows: str) -> pd.DataFrame:
   return table.fillna(DASH)
 
 
-def task_table(tasks: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+def task_table(
+  tasks: pd.DataFrame, own: pd.DataFrame, tables: Mapping[str, LabelTask]
+) -> pd.DataFrame:
   """Gain or loss per task of training on several.
 
   Args:
     tasks: the differences.
     own: the scores of both.
+    tables: label tasks by id.
   """
   keys = zip(own["configuration"], own["task"], own["score"], strict=True)
   text = dict(zip(keys, cells(own, WITH_INTERVAL), strict=True))
@@ -205,7 +212,7 @@ def task_table(tasks: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
   return pd.DataFrame(
     {
       "trained on several tasks": tasks["configuration"],
-      "task": [labels.TASKS[task].short_name for task in tasks["task"]],
+      "task": [tables[task].short_name for task in tasks["task"]],
       "score": tasks["score"].map(COMPARED),
       "several, %": several,
       "alone, %": alone,
@@ -240,12 +247,13 @@ def run_table(summary: pd.DataFrame) -> pd.DataFrame:
 def field_table(rows: Sequence[Configuration]) -> pd.DataFrame:
   """The fields in which the configurations differ."""
   headers: dict[tuple, list[str]] = {}  # modalities of equal cells share one
+  sensors = configurations.sensors_of(rows)
   for name in configurations.differing_fields([row.fields for row in rows]):
     cells = tuple(
       configurations.format_value(row.fields.get(name, DASH)) for row in rows
     )
     parent, _, last = name.rpartition(".")
-    key = parent if last in MODALITIES else name
+    key = parent if last in sensors else name
     header = headers.setdefault((key, cells), [])
     header.append(last if header else name)
   return pd.DataFrame(

@@ -10,15 +10,17 @@ import jax
 
 from flairhub_jax import (
   checkpoint,
+  configuration,
   mesh,
   metrics,
   processes,
   run_directory,
   terminal,
 )
-from flairhub_jax.data import pipeline, records
+from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import RunError, StoppedEarly
 from flairhub_jax.models import initialise
+from flairhub_jax.schema import LabelTask
 from flairhub_jax.training import interruption, optim, step, tracking
 from flairhub_jax.training.state import TrainState
 
@@ -52,8 +54,7 @@ def train(
     evaluate: scores by task of the network's variables on the validation
       split; None without one.
     draw: draws maps of the validation split to a file; None: no maps.
-    initial_variables: of the network, for a run without a checkpoint; None:
-      drawn from the seed.
+    initial_variables: of a run without a checkpoint; None: drawn by the seed.
     profiles: whether to trace some steps into the run's `profile/`.
 
   Returns:
@@ -66,11 +67,11 @@ def train(
     StoppedEarly: a signal asked for it; the state is saved.
   """
   # ---- set up ----
-  num_steps = config.train.num_steps
+  num_steps, tasks = config.train.num_steps, configuration.label_tasks(config)
   devices = mesh.build_mesh(**config.mesh)
-  reader = pipeline.PatchReader(
-    dataset, "train", pipeline.build_read_options(config)
-  )
+  options = pipeline.build_read_options(config)
+  reader = pipeline.PatchReader(dataset, "train", options)
+  augment = augmentation.build_augmentation(config, dataset)
 
   # ---- draw parameters, compile the largest program ----
   variables, example = initial_variables, pipeline.example_batch(reader)
@@ -79,6 +80,7 @@ def train(
   state, train_step, schedule = step.prepare(
     config, model, variables, devices, dataset.splits["train"].class_counts
   )
+  example = augment.resize(example)
   largest = mesh.batch_shapes(example, config.data.batch_size, devices)
   report = None
   if not run.config.exists():
@@ -100,7 +102,7 @@ def train(
     reader,
     batch_size=mesh.local_batch_size(config.data.batch_size),
     seed=config.seed,
-    augment=config.data.augment,
+    augment=augment,
     start_step=start_step,
     num_workers=config.data.num_workers,
     process=(jax.process_index(), jax.process_count()),
@@ -158,7 +160,7 @@ def train(
       best_metric = None
       if is_validation and evaluate is not None:
         with clock.of("evaluate"):
-          scores = _flatten(evaluate(state.variables))
+          scores = _flatten(evaluate(state.variables), tasks)
           if draw is not None:
             picture = run.results("valid") / f"maps_{number:07d}.png"
             draw(state.variables, picture)
@@ -254,11 +256,13 @@ def _read_window(
   }
 
 
-def _flatten(scores: Mapping[str, metrics.Scores]) -> dict[str, float]:
+def _flatten(
+  scores: Mapping[str, metrics.Scores], tasks: Mapping[str, LabelTask]
+) -> dict[str, float]:
   flat = {}
   for task, found in scores.items():
     averages = found.summary()
     values = [averages[name] for name in metrics.AVERAGES] + found.iou.tolist()
-    names = metrics.score_names(task, found.classes)
+    names = metrics.score_names(tasks[task], found.classes)
     flat |= dict(zip(names, values, strict=True))
   return flat

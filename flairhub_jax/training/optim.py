@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import flax.struct
@@ -14,7 +14,6 @@ from jaxtyping import Float
 
 from flairhub_jax.array_type import Array
 from flairhub_jax.errors import InputError
-from flairhub_jax.modalities import MODALITIES
 
 
 def one_cycle(
@@ -172,7 +171,9 @@ _STAGE = re.compile(r"(stage|merge|layer)_(\d+)")
 _NUM_STAGES = 4
 
 
-def rate_factor(path: tuple[str, ...], optim: Any) -> float:
+def rate_factor(
+  path: tuple[str, ...], optim: Any, series: Collection[str]
+) -> float:
   """The factor of a parameter's learning rate.
 
   `optim.encoder_rates` of its modality, and in image encoders one factor
@@ -182,13 +183,14 @@ def rate_factor(path: tuple[str, ...], optim: Any) -> float:
   Args:
     path: names from the network down to the parameter.
     optim: section of the configuration.
+    series: ids of the time series, whose U-TAE has no such stages.
   """
   prefix, _, modality = path[0].partition("_")
   if prefix != "encoder":
     return 1.0
   factor = optim.encoder_rates.get(modality, 1.0)
-  if modality in MODALITIES and MODALITIES[modality].is_series:
-    return factor  # a U-TAE has no such stages
+  if modality in series:
+    return factor
   match = _STAGE.match(path[1])
   stage = -1
   if match:
@@ -197,22 +199,27 @@ def rate_factor(path: tuple[str, ...], optim: Any) -> float:
   return factor * optim.layer_decay ** (_NUM_STAGES - stage)
 
 
-def _factor_of(path: Any, optim: Any) -> float:
-  return rate_factor(tuple(str(key.key) for key in path), optim)
+def _names(path: Any) -> tuple[str, ...]:
+  return tuple(str(key.key) for key in path)
 
 
 def freeze(params: Any, optim: Any) -> Any:
   """Stops gradients of parameters with rate 0: no backward pass is needed."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, x: x if _factor_of(path, optim) else jax.lax.stop_gradient(x),
-    params,
-  )
+
+  def stop(path, x):
+    # Only the rate of an encoder can be 0: what a stage adds does not matter.
+    is_frozen = rate_factor(_names(path), optim, ()) == 0
+    return jax.lax.stop_gradient(x) if is_frozen else x
+
+  return jax.tree_util.tree_map_with_path(stop, params)
 
 
-def _scale_by_place(optim: Any) -> optax.GradientTransformation:
+def _scale_by_place(
+  optim: Any, series: Collection[str]
+) -> optax.GradientTransformation:
   return optax.stateless(
     lambda updates, params: jax.tree_util.tree_map_with_path(
-      lambda path, x: x * _factor_of(path, optim), updates
+      lambda path, x: x * rate_factor(_names(path), optim, series), updates
     )
   )
 
@@ -265,12 +272,17 @@ _OPTIMIZERS = {
 
 
 def build_optimizer(
-  optim: Any, num_steps: int
+  optim: Any, num_steps: int, *, series: Collection[str] = ()
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Builds the optimiser of a configuration's `optim` section.
 
   Gradients are clipped to `clip_norm` first; weight decay acts on every
   parameter, as in the reference.
+
+  Args:
+    optim: section of the configuration.
+    num_steps: of the whole training.
+    series: see `rate_factor`.
 
   Raises:
     InputError: an unknown name.
@@ -288,7 +300,7 @@ def build_optimizer(
     optax.chain(
       *clip,
       *_OPTIMIZERS[optim.name](optim),
-      _scale_by_place(optim),
+      _scale_by_place(optim, series),
       optax.scale_by_learning_rate(schedule),
     ),
     schedule,

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from flairhub_jax import mesh, metrics
+from flairhub_jax import configuration, mesh, metrics
 from flairhub_jax.data import pipeline, records
 from flairhub_jax.errors import InputError
-from flairhub_jax.training import losses, optim
+from flairhub_jax.training import class_counts, criterion, losses, optim
 
 _BATCH_STATISTICS = ("global", "device")
 
@@ -39,7 +39,10 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       config.train.best_metric = f"{config.data.tasks[0]}/miou"
   _check_devices(config)
   optim.build_optimizer(config.optim, config.train.num_steps)
-  losses.build_criterion(config, dataset.splits["train"].class_counts)
+  criterion.build_criterion(
+    config,
+    class_counts.of_merged(config, dataset.splits["train"].class_counts),
+  )
   if config.train.batch_statistics not in _BATCH_STATISTICS:
     raise InputError(
       "config.train.batch_statistics",
@@ -60,8 +63,8 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
 def _check_metric(config):
   """Refuses a best metric that validation does not compute."""
   averages, classes = [], []
-  for task in config.data.tasks:
-    scored = np.flatnonzero(np.asarray(config.tasks[task].class_weights) > 0)
+  for name, task in configuration.label_tasks(config).items():
+    scored = np.flatnonzero(np.asarray(config.tasks[name].class_weights) > 0)
     averages += metrics.score_names(task, ())
     classes += metrics.score_names(task, scored)
   if config.train.best_metric not in classes:
@@ -85,7 +88,8 @@ def _check_devices(config):
   mesh.build_mesh(**config.mesh)
   num_parts = config.train.accumulation
   mesh.local_batch_size(config.data.batch_size, num_parts)
-  whole = [n for n in ("dice", "lovasz") if config.loss[n]]
+  weighted = losses.weighted(config.loss)
+  whole = [name for name, kind in weighted.items() if not kind.is_additive]
   if num_parts > 1 and whole:
     raise InputError(
       "config.train.accumulation",

@@ -13,7 +13,9 @@ import optax
 from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import flop_count
-from flairhub_jax.training import losses, optim
+from flairhub_jax.training import class_counts as class_counts_lib
+from flairhub_jax.training import criterion as criterion_lib
+from flairhub_jax.training import optim
 from flairhub_jax.training.state import TrainState, init_state
 
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
@@ -22,7 +24,7 @@ TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 def make_train_step(
   model: Any,
   optimizer: optax.GradientTransformation,
-  criterion: losses.Criterion,
+  criterion: criterion_lib.Criterion,
   config: Any,
   devices: jax.sharding.Mesh,
 ) -> TrainStep:
@@ -282,16 +284,25 @@ def prepare(
     model: the network.
     variables: its parameters and running statistics.
     devices: of `mesh.build_mesh`.
-    class_counts: see `losses.build_criterion`.
+    class_counts: pixels of the training data by task and class of the schema;
+      tasks whose classes are not counted have no entry.
 
   Returns:
     The state before the first update, on the host; the step; the learning rate
     by step.
   """
   optimizer, schedule = optim.build_optimizer(
-    config.optim, config.train.num_steps
+    config.optim,
+    config.train.num_steps,
+    series=[
+      name
+      for name in config.data.modalities
+      if config.schema.sensors[name].is_series
+    ],
   )
-  criterion = losses.build_criterion(config, class_counts)
+  criterion = criterion_lib.build_criterion(
+    config, class_counts_lib.of_merged(config, class_counts)
+  )
   state = init_state(
     variables,
     optimizer,

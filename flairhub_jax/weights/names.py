@@ -8,7 +8,7 @@ of `reference.py`). A new network part adds its rows here.
 import re
 from collections.abc import Mapping
 
-from flairhub_jax import modalities
+from flairhub_jax.flair_hub import FLAIR_HUB
 
 _LEAVES = {
   "kernel": "weight",
@@ -19,10 +19,8 @@ _LEAVES = {
   "count": "num_batches_tracked",
 }
 
-_SERIES = "|".join(m.id for m in modalities.MODALITIES.values() if m.is_series)
-_IMAGES = "|".join(
-  m.id for m in modalities.MODALITIES.values() if not m.is_series
-)
+_SERIES = "|".join(s.id for s in FLAIR_HUB.sensors.values() if s.is_series)
+_IMAGES = "|".join(s.id for s in FLAIR_HUB.sensors.values() if not s.is_series)
 
 # Our module (or parameter) -> the reference's, kind of its kernel.
 _PARTS = (

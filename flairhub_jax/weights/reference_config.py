@@ -4,11 +4,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import TASKS, LabelTask
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build
+from flairhub_jax.schema import LabelTask
 from flairhub_jax.weights import reference_document
 
+SENSORS = FLAIR_HUB.sensors
+# Its YAML has a task of crops; the levels below it are a number in it.
+TASKS = {
+  name: task for name, task in FLAIR_HUB.tasks.items() if task.parent is None
+}
 # Names that only we know: nothing of them comes from there or goes there.
 OURS_ALONE = ("swin_nano", "upernet_nano")
 # Modalities of which the reference reads all bands, whatever is listed.
@@ -81,18 +86,18 @@ def _modalities(
   section: reference_document.Modalities, config: Any, notes: list[str]
 ) -> None:
   active = [name for name, is_active in section.inputs.items() if is_active]
-  _refuse_unknown("modalities.inputs", active, MODALITIES)
+  _refuse_unknown("modalities.inputs", active, SENSORS)
   if not active:
     raise InputError(
       "modalities.inputs", "at least one modality that is True", "none"
     )
-  config.data.modalities = tuple(m for m in MODALITIES if m in active)
+  config.data.modalities = tuple(m for m in SENSORS if m in active)
   config.model.auxiliary = tuple(
     m for m in config.data.modalities if section.aux_loss.get(m)
   )
   weight = section.aux_loss_weight
   if weight is not None:
-    config.auxiliary_weight.update(dict.fromkeys(MODALITIES, weight))
+    config.auxiliary_weight.update(dict.fromkeys(SENSORS, weight))
   if any(map(section.modality_dropout.get, config.data.modalities)):
     notes.append(
       "modalities.modality_dropout: ignored; the reference ignores these rates "
@@ -107,7 +112,7 @@ def _bands(
   if section.normalization.norm_type:
     config.data.normalisation = section.normalization.norm_type
   for modality in config.data.modalities:
-    row = MODALITIES[modality]
+    row = SENSORS[modality]
     if modality == "DEM_ELEV":
       bands = _elevation_bands(section.pre_processings)
     elif modality in WHOLE:
@@ -168,6 +173,8 @@ def _preprocessing(
   section: reference_document.Preprocessing, config: Any
 ) -> None:
   _copy(section, config)
+  if section.use_augmentation is not None:
+    config.data.augment = ("symmetry",) if section.use_augmentation else ()
   config.data.cloud_filter.fallback = "snow_free"
   config.data.averaging = "reference"
   sentinel2 = section.temporal_average_sentinel2 or "none"
@@ -178,7 +185,7 @@ def _preprocessing(
 
 
 def _image_network(arch: str, config: Any) -> None:
-  if all(MODALITIES[m].is_series for m in config.data.modalities):
+  if all(SENSORS[m].is_series for m in config.data.modalities):
     return
   where = "models.monotemp_model.arch"
   encoder, hyphen, decoder = arch.partition("-")

@@ -61,7 +61,7 @@ class Preprocessing(_Section):
   temporal_average_sentinel1: _Period = False
   calc_elevation: bool = True
   calc_elevation_stack_dsm: bool = True
-  use_augmentation: Annotated[bool | None, "data.augment"] = None
+  use_augmentation: bool | None = None
 
 
 class Normalization(_Section):

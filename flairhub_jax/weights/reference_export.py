@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from flairhub_jax import schema_file
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import MODALITIES
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.weights import reference_document
 from flairhub_jax.weights.reference_config import (
   OURS_ALONE,
   SCHEDULES,
+  SENSORS,
+  TASKS,
   WHOLE,
 )
 
@@ -37,6 +39,7 @@ def documents(
   Raises:
     InputError: a network that the reference cannot build.
   """
+  _check_schema(config)
   _check_network(config)
   return {
     "config_modalities": {"modalities": _modalities(config)},
@@ -53,6 +56,24 @@ def _same(section: type, config: Any) -> dict[str, Any]:
     value = config[path]
     values[name] = list(value) if isinstance(value, tuple) else value
   return values
+
+
+def _check_schema(config: Any) -> None:
+  """Refuses sensors and classes that are not the reference's."""
+  if lines := schema_file.contradictions(
+    config.schema, FLAIR_HUB, sensors=config.schema.sensors, tasks=()
+  ):
+    raise InputError("config.schema", "FLAIR-HUB's sensors", lines[0])
+  if missing := SENSORS.keys() - config.schema.sensors.keys():
+    found = f"none of {', '.join(sorted(missing))}"
+    raise InputError("config.schema", "all of FLAIR-HUB's sensors", found)
+  for name in config.data.tasks:
+    where = f"config.data.tasks, {name}"
+    if name not in TASKS:
+      raise InputError(where, f"any of {', '.join(TASKS)}", "it")
+    own, merge = config.schema.tasks[name], config.tasks[name].merge
+    if merge or own.class_names != TASKS[name].class_names:
+      raise InputError(where, "the reference's classes", "others")
 
 
 def _check_network(config: Any) -> None:
@@ -78,20 +99,20 @@ def _check_network(config: Any) -> None:
 
 
 def _images(config):
-  return [m for m in config.data.modalities if not MODALITIES[m].is_series]
+  return [m for m in config.data.modalities if not SENSORS[m].is_series]
 
 
 def _elevation(config, modality):
   bands = tuple(config.inputs[modality].bands)
   if modality == "DEM_ELEV":
     return _ELEVATION.get(bands)
-  return (True, True) if bands == MODALITIES[modality].bands else None
+  return (True, True) if bands == SENSORS[modality].bands else None
 
 
 def _modalities(config: Any) -> dict[str, Any]:
   data, inputs = config.data, config.inputs
   channels, normalisation = {}, {"norm_type": data.normalisation}
-  for modality, row in MODALITIES.items():
+  for modality, row in SENSORS.items():
     bands = tuple(inputs[modality].bands)
     if modality not in WHOLE:
       channels[modality] = [row.bands.index(band) + 1 for band in bands]
@@ -103,17 +124,18 @@ def _modalities(config: Any) -> dict[str, Any]:
       }
   elevation, stack = _elevation(config, "DEM_ELEV") or (True, True)
   return {
-    "inputs": {m: m in data.modalities for m in MODALITIES},
+    "inputs": {m: m in data.modalities for m in SENSORS},
     "inputs_channels": channels,
-    "aux_loss": {m: m in config.model.auxiliary for m in MODALITIES},
+    "aux_loss": {m: m in config.model.auxiliary for m in SENSORS},
     "aux_loss_weight": _auxiliary_weight(config),
-    "modality_dropout": {m: 0 for m in MODALITIES},
+    "modality_dropout": {m: 0 for m in SENSORS},
     "pre_processings": {
       **_same(reference_document.Preprocessing, config),
       "temporal_average_sentinel2": _period(config, "SENTINEL2_TS"),
       "temporal_average_sentinel1": _sentinel1_period(config),
       "calc_elevation": elevation,
       "calc_elevation_stack_dsm": stack,
+      "use_augmentation": "symmetry" in config.data.augment,
     },
     "normalization": normalisation,
   }
@@ -126,7 +148,7 @@ def _period(config, modality):
 
 def _sentinel1_period(config):
   """One for both orbits: the reference has no two."""
-  orbits = [m for m in MODALITIES if m.startswith("SENTINEL1")]
+  orbits = [m for m in SENSORS if m.startswith("SENTINEL1")]
   active = [m for m in orbits if m in config.data.modalities] or orbits
   periods = {_period(config, m) for m in active}
   if len(periods) > 1:
@@ -239,6 +261,9 @@ def _task(config: Any, weights: str) -> dict[str, Any]:
 def _notes(config: Any) -> list[str]:
   """Lists settings that the reference does not follow."""
   data, modalities, notes = config.data, config.data.modalities, []
+  others = [name for name in data.augment if name != "symmetry"]
+  if others:
+    notes.append(f"the reference does not augment by {', '.join(others)}")
   if "SENTINEL2_TS" in modalities and (
     data.cloud_filter.enabled and data.cloud_filter.fallback != "snow_free"
   ):
@@ -247,7 +272,7 @@ def _notes(config: Any) -> list[str]:
       "without snow, however cloudy"
     )
   averaged = any(
-    MODALITIES[m].is_series and _period(config, m) for m in modalities
+    SENSORS[m].is_series and _period(config, m) for m in modalities
   )
   if averaged and data.averaging != "reference":
     notes.append("the reference averages dates differently (data.averaging)")

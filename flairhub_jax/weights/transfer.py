@@ -22,28 +22,27 @@ class Side:
   Attributes:
     config: of the run.
     shapes: path of each parameter and statistic -> shape.
-    class_axes: path -> axis along which classes are counted, where there is
-      one.
+    class_axes: path -> axes along which classes are counted, and of how many
+      tasks: of its module's own task, or of all.
   """
 
   config: Any
   shapes: Shapes
-  class_axes: Mapping[str, int]
+  class_axes: Mapping[str, Mapping[int, int]]
 
   @property
   def ids(self) -> tuple[str, ...]:
     """Sensors and tasks in use."""
     return (*self.config.data.modalities, *self.config.data.tasks)
 
-  def class_names(self, path: str) -> list[tuple[str, str]]:
-    """(task, class) of each position of a class axis.
-
-    A module of one task counts its classes, any other those of all tasks.
-    """
-    own = [task for task in self.config.data.tasks if _names(path, task)]
+  def class_names(self, path: str, axis: int) -> list[tuple[str, str]]:
+    """(task, class) of each position of a class axis."""
+    tasks = self.config.data.tasks
+    if self.class_axes[path][axis] < len(tasks):
+      tasks = [task for task in tasks if _names(path, task)]
     return [
       (task, name)
-      for task in own or self.config.data.tasks
+      for task in tasks
       for name in self.config.schema.tasks[task].class_names
     ]
 
@@ -55,11 +54,13 @@ def describe(config: Any) -> Side:
   axes = {}
   for path, shape in shapes.items():
     if len(more.get(path, ())) == len(shape):
-      differing = [
-        axis for axis in range(len(shape)) if more[path][axis] != shape[axis]
-      ]
+      differing = {
+        axis: more[path][axis] - size
+        for axis, size in enumerate(shape)
+        if more[path][axis] != size
+      }
       if differing:
-        (axes[path],) = differing
+        axes[path] = differing
   return Side(config, shapes, axes)
 
 
@@ -131,49 +132,69 @@ def transfer(
   Raises:
     InputErrors: other parameters, or other shapes; one line each.
   """
-  stored = dict(_leaves(variables))
-  problems: list[str] = []
-  unmatched: list[str] = []
-  partial: dict[tuple[str, str], None] = {}
-  used = set()
-
-  def take(path: str, leaf: Any) -> Any:
-    origin = _original(path, target.ids, renamed)
-    if origin not in stored:
-      if _is_new(path, source, target, renamed):
-        unmatched.append(path)
-      else:
-        problems.append(f"{where}: {origin}: expected {leaf.shape}, found none")
-      return leaf
-    used.add(origin)
-    value = stored[origin]
-    axis = target.class_axes.get(path)
-    if axis is None or axis != source.class_axes.get(origin):
-      if value.shape != leaf.shape:
-        problems.append(
-          f"{where}: {origin}: expected {leaf.shape}, found {value.shape}"
-        )
-      return value
-    result = np.array(leaf)
-    places = {name: i for i, name in enumerate(source.class_names(origin))}
-    for i, (task, name) in enumerate(target.class_names(path)):
-      place = places.get((renamed.get(task, task), name))
-      if place is None:
-        partial[task, name] = None
-      else:
-        _along(result, axis)[i] = _along(np.asarray(value), axis)[place]
-    return result
-
+  taker = _Taker(dict(_leaves(variables)), source, target, renamed)
   result = jax.tree_util.tree_map_with_path(
-    lambda keys, leaf: take(_path(keys), leaf), drawn
+    lambda keys, leaf: taker.take(_path(keys), leaf), drawn
   )
-  if problems:
-    raise InputErrors(problems)
+  if taker.problems:
+    raise InputErrors([f"{where}: {line}" for line in taker.problems])
+  left = sorted(taker.stored.keys() - taker.used)
   return result, [
-    *_lines("drawn", _modules(unmatched)),
-    *_lines("classes drawn", [f"{t}: {name}" for t, name in partial]),
-    *_lines("left out", _modules(sorted(stored.keys() - used))),
+    *_lines("drawn", _modules(taker.drawn)),
+    *_lines("classes drawn", list(taker.drawn_classes)),
+    *_lines("left out", _modules(left)),
   ]
+
+
+class _Taker:
+  """Takes parameters of the source one by one, and records what it cannot."""
+
+  def __init__(self, stored, source, target, renamed):
+    self.stored = stored
+    self.used: set[str] = set()
+    self.drawn: list[str] = []
+    self.drawn_classes: dict[str, None] = {}
+    self.problems: list[str] = []
+    self._source, self._target, self._renamed = source, target, renamed
+
+  def take(self, path: str, leaf: Any) -> Any:
+    """Returns the value of a parameter of the target, drawn as `leaf`."""
+    origin = _original(path, self._target.ids, self._renamed)
+    if origin not in self.stored:
+      if _is_new(path, self._source, self._target, self._renamed):
+        self.drawn.append(path)
+      else:
+        self.problems.append(f"{origin}: expected {leaf.shape}, found none")
+      return leaf
+    self.used.add(origin)
+    value = self.stored[origin]
+    axes = self._target.class_axes.get(path, {})
+    if axes and axes.keys() == self._source.class_axes.get(origin, {}).keys():
+      return self._by_class(path, origin, leaf, np.asarray(value))
+    if value.shape != leaf.shape:
+      self.problems.append(
+        f"{origin}: expected {leaf.shape}, found {value.shape}"
+      )
+    return value
+
+  def _by_class(self, path, origin, leaf, value):
+    """Takes the channels of the classes that the source has."""
+    result = np.array(leaf)
+    to = [np.arange(size) for size in result.shape]
+    of = [np.arange(size) for size in value.shape]
+    for axis in self._target.class_axes[path]:
+      names = self._source.class_names(origin, axis)
+      place = {name: i for i, name in enumerate(names)}
+      pairs = []
+      for i, (task, name) in enumerate(self._target.class_names(path, axis)):
+        old = self._renamed.get(task, task), name
+        if old in place:
+          pairs.append((i, place[old]))
+        else:
+          self.drawn_classes[f"{task}: {name}"] = None
+      to[axis], of[axis] = np.array(pairs, int).reshape(-1, 2).T
+    result[np.ix_(*to)] = value[np.ix_(*of)]
+    return result
 
 
 def _lines(what: str, names: Sequence[str]) -> list[str]:
@@ -184,25 +205,22 @@ def _modules(paths: Sequence[str]) -> list[str]:
   return list(dict.fromkeys("/".join(path.split("/")[1:3]) for path in paths))
 
 
-def _along(array: np.ndarray, axis: int) -> np.ndarray:
-  return np.moveaxis(array, axis, 0)
-
-
 def _names(path: str, id: str) -> bool:
-  """Whether the module at the top of a path belongs to a sensor or task."""
-  return f"_{id}_" in f"_{path.split('/')[1]}_"
+  """Whether a module of a path belongs to a sensor or task."""
+  return any(f"_{id}_" in f"_{part}_" for part in path.split("/"))
 
 
 def _original(path: str, ids: Sequence[str], renamed: Mapping[str, str]) -> str:
   """The path in the source: `decoder_NEW/head` -> `decoder_OLD/head`."""
-  top, module, *rest = path.split("/")
-  # Longer ids first: one may begin with another.
-  for id in sorted(ids, key=len, reverse=True):
-    if id in renamed and module.endswith(f"_{id}"):
-      module = f"{module.removesuffix(id)}{renamed[id]}"
-    elif id in renamed:
-      module = module.replace(f"_{id}__", f"_{renamed[id]}__")
-  return "/".join((top, module, *rest))
+  parts = path.split("/")
+  # Longer ids first: one may end with another.
+  for id in sorted(renamed.keys() & set(ids), key=len, reverse=True):
+    for i, part in enumerate(parts):
+      if part.endswith(f"_{id}"):
+        parts[i] = part.removesuffix(id) + renamed[id]
+      else:
+        parts[i] = part.replace(f"_{id}__", f"_{renamed[id]}__")
+  return "/".join(parts)
 
 
 def _is_new(

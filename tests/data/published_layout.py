@@ -11,12 +11,9 @@ import pyogrio.raw
 
 from flairhub_jax.configs import base
 from flairhub_jax.data import convert, geotiff, pipeline
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import (
-  MODALITIES,
-  SNOW_CLOUD_BANDS,
-  SNOW_CLOUD_MASK,
-)
+from flairhub_jax.flair_hub import FLAIR_HUB
+
+MASK = "SENTINEL2_MSK-SC"
 
 PIXELS = {
   "AERIAL_RGBI": 16,
@@ -26,11 +23,11 @@ PIXELS = {
   "SENTINEL2_TS": 2,
   "SENTINEL1-ASC_TS": 2,
   "SENTINEL1-DESC_TS": 2,
-  SNOW_CLOUD_MASK: 2,
+  MASK: 2,
   "AERIAL_LABEL-COSIA": 16,
   "ALL_LABEL-LPIS": 16,
 }
-METRES = 3.2
+METRES = 102.4
 NUM_DATES = 3
 
 
@@ -92,17 +89,17 @@ def values_of(column, row):
   """Returns [h w c] values that differ from patch to patch."""
   rng = np.random.default_rng([row, sorted(PIXELS).index(column)])
   pixels = PIXELS[column]
-  if column in TASKS:
-    task = TASKS[column]
+  if column in FLAIR_HUB.label_columns:
+    task = FLAIR_HUB.tasks[column]
     shape = (pixels, pixels, task.num_bands)
     return rng.integers(0, task.num_classes, shape, np.uint8)
-  if column == SNOW_CLOUD_MASK:
-    shape = (pixels, pixels, NUM_DATES * len(SNOW_CLOUD_BANDS))
+  if column == MASK:
+    shape = (pixels, pixels, NUM_DATES * 2)
     return rng.integers(0, 101, shape, np.uint8)
-  modality = MODALITIES[column]
-  num_dates = NUM_DATES if modality.is_series else 1
-  shape = (pixels, pixels, num_dates * len(modality.bands))
-  return (rng.random(shape) * 200).astype(modality.dtype)
+  sensor = FLAIR_HUB.sensors[column]
+  num_dates = NUM_DATES if sensor.is_series else 1
+  shape = (pixels, pixels, num_dates * len(sensor.bands))
+  return (rng.random(shape) * 200).astype(sensor.dtype)
 
 
 def write_layout(folder, *, num_patches=3, columns=tuple(PIXELS)) -> Layout:

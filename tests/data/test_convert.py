@@ -18,10 +18,12 @@ from flairhub_jax.data import (
   workers,
 )
 from flairhub_jax.errors import InputError
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
+from flairhub_jax.flair_hub import FLAIR_HUB
 from tests.data import published_layout
-from tests.data.published_layout import contents, run
+from tests.data.published_layout import MASK, contents, run
+
+SENSORS = FLAIR_HUB.sensors
+COLUMNS = FLAIR_HUB.label_columns
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +48,15 @@ def undisturbed(many, tmp_path_factory):
 
 def test_every_file_comes_back_as_it_was(layout, tmp_path):
   dataset = run(layout, tmp_path / "out")
-  assert set(dataset.modalities) == set(MODALITIES)
+  assert set(dataset.modalities) == set(SENSORS)
   for row in range(3):
-    for column in (*MODALITIES, *TASKS):
+    for column in (*SENSORS, *COLUMNS):
       record = dataset.open_stream("train", column)[row]
       values = published_layout.values_of(column, row)
-      if column in TASKS:
+      if column in COLUMNS:
         np.testing.assert_array_equal(record["labels"], values)
-      elif MODALITIES[column].is_series:
-        bands = len(MODALITIES[column].bands)
+      elif SENSORS[column].is_series:
+        bands = len(SENSORS[column].bands)
         for t in range(published_layout.NUM_DATES):
           date = values[..., t * bands : (t + 1) * bands]
           np.testing.assert_array_equal(record["values"][t], date)
@@ -62,8 +64,8 @@ def test_every_file_comes_back_as_it_was(layout, tmp_path):
         assert record["dates"].tolist() == [first, first + 5, first + 10]
       else:
         np.testing.assert_array_equal(record["values"], values)
-    mask = dataset.open_stream("train", "SENTINEL2_TS")[row]["snow_cloud"]
-    stored = published_layout.values_of(SNOW_CLOUD_MASK, row)
+    mask = dataset.open_stream("train", "SENTINEL2_TS")[row]["quality"]
+    stored = published_layout.values_of(MASK, row)
     np.testing.assert_array_equal(mask[1, ..., 0], stored[..., 2])
     np.testing.assert_array_equal(mask[1, ..., 1], stored[..., 3])
 
@@ -84,14 +86,17 @@ def test_statistics_and_class_counts(layout, tmp_path):
     values = np.stack(
       [published_layout.values_of(name, row) for row in range(3)]
     ).astype(float)
-    for i, band in enumerate(MODALITIES[name].bands):
+    for i, band in enumerate(SENSORS[name].bands):
       actual = dataset.modalities[name].statistics[band]
       pixels = values[..., i]
       assert actual["mean"] == pytest.approx(pixels.mean(), rel=1e-12)
       assert actual["std"] == pytest.approx(pixels.std(), rel=1e-9)
       assert (actual["min"], actual["max"]) == (pixels.min(), pixels.max())
-  for name, task in TASKS.items():
-    labels = [published_layout.values_of(name, row)[..., 0] for row in range(3)]
+  for name, task in FLAIR_HUB.tasks.items():
+    labels = [
+      published_layout.values_of(task.stream, row)[..., task.band]
+      for row in range(3)
+    ]
     counts = np.bincount(np.ravel(labels), minlength=task.num_classes)
     assert dataset.splits["train"].class_counts[name] == tuple(counts)
 
@@ -122,7 +127,7 @@ def test_statistics_are_those_of_the_training_split(tmp_path):
 def test_an_empty_cell_is_an_absent_modality(layout, tmp_path):
   layout.rows[1]["DEM_ELEV"] = ""
   layout.rows[2]["SENTINEL1-ASC_TS"] = ""
-  layout.rows[0]["SENTINEL2_TS"] = layout.rows[0][SNOW_CLOUD_MASK] = ""
+  layout.rows[0]["SENTINEL2_TS"] = layout.rows[0][MASK] = ""
   for row in layout.rows:
     row["SPOT_RGBI"] = ""
   layout.write_csv()
@@ -307,7 +312,7 @@ def test_the_command_exits_with_2(layout, tmp_path, capsys):
 def test_bands_are_split_into_dates_as_in_the_reference(origin):
   fixture = origin.arrays("units/elevation_reshape")
   stacked = np.moveaxis(fixture["s"], 0, -1)
-  bands = MODALITIES["SENTINEL2_TS"].bands
+  bands = SENSORS["SENTINEL2_TS"].bands
   parted = rasters.split_dates("x.tif", stacked, bands)
   np.testing.assert_array_equal(np.moveaxis(parted, -1, 1), fixture["s10"])
 
@@ -317,7 +322,7 @@ def test_items_equal_the_references(origin, minidata):
   items = origin.arrays("e2e/dataset_items")
   used = origin.settings("e2e/dataset_items")["config_used"]
   for row in range(3):
-    for name, modality in MODALITIES.items():
+    for name, modality in SENSORS.items():
       values = minidata.open_stream("test", name)[row]["values"]
       channels = used["inputs_channels"].get(name, range(1, 99))
       channels = [c - 1 for c in channels if c <= len(modality.bands)]
@@ -329,7 +334,7 @@ def test_items_equal_the_references(origin, minidata):
       expected = items[f"nofilter_rawdem/{row}/{name}/sample"]
       actual = origin.rule.sample(values, expected.size)
       np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
-    for task in TASKS:
+    for task in COLUMNS:
       actual = minidata.open_stream("test", task)[row]["labels"][..., 0]
       expected = items[f"nofilter_rawdem/{row}/{task}/argmax"]
       np.testing.assert_array_equal(actual, expected)

@@ -7,10 +7,9 @@ import rasterio
 
 from flairhub_jax.data import convert, convert_sources, split_csv
 from flairhub_jax.errors import InputError, InputErrors
-from flairhub_jax.labels import TASKS
-from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
+from flairhub_jax.flair_hub import FLAIR_HUB
 from tests.data import published_layout
-from tests.data.published_layout import run
+from tests.data.published_layout import MASK, run
 
 
 def remove(layout, column):
@@ -39,7 +38,7 @@ def too_high(values):
 FAULTS = {
   "missing": (remove, ["AERIAL_RGBI"], "expected a GeoTIFF file, found none"),
   "truncated": (truncate, ["AERIAL_RGBI"], "a readable GeoTIFF"),
-  "truncated mask": (truncate, [SNOW_CLOUD_MASK], "a readable GeoTIFF"),
+  "truncated mask": (truncate, [MASK], "a readable GeoTIFF"),
   "bands": (
     change,
     ["AERIAL_RGBI", lambda x: x[..., :3]],
@@ -52,12 +51,12 @@ FAULTS = {
   ),
   "bands of the mask": (
     change,
-    [SNOW_CLOUD_MASK, lambda x: x[..., :5]],
+    [MASK, lambda x: x[..., :5]],
     "a multiple of 2 bands ('snow', 'cloud'), found 5 bands",
   ),
   "dates of the mask": (
     change,
-    [SNOW_CLOUD_MASK, lambda x: x[..., :4]],
+    [MASK, lambda x: x[..., :4]],
     "3 dates, as SENTINEL2_TS has, found 2 (4 bands)",
   ),
   "dates": (
@@ -78,13 +77,13 @@ FAULTS = {
   ),
   "type of the mask": (
     change,
-    [SNOW_CLOUD_MASK, lambda x: x.astype("float32")],
+    [MASK, lambda x: x.astype("float32")],
     "type uint8 or uint16, found float32",
   ),
   "type of labels": (
     change,
-    ["AERIAL_LABEL-COSIA", lambda x: x.astype("int16")],
-    "type uint8, found int16",
+    ["AERIAL_LABEL-COSIA", lambda x: x.astype("float32")],
+    "labels of whole numbers, found float32",
   ),
   "size": (
     change,
@@ -99,7 +98,7 @@ FAULTS = {
   ),
   "size of the mask": (
     change,
-    [SNOW_CLOUD_MASK, lambda x: x[:1]],
+    [MASK, lambda x: x[:1]],
     "2 x 2 x 2, as the first patch has, found 1 x 2 x 2",
   ),
   "size of labels": (
@@ -109,19 +108,14 @@ FAULTS = {
   ),
   "mask": (
     change,
-    [SNOW_CLOUD_MASK, lambda x: x.astype("uint16") + 300],
-    "probabilities of 0-100, found",
-  ),
-  "label": (
-    change,
-    ["AERIAL_LABEL-COSIA", too_high],
-    "band 1: expected labels 0-18, found 19",
+    [MASK, lambda x: x.astype("uint16") + 300],
+    "values of 0-100, found",
   ),
   "place": (
     shift,
-    ["SPOT_RGBI", 0.81],
-    "within 1 pixel: 3.2 x 3.2 from the corner (700003.20, 6300000.00), "
-    "pixels of 0.2, north up, the ground of",
+    ["SPOT_RGBI", 26],
+    "within 1 pixel: 102.4 x 102.4 from the corner (700102.40, 6300000.00), "
+    "pixels of 6.4, north up, the ground of",
   ),
 }
 
@@ -147,7 +141,7 @@ def test_another_crs_is_reported(layout, tmp_path):
 
 
 def test_patches_may_have_different_crs_or_none(layout, tmp_path):
-  for column in (*MODALITIES, *TASKS, SNOW_CLOUD_MASK):
+  for column in FLAIR_HUB.columns:
     change(layout, column, lambda x: x, crs="EPSG:32631")
   change(layout, "SPOT_RGBI", lambda x: x, crs=None, shift=1e6)
   shift(layout, "DEM_ELEV", 0)
@@ -166,7 +160,7 @@ def test_all_faults_are_reported_at_once_and_then_mended(layout, tmp_path):
     run(layout, out, num_workers=2)
   lines = str(caught.value).splitlines()
   assert len(lines) == 4
-  assert [line.count("DEM_ELEV") for line in lines] == [4, 4, 0, 4]
+  assert [line.count("DEM_ELEV") for line in lines] == [4, 4, 4, 0]
   for row in range(3):
     layout.file("DEM_ELEV", row).write_bytes(before[row])
   layout.file("AERIAL_LABEL-COSIA", 1).write_bytes(before_labels)
@@ -189,23 +183,23 @@ def test_many_faults_are_cut_short(layout, tmp_path):
 
 def test_gaps_in_the_csv_are_reported(layout, tmp_path):
   layout.rows[0]["AERIAL_LABEL-COSIA"] = ""
-  layout.rows[1][SNOW_CLOUD_MASK] = ""
-  for name in MODALITIES:
+  layout.rows[1][MASK] = ""
+  for name in FLAIR_HUB.sensors:
     layout.rows[2][name] = ""
   layout.write_csv()
   with pytest.raises(InputErrors) as caught:
     run(layout, tmp_path / "out")
   lines = str(caught.value).splitlines()
   assert "0-0: expected a file of AERIAL_LABEL-COSIA" in lines[0]
-  assert f"0-1: expected a file of {SNOW_CLOUD_MASK}" in lines[1]
-  assert "0-2: expected a file of a modality" in lines[2]
+  assert f"0-1: expected a file of {MASK}" in lines[1]
+  assert "0-2: expected a file of a sensor" in lines[2]
   assert len(lines) == 3
 
 
 def test_a_mask_in_one_split_only(layout, tmp_path):
   rows = [dict(row) for row in layout.rows]
   for row in rows:
-    row.pop(SNOW_CLOUD_MASK)
+    row.pop(MASK)
   other = published_layout.Layout(
     layout.folder, layout.csv.with_name("VALID.csv"), rows
   )
@@ -316,7 +310,7 @@ def test_pixels_without_data_are_filled_and_labels_ignored(
   assert dataset.modalities["SPOT_RGBI"].statistics["R"]["max"] < 200
   # Half of the pixels of a date may be missing.
   series = dataset.open_stream("train", "SENTINEL2_TS")[1]
-  assert len(series["dates"]) == len(series["snow_cloud"]) == 3
+  assert len(series["dates"]) == len(series["quality"]) == 3
   assert (
     series["values"][0, 0] == series["values"][0, 1].mean(0).round()
   ).any()
@@ -340,7 +334,7 @@ def test_dates_mostly_without_data_are_left_out(layout, tmp_path):
   bend(layout, "SENTINEL2_TS", make, nodata=65535)
   dataset = run(layout, tmp_path / "out")
   series = dataset.open_stream("train", "SENTINEL2_TS")[1]
-  assert len(series["dates"]) == len(series["snow_cloud"]) == 2
+  assert len(series["dates"]) == len(series["quality"]) == 2
   assert series["dates"][1] - series["dates"][0] == 10
   assert series["values"].max() < 200
   bend(layout, "SENTINEL2_TS", lambda x: x * 0 + 65535, nodata=65535)
@@ -373,7 +367,9 @@ def test_the_number_of_patches_in_two_splits_is_reported(layout, tmp_path):
   )
   other.write_csv()
   sources = [
-    convert_sources.SplitSource(name, split_csv.read_split(path))
+    convert_sources.SplitSource(
+      name, split_csv.read_split(path, FLAIR_HUB.columns), FLAIR_HUB
+    )
     for name, path in (
       ("train", layout.csv),
       ("valid", other.csv),

@@ -43,7 +43,7 @@ def test_a_second_reading_takes_the_cache_and_gives_the_same(
   cache = tmp_path / "deep" / "cache"
   first = dates.read_dates(path, ["a", "é"], cache=cache)
   [cached] = cache.iterdir()
-  monkeypatch.setattr(dates, "_parse_geopackage", None)
+  monkeypatch.setattr(dates, "_parse_table", None)
   second = dates.read_dates(path, ["a", "é"], cache=cache)
   assert [s.tolist() for s in first] == [s.tolist() for s in second]
   assert first[0].tolist() == [18321] and first[1].tolist() == []
@@ -59,6 +59,61 @@ def test_a_changed_file_is_read_anew(write, tmp_path):
   write({"a": '{"1": "20200103"}'})
   after = dates.read_dates(path, ["a"], cache=tmp_path)
   assert after[0] - before[0] == 2
+
+
+def written(tmp_path, *lines):
+  path = tmp_path / "dates.csv"
+  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+  return path
+
+
+@pytest.mark.parametrize(
+  "lines",
+  [
+    ["patch_id,acquisition_dates", "a,20200101 20200103", "b,20200102"],
+    ["patch_id,acquisition_dates", "a,20200101;20200103;", "b, 20200102"],
+    ["acquisition_dates;x;patch_id", "20200101  20200103;;a", "20200102;1;b"],
+    ['"patch_id";"acquisition_dates"', '"a";"20200101;20200103"', "b;20200102"],
+    [
+      "patch_id,acquisition_dates",
+      'a,"{""1"": ""20200101"", ""10"": ""20200103""}"',
+      'b,"{""0"": ""20200102""}"',
+    ],
+  ],
+)
+def test_dates_of_a_csv(tmp_path, lines):
+  path = written(tmp_path, *lines)
+  for _ in range(2):  # the second time from the cache
+    b, a = dates.read_dates(path, ["b", "a"], cache=tmp_path)
+    assert (a.tolist(), b.tolist()) == ([18262, 18264], [18263])
+    assert a.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+  ("lines", "message"),
+  [
+    (["patch,acquisition_dates", "a,20200101"], "header: expected the columns"),
+    (["patch_id,acquisition_dates", "a"], "row 2: expected 2 cells, found 1"),
+    (
+      ["patch_id,acquisition_dates", "a,20200101", "a,20200102"],
+      "row 3, patch_id: expected 'a' once",
+    ),
+    (
+      ["patch_id,acquisition_dates", "a,20200101 2020-01-02"],
+      "patch a, acquisition_dates: expected dates as YYYYMMDD, found '2020-",
+    ),
+    (["patch_id,acquisition_dates", "b,20200101"], "dates of patch a"),
+    (["patch_id,acquisition_dates", 'a,"{"'], "expected JSON like"),
+  ],
+)
+def test_a_bad_csv_of_dates_is_named(tmp_path, lines, message):
+  path = written(tmp_path, *lines)
+  with pytest.raises(InputError, match=str(path)) as caught:
+    dates.read_dates(path, ["a"], cache=tmp_path)
+  assert message in str(caught.value)
+  path.write_bytes(b"patch_id,acquisition_dates\n\xff,20200101\n")
+  with pytest.raises(InputError, match="a readable CSV"):
+    dates.read_dates(path, ["a"], cache=tmp_path)
 
 
 def test_missing_patches_are_listed(write, tmp_path):
@@ -142,7 +197,7 @@ def test_text_that_is_not_utf_8_is_reported(write, tmp_path):
 
 def test_real_dates(shared, tmp_path):
   folder = shared / "real" / "treesatai_ts" / "GLOBAL_ALL_MTD"
-  path = dates.metadata_file(folder, "SENTINEL1-DESC_TS")
+  path = folder / "GLOBAL_SENTINEL1-DESC_MTD_DATES.gpkg"
   [days] = dates.read_dates(path, ["D901-2019_TS-S1-1_1-1"], cache=tmp_path)
   # Several products on one day: 235 images on 121 dates.
   assert len(days) == 235

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax.data import patch, pipeline, records, time_series, workers
+from flairhub_jax.flair_hub import FLAIR_HUB
 
 CLOUD_FILTER = time_series.CloudFilter(
   max_cloud=1, max_snow=1, max_cover=0.05, fallback="least_covered"
@@ -15,7 +16,7 @@ def test_arrays_give_what_the_reader_gives(converted, period):
   dataset = records.load_dataset(converted)
   options = pipeline.ReadOptions(
     modalities=("SENTINEL2_TS", "AERIAL_RGBI"),
-    tasks=(),
+    tasks={},
     reference_date="05-15",
     date_buckets=(64,),
     cloud_filter=CLOUD_FILTER,
@@ -27,7 +28,8 @@ def test_arrays_give_what_the_reader_gives(converted, period):
   values, days, valid = patch.prepare_series(
     record["values"],
     record["dates"],
-    record["snow_cloud"],
+    record["quality"],
+    quality_mask=FLAIR_HUB.sensors["SENTINEL2_TS"].quality_mask,
     reference_date="05-15",
     averaging="observed",
     cloud_filter=CLOUD_FILTER,

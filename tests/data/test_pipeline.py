@@ -4,12 +4,22 @@ import jax
 import numpy as np
 import pytest
 
-from flairhub_jax.data import pipeline, records, time_series
+from flairhub_jax.data import (
+  augmentation,
+  pipeline,
+  records,
+  time_series,
+  transforms,
+)
 from flairhub_jax.errors import InputError
+from flairhub_jax.flair_hub import FLAIR_HUB
 
 OPTIONS = pipeline.ReadOptions(
   modalities=("AERIAL_RGBI", "SENTINEL2_TS", "SENTINEL1-ASC_TS"),
-  tasks=("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"),
+  tasks={
+    name: FLAIR_HUB.tasks[name]
+    for name in ("AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS")
+  },
   reference_date="05-15",
   date_buckets=(8, 16, 32),
   cloud_filter=time_series.CloudFilter(
@@ -18,6 +28,9 @@ OPTIONS = pipeline.ReadOptions(
   periods={},
   averaging="observed",
 )
+
+
+SYMMETRY = augmentation.Augmentation((("symmetry", transforms.symmetry, {}),))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +46,7 @@ def first(iterator, count):
 
 
 def train(reader, **changes):
-  settings = dict(batch_size=4, seed=3, augment=True) | changes
+  settings = dict(batch_size=4, seed=3, augment=SYMMETRY) | changes
   return pipeline.train_batches(reader, **settings)
 
 

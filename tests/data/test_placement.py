@@ -4,12 +4,14 @@ import math
 import pytest
 from rasterio.crs import CRS
 
+from flairhub_jax.data.columns import Published
 from flairhub_jax.data.geotiff import Georeference
 from flairhub_jax.data.placement import compare
 
 STEP, X, Y, PIXELS = 0.2, 900_000.0, 6_500_000.0, 512
 PLACE = Georeference("EPSG:2154", (STEP, 0, X, 0, -STEP, Y), PIXELS, PIXELS)
 SIDE = STEP * PIXELS
+FINE = Published(STEP, SIDE)
 NAMED = (
   'LOCAL_CS["{}",UNIT["metre",1,AUTHORITY["EPSG","9001"]],'
   'AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
@@ -54,7 +56,7 @@ ELSEWHERE = {
 def test_other_ground_is_reported(name):
   other, argv = ELSEWHERE[name]
   _, actual = compare(
-    LAMBERT, other, published=0.2, other_published=0.2
+    LAMBERT, other, published=FINE, other_published=FINE
   ).problem
   assert argv in actual
   assert compare(other, LAMBERT).problem
@@ -88,7 +90,7 @@ def test_a_crs_that_is_only_named_is_accepted_with_a_note(name):
 def test_the_published_square_may_surround_a_part_of_it():
   part = at(STEP, 0, X, 0, -STEP, Y, pixels=128)
   square = at(1.6, 0, X, 0, -1.6, Y, pixels=64)
-  sizes = {"published": 0.2, "other_published": 1.6}
+  sizes = {"published": FINE, "other_published": Published(1.6, SIDE)}
   actual = compare(part, square, **sizes)
   assert actual.problem is None and "102.4 x 102.4" in actual.note
   assert compare(

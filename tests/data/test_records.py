@@ -123,7 +123,7 @@ def test_lost_and_shortened_shards_are_named(copy):
 @pytest.mark.parametrize(
   ("change", "word"),
   [
-    (lambda d: d.update(schema_version=2), "schema_version 1, found 2"),
+    (lambda d: d.update(schema_version=3), "schema_version 1 or 2, found 3"),
     (lambda d: d.pop("schema_version"), "schema_version"),
     (lambda d: d.pop("output_size"), "output_size"),
     (lambda d: d["modalities"].update(RADAR={"shape": []}), "RADAR|missing"),

@@ -188,7 +188,7 @@ def shapes_of(batches, count):
 
 
 def test_an_epoch_of_three_series_has_at_most_one_shape_per_bucket(patches):
-  batches = pipeline.train_batches(patches, batch_size=4, seed=0, augment=False)
+  batches = pipeline.train_batches(patches, batch_size=4, seed=0)
   shapes = shapes_of(batches, 200)
   assert 1 < len(set(shapes)) <= 4
   longest = tuple(int(x.max()) for x in patches.lengths.values())
@@ -197,11 +197,11 @@ def test_an_epoch_of_three_series_has_at_most_one_shape_per_bucket(patches):
 
 
 def test_processes_take_the_same_lengths_without_asking_each_other(patches):
-  alone = pipeline.train_batches(patches, batch_size=4, seed=0, augment=False)
+  alone = pipeline.train_batches(patches, batch_size=4, seed=0)
   alone = shapes_of(alone, 100)
   for process in range(2):
     shares = pipeline.train_batches(
-      patches, batch_size=2, seed=0, augment=False, process=(process, 2)
+      patches, batch_size=2, seed=0, process=(process, 2)
     )
     assert shapes_of(shares, 100) == alone
   shares = pipeline.evaluation_batches(patches, batch_size=2, process=(1, 2))

@@ -12,12 +12,15 @@ import pyogrio.raw
 import pytest
 import rasterio
 
-from flairhub_jax import __main__, labels
+from flairhub_jax import __main__, class_merge
 from flairhub_jax.data import simulate, split_csv
 from flairhub_jax.data.simulation import plan, scene, sensors
 from flairhub_jax.data.simulation.land_use import BACKGROUND, cosia, lpis
 from flairhub_jax.errors import InputError
-from flairhub_jax.modalities import MODALITIES, SNOW_CLOUD_MASK
+from flairhub_jax.flair_hub import FLAIR_HUB
+
+SENSORS, TASKS = FLAIR_HUB.sensors, FLAIR_HUB.tasks
+MASK = "SENTINEL2_MSK-SC"
 
 SPLITS = ("train", "valid", "test")
 PATH = re.compile(
@@ -49,7 +52,7 @@ def assert_same_tree(one: pathlib.Path, other: pathlib.Path):
 
 
 def test_names_are_the_published_ones(folder):
-  kinds = {*MODALITIES, SNOW_CLOUD_MASK, *labels.TASKS}
+  kinds = set(FLAIR_HUB.columns)
   seen = set()
   for path in folder.rglob("*.tif"):
     match = PATH.fullmatch(str(path.relative_to(folder)))
@@ -61,7 +64,7 @@ def test_names_are_the_published_ones(folder):
 
 def test_files_have_the_published_type_size_and_place(folder):
   sizes = {"AERIAL_RGBI": 32, "AERIAL-RLT_PAN": 16, "DEM_ELEV": 32}
-  sizes |= {"SPOT_RGBI": 64, **dict.fromkeys(labels.TASKS, 32)}
+  sizes |= {"SPOT_RGBI": 64, **dict.fromkeys(FLAIR_HUB.label_columns, 32)}
   corners = {}
   for path in folder.rglob("*.tif"):
     match = PATH.fullmatch(str(path.relative_to(folder)))
@@ -73,15 +76,15 @@ def test_files_have_the_published_type_size_and_place(folder):
       assert raster.profile["compress"] == "deflate"
       corner = (raster.transform.c, raster.transform.f)
       assert corners.setdefault((region, patch), corner) == corner
-      if name in MODALITIES:
-        row = MODALITIES[name]
+      if name in SENSORS:
+        row = SENSORS[name]
         assert raster.dtypes[0] == row.dtype
         assert raster.count % len(row.bands) == 0
         assert row.is_series or raster.count == len(row.bands)
-      elif name in labels.TASKS:
-        assert raster.count == labels.TASKS[name].num_bands
-        band = raster.read(labels.TASKS[name].band + 1)
-        assert band.max() < labels.TASKS[name].num_classes
+      elif name in FLAIR_HUB.label_columns:
+        for task in FLAIR_HUB.label_columns[name]:
+          assert raster.count == task.num_bands
+          assert raster.read(task.band + 1).max() < task.num_classes
   assert len(set(corners.values())) == 12
 
 
@@ -90,7 +93,9 @@ def split_of(folder):
   """Patch id -> split."""
   actual = {}
   for split in SPLITS:
-    read = split_csv.read_split(simulate.csv_path(folder, split))
+    read = split_csv.read_split(
+      simulate.csv_path(folder, split), FLAIR_HUB.columns
+    )
     assert not actual.keys() & set(read.patch_ids)
     actual |= dict.fromkeys(read.patch_ids, split)
   return actual
@@ -112,7 +117,7 @@ def test_split_files_name_every_file_in_published_order(folder):
     with open(path, newline="") as file:
       header, *rows = csv.reader(file)
     assert header == ["patch_id", *sorted(header[1:])]
-    assert set(header[1:]) == {*MODALITIES, SNOW_CLOUD_MASK, *labels.TASKS}
+    assert set(header[1:]) == set(FLAIR_HUB.columns)
     for _, *cells in rows:
       assert all(cell.startswith("../") for cell in cells)
       named |= {(path.parent / cell).resolve() for cell in cells}
@@ -153,7 +158,10 @@ def test_farmed_land_always_has_a_crop(folder):
       is_farmed = np.isin(cover.read(1), farmed)
       level_1, level_2, level_3 = crop.read()
     assert (level_1[is_farmed] != BACKGROUND).all()
-    assert level_2.max() <= 30 and level_3.max() <= 45
+    one, two, three = list(TASKS.values())[1:]
+    parents = class_merge.parents(two, one), class_merge.parents(three, two)
+    np.testing.assert_array_equal(parents[0][level_2], level_1)
+    np.testing.assert_array_equal(parents[1][level_3], level_2)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +181,7 @@ def test_dates_are_those_of_the_region_and_fit_the_bands(folder, name, least):
     assert list(dates) == sorted(dates) and least <= len(dates) <= 40
     file = f"{domain}_{name}/{region}/{domain}_{name}_{region}_{patch}.tif"
     with rasterio.open(folder / file) as raster:
-      assert raster.count == len(dates) * len(MODALITIES[name].bands)
+      assert raster.count == len(dates) * len(SENSORS[name].bands)
     # Two products of one Sentinel-2 overpass share their day.
     assert (len(set(dates)) < len(dates)) == (name == "SENTINEL2_TS")
   assert len(set(of_region.values())) == len(of_region)
@@ -228,10 +236,10 @@ def test_the_command_says_what_it_wrote(tmp_path, capsys):
   counts = re.findall(r"^(\w+) +\S+\.csv +(\d+)$", printed, re.M)
   assert [name for name, _ in counts] == list(SPLITS)
   assert sum(int(count) for _, count in counts) == 10
-  for row in labels.TASKS["AERIAL_LABEL-COSIA"].classes:
+  for row in TASKS["AERIAL_LABEL-COSIA"].classes:
     assert row.name in printed
   kinds = {p.name.split("_", 1)[1] for p in (tmp_path / "x").glob("D*")}
-  assert kinds == {"AERIAL_RGBI", "DEM_ELEV", *labels.TASKS}
+  assert kinds == {"AERIAL_RGBI", "DEM_ELEV", *FLAIR_HUB.label_columns}
 
 
 @pytest.mark.parametrize(

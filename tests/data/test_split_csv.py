@@ -2,6 +2,9 @@ import pytest
 
 from flairhub_jax.data import split_csv
 from flairhub_jax.errors import InputError
+from flairhub_jax.flair_hub import FLAIR_HUB
+
+COLUMNS = FLAIR_HUB.columns
 
 
 def write(tmp_path, text, **options):
@@ -24,7 +27,7 @@ def test_both_separators_a_byte_order_mark_and_windows_line_ends(
   ]
   text = "".join(delimiter.join(row) + newline for row in rows) + newline
   path = write(tmp_path, text, encoding=encoding, newline="")
-  split = split_csv.read_split(path)
+  split = split_csv.read_split(path, COLUMNS)
   assert split.patch_ids == ("D1_0-0", "D1_0-1")
   assert len(split) == 2
   assert list(split.cells) == rows[0][1:]
@@ -34,7 +37,7 @@ def test_both_separators_a_byte_order_mark_and_windows_line_ends(
 
 def test_cells_may_be_quoted_and_padded(tmp_path):
   text = 'patch_id , AERIAL_RGBI\n"p" , "../a, b.tif"\n'
-  split = split_csv.read_split(write(tmp_path, text))
+  split = split_csv.read_split(write(tmp_path, text), COLUMNS)
   assert split.patch_ids == ("p",)
   assert split.cells["AERIAL_RGBI"] == ("../a, b.tif",)
 
@@ -61,23 +64,25 @@ def test_cells_may_be_quoted_and_padded(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, text, words):
   path = write(tmp_path, text)
   with pytest.raises(InputError) as caught:
-    split_csv.read_split(path)
+    split_csv.read_split(path, COLUMNS)
   for word in [str(path), *words]:
     assert word in str(caught.value)
 
 
 def test_a_missing_or_binary_file_is_named(tmp_path):
   with pytest.raises(InputError, match="nowhere"):
-    split_csv.read_split(tmp_path / "nowhere.csv")
+    split_csv.read_split(tmp_path / "nowhere.csv", COLUMNS)
   path = tmp_path / "latin.csv"
   path.write_bytes("patch_id,DEM_ELEV\né,a\n".encode("latin-1"))
   with pytest.raises(InputError, match="UTF-8"):
-    split_csv.read_split(path)
+    split_csv.read_split(path, COLUMNS)
   with pytest.raises(InputError, match="readable CSV"):
-    split_csv.read_split(tmp_path)
+    split_csv.read_split(tmp_path, COLUMNS)
 
 
 def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", "/home/someone")
-  split = split_csv.read_split(write(tmp_path, "patch_id,DEM_ELEV\np,~/a\n"))
+  split = split_csv.read_split(
+    write(tmp_path, "patch_id,DEM_ELEV\np,~/a\n"), COLUMNS
+  )
   assert split.file("DEM_ELEV", 0) == "/home/someone/a"

@@ -9,8 +9,10 @@ from flairhub_jax.data import (
   time_series,
 )
 from flairhub_jax.errors import InputError
+from flairhub_jax.schema import QualityMask
 
 RULES = ("observed", "reference")
+MASK = QualityMask(id="MASK", bands=("snow", "cloud"))
 
 
 def as_days(*dates):
@@ -141,7 +143,7 @@ def test_a_batch_holds_averages_of_clear_dates(converted, rule):
   for row, patch in enumerate(batch["patch"].tolist()):
     record = stream[patch]
     clear = time_series.select_clear_dates(
-      record["snow_cloud"], max_cloud=1, max_snow=1, max_cover=0.05
+      record["quality"], MASK, max_cloud=1, max_snow=1, max_cover=0.05
     )
     assert 0 < clear.sum() < len(clear)
     months = record["dates"].astype("datetime64[D]").astype("datetime64[M]")

@@ -1,6 +1,9 @@
 import numpy as np
 
 from flairhub_jax.data import time_series
+from flairhub_jax.schema import QualityMask
+
+MASK = QualityMask(id="MASK", bands=("snow", "cloud"))
 
 
 def as_days(*dates):
@@ -25,6 +28,7 @@ def test_clear_dates_equal_the_references(origin):
     max_cloud, max_snow, max_cover = settings[int(name[-1])]
     selected = time_series.select_clear_dates(
       np.moveaxis(fixture[f"{case}/mask"], 1, -1),
+      MASK,
       max_cloud=max_cloud,
       max_snow=max_snow,
       max_cover=max_cover,
@@ -35,11 +39,28 @@ def test_clear_dates_equal_the_references(origin):
   assert compared >= 16
 
 
+def test_bands_of_any_mask_have_the_thresholds_of_their_name():
+  mask = QualityMask(id="MASK", bands=("haze", "snow", "shadow"), full=20)
+  quality = np.zeros((5, 1, 1, 3), np.uint8)
+  quality[1, ..., 0] = 5  # 25 %
+  quality[2, ..., 0] = 6
+  quality[3, ..., 1] = 5
+  quality[4, ..., 2] = 6
+  limits = dict(max_cloud=25, max_snow=10, max_cover=0)
+  selected = time_series.select_clear_dates(quality, mask, **limits)
+  np.testing.assert_array_equal(selected, [True, True, False, False, False])
+  # Without a clear date, only snow is asked for.
+  selected = time_series.select_clear_dates(
+    quality[2:], mask, **limits, fallback="snow_free"
+  )
+  np.testing.assert_array_equal(selected, [True, False, True])
+
+
 def test_without_a_clear_date_the_least_covered_one_is_kept():
   mask = np.full((3, 2, 2, 2), 90, np.uint8)
   mask[1, 0, 0] = 0
   selected = time_series.select_clear_dates(
-    mask, max_cloud=1, max_snow=1, max_cover=0.05
+    mask, MASK, max_cloud=1, max_snow=1, max_cover=0.05
   )
   np.testing.assert_array_equal(selected, [False, True, False])
 

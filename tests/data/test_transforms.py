@@ -38,7 +38,7 @@ def test_image_series_and_labels_move_together():
   seen = set()
   rng = np.random.default_rng(0)
   for _ in range(100):
-    moved = transforms.augment(example, rng)
+    moved = transforms.symmetry(example, rng, {})
     turned = moved["labels"]["task"]
     np.testing.assert_array_equal(moved["inputs"]["image"][..., 0], turned)
     np.testing.assert_array_equal(
@@ -58,7 +58,7 @@ def test_patches_that_are_not_square_keep_their_shape():
   }
   seen = set()
   for seed in range(40):
-    moved = transforms.augment(example, np.random.default_rng(seed))
+    moved = transforms.symmetry(example, np.random.default_rng(seed), {})
     a, b = moved["inputs"]["a"], moved["inputs"]["b"]
     np.testing.assert_array_equal(a[..., 0], moved["labels"]["t"])
     assert a.shape == image.shape

@@ -1,6 +1,7 @@
 """`evaluate` and `predict` as a user calls them, in one process and in two."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import rasterio
 import flairhub_jax
 from flairhub_jax import __main__, checkpoint, configuration, run_directory
 from flairhub_jax.data import convert, pipeline, records, simulate
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build, initialise
 from flairhub_jax.training.resolve import resolve
 from tests import tiny
@@ -220,3 +222,84 @@ def test_patches_of_another_size(converted, tmp_path, capfd):
   for path in (out / COSIA).iterdir():
     with rasterio.open(path) as raster:
       assert raster.shape == (64, 64)
+
+
+def test_a_bias_makes_another_map_and_other_scores(run, tmp_path, capsys):
+  """A class with a large bias is everywhere."""
+  bias = f"--bias={COSIA}:snow=1000"
+  call("evaluate", "--run", run.path, bias)
+  (folder,) = (run.path / "results" / "own").glob("test-bias-*")
+  assert folder != run.results("test")
+  content = json.loads((folder / "scores.json").read_text())
+  assert content["bias"] == {COSIA: {"snow": 1000.0}}
+  confusion = np.array(content["tasks"][COSIA]["confusion"])
+  assert confusion[:, 7].sum() == confusion.sum() > 0
+
+  out = tmp_path / "maps"
+  call("predict", "--run", run.path, "--out", out, bias)
+  for path in (out / COSIA).iterdir():
+    with rasterio.open(path) as raster:
+      assert (raster.read(1) == 7).all()
+      text = str(raster.tags())
+      assert "; bias of snow +1000" in text
+  capsys.readouterr()
+  call("predict", "--run", run.path, "--out", out, code=2)
+  (line,) = [x for x in capsys.readouterr().err.splitlines() if "flairhub" in x]
+  assert 'found maps of bias {"AERIAL_LABEL-COSIA": {"snow": 1000.0}}' in line
+  call("predict", "--run", run.path, "--out", out, "--bias=x", code=2)
+
+
+def test_scores_on_a_merge_stand_beside_the_others(run, tmp_path, capsys):
+  names = FLAIR_HUB.tasks[COSIA].class_names
+  path = tmp_path / "built.json"
+  path.write_text(json.dumps({"built": names[:3], "other": names[3:]}))
+  out = tmp_path / "results"
+  arguments = ("evaluate", "--run", run.path, "--out", out)
+  call(*arguments, f"--merge={COSIA}={path}")
+  assert "built (from land cover)" in capsys.readouterr().out
+  content = json.loads((out / "scores.json").read_text())
+  (row,) = content["coarser"]
+  fine = np.array(content["tasks"][COSIA]["confusion"])
+  assert row["confusion"] == [
+    [int(fine[a, b].sum()) for b in (slice(3), slice(3, None))]
+    for a in (slice(3), slice(3, None))
+  ]
+  call(*arguments, f"--merge={COSIA}={tmp_path / 'none.json'}", code=2)
+
+
+def with_schema(run, folder, change):
+  """A copy of a run whose schema is another one."""
+  shutil.copytree(run.path, folder, ignore=lambda *_: ["results"])
+  content = json.loads((folder / "config.json").read_text())
+  rows = {
+    row["id"]: row
+    for kind in ("sensors", "tasks")
+    for row in content["schema"][kind]
+  }
+  change(rows)
+  (folder / "config.json").write_text(json.dumps(content))
+  return folder
+
+
+def test_data_of_another_schema_are_refused(run, tmp_path, capsys):
+  def change(rows):
+    rows["SENTINEL1-ASC_TS"]["bands"].reverse()
+    classes = rows[COSIA]["classes"]
+    classes[0], classes[1] = classes[1], classes[0]
+
+  other = with_schema(run, tmp_path / "other", change)
+  call("evaluate", "--run", other, code=2)
+  lines = [x for x in capsys.readouterr().err.splitlines() if "SENTINEL1" in x]
+  assert "bands: expected VH, VV, as the run has, found VV, VH" in lines[0]
+  assert not (other / "results").exists()
+  # Prediction reads no labels.
+  call("predict", "--run", other, "--out", tmp_path / "maps", code=2)
+  message = capsys.readouterr().err
+  assert "VH, VV" in message and COSIA not in message
+
+  other = with_schema(
+    run, tmp_path / "classes", lambda rows: rows[COSIA]["classes"].reverse()
+  )
+  call("evaluate", "--run", other, code=2)
+  (line,) = [x for x in capsys.readouterr().err.splitlines() if "flairhub" in x]
+  assert f"task {COSIA}, classes: expected undefined, mixed, " in line

@@ -7,6 +7,7 @@ import pytest
 
 from flairhub_jax import mesh
 from flairhub_jax.errors import InputError
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.inference import origin, partial, patches, report
 
 ORIGIN = {
@@ -116,14 +117,14 @@ def test_results_hold_what_the_table_says(tmp_path):
   confusion[0, 0], confusion[6, 6], confusion[6, 0] = 30, 50, 20
   scored = np.arange(19) < 15
   scores = report.write_results(
-    tmp_path, {task: confusion}, {task: scored}, ORIGIN
+    tmp_path, {task: confusion}, {task: scored}, FLAIR_HUB.tasks, ORIGIN
   )
   content = json.loads((tmp_path / "scores.json").read_text())
   assert content["tasks"] == scores and content["step"] == 3
   assert scores[task]["classes"]["water"]["iou"] == pytest.approx(500 / 7)
   assert scores[task]["miou"] == pytest.approx((60 + 500 / 7) / 15)
   assert scores[task]["majority"]["overall_accuracy"] == 70
-  table = report.format_table(scores, "test")
+  table = report.format_table(scores, FLAIR_HUB.tasks, "test")
   assert ["water", "70.00", "71.43", "70.00"] in [
     line.split() for line in table.splitlines()
   ]

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from flairhub_jax import modalities
 from flairhub_jax.configs import base
 from flairhub_jax.data import geotiff
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.inference import patches, report
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference
@@ -62,7 +62,7 @@ def build_config(settings, batch_size):
     config.inputs[modality].pixels = pixels
   message = settings["_settings"]
   parity.tell_utae(config, message["multitemp_model"])
-  for row in modalities.MODALITIES.values():
+  for row in FLAIR_HUB.sensors.values():
     # Ours are by band name; they must be what the reference had by position.
     given = config.inputs[row.id]
     for name in ("mean", "std"):
@@ -102,7 +102,7 @@ def test_maps_and_scores_equal_the_references(case, minidata, tmp_path):
     variables,
     dataset=minidata,
     split="test",
-    tasks=config.data.tasks,
+    tasks={name: FLAIR_HUB.tasks[name] for name in config.data.tasks},
     out=tmp_path / "maps",
   )
   names = [key for key in numbers if key.startswith("pred/")]
@@ -126,7 +126,8 @@ def test_scores_of_a_matrix_equal_the_references(origin, name):
   config = build_config(settings, 1)
   confusion = {t: numbers[f"confmat/{t}"] for t in config.data.tasks}
   scored = {t: patches.scored_classes(config, t) for t in confusion}
-  for task, actual in report.scores_as_json(confusion, scored).items():
+  scores = report.scores_as_json(confusion, scored, FLAIR_HUB.tasks)
+  for task, actual in scores.items():
     expected = settings[task]
     averages = zip(
       expected["Avg_metrics_name"], expected["Avg_metrics"], strict=True

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax.data import pipeline, records
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.inference import evaluation, partial, patches, subsets
 from flairhub_jax.models import build, initialise
 from tests import tiny
@@ -33,7 +34,12 @@ def scored(converted):
   runner = patches.SplitRunner(model, dataset, "test", config)
   variables = initialise.init_variables(model, runner.example_batch(), seed=3)
   actual = evaluation.evaluate(
-    runner, model, variables, shown=[0, 7], with_subsets=True
+    runner,
+    model,
+    variables,
+    tasks=FLAIR_HUB.tasks,
+    shown=[0, 7],
+    with_subsets=True,
   )
   return config, dataset, model, runner, variables, actual
 
@@ -71,10 +77,14 @@ def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
   monkeypatch.setattr(progress, "save", kill)
   arguments = dict(shown=[0, 7], with_subsets=True, progress=progress)
   with pytest.raises(Killed):
-    evaluation.evaluate(runner, model, variables, **arguments)
+    evaluation.evaluate(
+      runner, model, variables, tasks=FLAIR_HUB.tasks, **arguments
+    )
   monkeypatch.setattr(progress, "save", save)
   monkeypatch.setattr(runner, "batch_size", 2)
-  again = evaluation.evaluate(runner, model, variables, **arguments)
+  again = evaluation.evaluate(
+    runner, model, variables, tasks=FLAIR_HUB.tasks, **arguments
+  )
   jax.tree.map(np.testing.assert_array_equal, again.maps, actual.maps)
   for matrices, expected in zip(
     again.by_subset.values(), actual.by_subset.values(), strict=True

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax.data import records
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.inference import evaluation, patches, usage
 from flairhub_jax.models import build, initialise
 from tests import tiny
@@ -26,7 +27,9 @@ def measured(converted, kind):
     lambda x: x + 0.05 * rng.standard_normal(x.shape).astype(np.float32),
     variables["params"],
   )
-  return evaluation.evaluate(runner, model, variables, shown=[0, 1]).usage
+  return evaluation.evaluate(
+    runner, model, variables, tasks=FLAIR_HUB.tasks, shown=[0, 1]
+  ).usage
 
 
 @pytest.mark.parametrize("kind", ["mid_gated", "late_gated"])
@@ -51,7 +54,8 @@ def test_weights_of_a_pixel_sum_to_one(converted, kind, tmp_path):
     for weights in levels.values():
       assert weights.shape[0] == 2
       np.testing.assert_allclose(weights.sum(0), 1, atol=1e-4)
-  usage.write(tmp_path, actual, {0: "first", 1: "second"}, {"run": "x"})
+  titles = {0: "first", 1: "second"}
+  usage.write(tmp_path, actual, titles, {"run": "x"}, FLAIR_HUB.tasks)
   content = json.loads((tmp_path / "usage.json").read_text(encoding="utf-8"))
   assert content["usage"].keys() == actual.mean.keys()
   assert (tmp_path / "usage.png").stat().st_size > 10_000

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from flairhub_jax import modalities
 from flairhub_jax.configs import base
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build
 
 AERIAL, SPOT, S2 = "AERIAL_RGBI", "SPOT_RGBI", "SENTINEL2_TS"
@@ -95,7 +95,7 @@ def batch_of(case: dict[str, Any]) -> dict[str, Any]:
   """Two samples; the series of the second is one date shorter."""
   batch: dict[str, Any] = {"inputs": {}, "dates": {}, "valid": {}}
   for modality, side in case["sizes"].items():
-    row = modalities.MODALITIES[modality]
+    row = FLAIR_HUB.sensors[modality]
     rng = _rng(f"{modality} {side}")
     if row.is_series:
       x = rng.uniform(1, 3000, (2, 4, side, side, len(row.bands)))

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flairhub_jax import modalities
 from flairhub_jax.configs import base
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference, reference_document, reference_only
 from tests.parity.origin import Origin
@@ -49,7 +49,7 @@ class Case:
     """The inputs as our batch."""
     batch = {"inputs": {}, "dates": {}, "valid": {}}
     for modality in self.settings["modalities"]:
-      row = modalities.MODALITIES[modality]
+      row = FLAIR_HUB.sensors[modality]
       x = np.moveaxis(self.array(modality), -3, -1)
       if row.is_series:
         name = modality.replace("TS", "DATES")
@@ -131,7 +131,7 @@ def flat_blocks(between: Any) -> dict[str, np.ndarray]:
   for name, module in between.items():
     kind, _, owner = name.partition("_")
     output = module.get("__call__", (None,))[0]
-    if kind == "encoder" and modalities.MODALITIES[owner].is_series:
+    if kind == "encoder" and FLAIR_HUB.sensors[owner].is_series:
       logits, maps = output
       _, attention = module["temporal"]["__call__"][0]
       if logits is not None:

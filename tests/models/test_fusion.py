@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flairhub_jax import errors
+from flairhub_jax.configs import base
 from flairhub_jax.models import build, fusion, initialise
 from tests.models.test_segmenter import (
   AERIAL,
@@ -215,3 +216,36 @@ def test_weights_of_tasks_are_learned_if_asked():
   config.task_weighting = "learned"
   with pytest.raises(errors.InputError, match="fixed, uncertainty"):
     build.build_segmenter(config, output_size=(10, 10))
+
+
+def test_options_of_a_strategy_reach_it():
+  config = small_config(AERIAL, DEM, S2)
+  sides = {AERIAL: 32, DEM: 32, S2: 10}
+  batch = random_batch(sides, num_dates=3)
+
+  def params():
+    network = build.build_segmenter(config, output_size=(32, 32))
+    return build.variables_shape(network, batch)["params"]
+
+  config.fusion.kind = "mid_attention"
+  config.fusion.mid_attention.update(num_heads=2, key_width=8)
+  shapes = params()["fusion"]
+  assert shapes["key_1"]["kernel"].shape[-1] == 16
+  config.fusion.mid_attention.num_heads = 3
+  with pytest.raises(errors.InputError, match="num_heads: expected a divisor"):
+    params()
+  config.fusion.kind = "early"
+  sizes = []
+  for periods in (12, 24):
+    config.fusion.early.periods = periods
+    sizes.append(sum(x.size for x in jax.tree.leaves(params())))
+  # Twelve more images of ten bands enter patches of 4 x 4 pixels.
+  width = params()["encoder_early"]["patch_embedding"]["kernel"].shape[-1]
+  assert sizes[1] - sizes[0] == 12 * 10 * 4 * 4 * width
+
+
+def test_every_option_of_a_strategy_is_a_field():
+  sections = base.get_config().fusion
+  for kind, both in build.FUSIONS.items():
+    options = {name for chosen in both for name in chosen.options}
+    assert set(sections.get(kind, {})) == options

@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import (
   convnext,
   convolution,
   initialise,
+  inputs,
   layers,
   normalise,
   norms,
@@ -205,16 +207,15 @@ def test_shifted_windows_see_their_own_side_only():
 
 def test_bands_are_chosen_by_name_and_normalised():
   x = np.array([[[[700.0, 650.0]]]], np.float32)
-  source = normalise.InputSpec(
-    modality="DEM_ELEV", bands=("NDSM", "DSM"), mean=(10, 0), std=(2, 1)
-  )
+  sensor = FLAIR_HUB.sensors["DEM_ELEV"]
+  source = inputs.input_spec(sensor, ("NDSM", "DSM"), (10, 0), (2, 1))
   actual = normalise.normalise(x, source)
   np.testing.assert_array_equal(actual, [[[[20.0, 700.0]]]])
 
 
 def test_integers_become_float32_before_arithmetic():
   x = np.array([[[[10, 200, 30, 40]]]], np.uint8)
-  source = normalise.InputSpec(modality="AERIAL_RGBI", bands=("NIR", "G"))
+  source = inputs.input_spec(FLAIR_HUB.sensors["AERIAL_RGBI"], ("NIR", "G"))
   actual = normalise.normalise(x, source)
   assert actual.dtype == jnp.float32
   np.testing.assert_array_equal(actual, [[[[40.0, 200.0]]]])

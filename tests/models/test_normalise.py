@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from flairhub_jax import modalities
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
-from flairhub_jax.models import build, normalise
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.models import build, inputs, normalise
 
 # Per type of the fixture: a modality that stores it.
 STORED_AS = {
@@ -33,7 +33,7 @@ def sources(kind, *asked, bands=None, statistics=None):
 def test_values_equal_the_references(kind, dtype, units):
   notes, load = units
   numbers, modality = load("norm"), STORED_AS[dtype]
-  row = modalities.MODALITIES[modality]
+  row = FLAIR_HUB.sensors[modality]
   x = np.moveaxis(numbers[f"{dtype}/x"], 0, -1)
   # The fixture has three channels; elevation stores two, SPOT four.
   read = row.bands[:3]
@@ -61,7 +61,7 @@ def test_values_equal_the_references(kind, dtype, units):
 )
 def test_elevation_equals_the_references(fixture_key, bands, units):
   numbers = units[1]("elevation_reshape")
-  source = normalise.InputSpec(modality="DEM_ELEV", bands=bands)
+  source = inputs.input_spec(FLAIR_HUB.sensors["DEM_ELEV"], bands)
   actual = normalise.normalise(np.moveaxis(numbers["dem"], 0, -1), source)
   expected = np.moveaxis(numbers[fixture_key], 0, -1)
   np.testing.assert_array_equal(actual, expected)
@@ -69,7 +69,7 @@ def test_elevation_equals_the_references(fixture_key, bands, units):
 
 @pytest.mark.parametrize("kind", ["custom", "scaling", "without"])
 def test_series_go_in_as_they_are(kind):
-  series = [m.id for m in modalities.MODALITIES.values() if m.is_series]
+  series = [m.id for m in FLAIR_HUB.sensors.values() if m.is_series]
   for source in sources(kind, *series):
     assert source.mean == source.std == ()
 

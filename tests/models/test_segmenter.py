@@ -6,8 +6,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from flairhub_jax import errors, modalities
+from flairhub_jax import errors
 from flairhub_jax.configs import base
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build, initialise
 
 COSIA, LPIS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
@@ -33,7 +34,7 @@ def random_batch(sizes, num_dates=4, samples=2, seed=0):
   rng = np.random.default_rng(seed)
   batch = {"inputs": {}, "dates": {}, "valid": {}}
   for modality, size in sizes.items():
-    row = modalities.MODALITIES[modality]
+    row = FLAIR_HUB.sensors[modality]
     size = (size, size) if isinstance(size, int) else size
     shape = (samples, *size, len(row.bands))
     if row.is_series:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flairhub_jax import modalities
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import (
   convolution,
   late,
@@ -167,7 +167,7 @@ def test_fusion_equals_the_references(name, first, units, origin):
   for key in numbers:
     if key.startswith("in/"):
       _, modality, level = key.split("/")
-      drop = 0 if modalities.MODALITIES[modality].is_series else first
+      drop = 0 if FLAIR_HUB.sensors[modality].is_series else first
       if int(level) >= drop:
         maps.setdefault(modality, []).append(channels_last(numbers[key]))
   params = {}

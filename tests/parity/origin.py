@@ -12,6 +12,7 @@ import gzip
 import importlib.util
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,17 @@ MANIFESTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-  """A folder of numbers, and the rule for weights, inputs and samples."""
+  """A folder of numbers, and the rule for weights, inputs and samples.
+
+  Attributes:
+    folder: of the files.
+    rule: for weights, inputs and samples.
+    gsd: sensor -> GSD of the patches in metres, where it is not the published.
+  """
 
   folder: pathlib.Path
   rule: Any
+  gsd: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def arrays(self, name: str) -> Any:
     """The arrays of an npz file."""
@@ -50,7 +58,8 @@ class Origin:
 
 def own() -> Origin:
   """The numbers of this folder."""
-  return Origin(OWN, rule)
+  coarse = ("SENTINEL2_TS", "SENTINEL1-ASC_TS", "SENTINEL1-DESC_TS")
+  return Origin(OWN, rule, {"SPOT_RGBI": 0.8, **dict.fromkeys(coarse, 1.6)})
 
 
 def of_shared(shared: pathlib.Path) -> Origin:

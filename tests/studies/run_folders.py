@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flairhub_jax import configuration, labels, metrics
+from flairhub_jax import configuration, metrics
 from tests import tiny
 
 DATA = "76c6c6a8" * 8
@@ -31,9 +31,11 @@ def config(seed: int = 1, **fields: Any) -> Any:
   return result
 
 
-def task_scores(task: str, miou: float, overall_accuracy: float) -> dict:
+def task_scores(
+  config: Any, task: str, miou: float, overall_accuracy: float
+) -> dict:
   """Scores of a task; the first scored class takes up what mIoU says."""
-  table = labels.TASKS[task]
+  table = configuration.label_tasks(config)[task]
   names = [c.name for c in table.classes if c.is_scored]
   classes = {
     name: {"iou": min(100.0, miou * (1 + i % 3) / 2), "pixels": 100 + i}
@@ -74,7 +76,9 @@ def write_run(
   lines = "".join(json.dumps(record) + "\n" for record in records)
   (folder / "metrics.jsonl").write_text(lines)
   if all(value is not None for value in miou.values()):
-    scores = {t: task_scores(t, miou[t], overall_accuracy) for t in tasks}
+    scores = {
+      t: task_scores(config, t, miou[t], overall_accuracy) for t in tasks
+    }
     write_results(folder, "scores.json", last_step, data, tasks=scores)
   return folder
 
@@ -93,7 +97,7 @@ def write_subsets(folder: pathlib.Path, config: Any, full: float) -> None:
   for size in range(len(modalities), 0, -1):
     for subset in itertools.combinations(modalities, size):
       miou = full - 10 * (len(modalities) - size)
-      tasks = {t: task_scores(t, miou, 70.0) for t in config.data.tasks}
+      tasks = {t: task_scores(config, t, miou, 70.0) for t in config.data.tasks}
       rows.append({"modalities": list(subset), "tasks": tasks})
   write_results(folder, "subsets.json", config.train.num_steps, subsets=rows)
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from flairhub_jax import __main__, figures
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.studies import (
   configurations,
   costs,
@@ -105,7 +106,9 @@ def test_differences_by_hand(two):
 
 
 def test_classes_that_do_not_occur_are_left_out(two):
-  table = tables.class_table(frames(two)["classes"], LAND_COVER)
+  table = tables.class_table(
+    frames(two)["classes"], FLAIR_HUB.tasks[LAND_COVER]
+  )
   assert not {"brushwood", "clear cut"} & set(table.index)
   # The building's IoU is half the mIoU in these runs.
   half = T_2 * (13 / 3) ** 0.5 / 2
@@ -124,7 +127,7 @@ def test_several_tasks_against_one_by_hand(tmp_path):
   miou = next(r for r in records if r["score"] == "miou")
   assert (miou["configuration"], miou["minus"]) == ("both", "land")
   assert miou["task"] == LAND_COVER and miou["mean"] == 0.5  # 0 and 1
-  table = tables.task_table(actual["tasks"], actual["scores"])
+  table = tables.task_table(actual["tasks"], actual["scores"], FLAIR_HUB.tasks)
   assert set(table["task"]) == {"land cover"}
 
 
@@ -197,7 +200,8 @@ def test_subsets_of_any_number_of_configurations_are_drawn(tmp_path, num_names):
   columns = ["modalities", "configuration", "mean", "half_width"]
   summary = pd.DataFrame(rows, columns=columns)
   path = tmp_path / "subsets.png"
-  figures.draw_subsets(path, "title", summary, figures.colours(names))
+  colours = figures.colours(names)
+  figures.draw_subsets(path, "title", summary, colours, sensors)
   assert path.stat().st_size > 1000
 
 

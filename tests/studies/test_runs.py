@@ -221,7 +221,9 @@ def test_the_single_task_of_several(tmp_path):
 @pytest.mark.parametrize("modalities", [[], ["no sensor"], None])
 def test_subsets_of_unknown_modalities_are_named(tmp_path, modalities):
   run = write_run(tmp_path / "run", config(), 40.0)
-  tasks = {LAND_COVER: run_folders.task_scores(LAND_COVER, 40.0, 70.0)}
+  tasks = {
+    LAND_COVER: run_folders.task_scores(config(), LAND_COVER, 40.0, 70.0)
+  }
   rows = [{"modalities": modalities, "tasks": tasks}]
   run_folders.write_results(run, "subsets.json", 9, subsets=rows)
   with pytest.raises(InputError, match=r"subsets\.json: expected results"):

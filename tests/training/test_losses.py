@@ -6,7 +6,7 @@ import pytest
 from flairhub_jax import metrics
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
-from flairhub_jax.training import losses
+from flairhub_jax.training import criterion, losses
 
 
 def test_cross_entropy_equals_the_references(origin):
@@ -70,7 +70,7 @@ def test_auxiliary_losses_enter_the_sum_with_their_weight():
   }
   truth = {"task": jnp.array([[[0, 1], [2, 1]]])}
   weights = {"task": jnp.ones(3)}
-  total, parts = losses.total_loss(
+  total, parts = criterion.total_loss(
     {
       "logits": {"task": logits["a"]},
       "aux": {"x": {"task": logits["b"]}, "y": {"task": logits["c"]}},
@@ -101,10 +101,10 @@ def test_learned_uncertainties_weigh_the_tasks():
   task_weights = {"a": 1.0, "b": 3.0}
   outputs = {"logits": logits, "aux": {}}
   log_variance = {"a": jnp.float32(0.0), "b": jnp.float32(np.log(2.0))}
-  total, parts = losses.total_loss(
+  total, parts = criterion.total_loss(
     outputs | {"log_variance": log_variance}, truth, weights, task_weights, {}
   )
-  _, plain = losses.total_loss(outputs, truth, weights, task_weights, {})
+  _, plain = criterion.total_loss(outputs, truth, weights, task_weights, {})
   expected = plain["a"] + 3 * (plain["b"] / 2 + np.log(2) / 2)
   np.testing.assert_allclose(total, expected, rtol=1e-6)
   np.testing.assert_allclose(parts["b/log_variance"], np.log(2), rtol=1e-6)
@@ -202,12 +202,12 @@ def test_losses_of_certain_predictions_equal_their_scores(loss):
   np.testing.assert_allclose(actual, 1 - score.mean(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "lovasz"])
+@pytest.mark.parametrize("name", losses.LOSSES)
 def test_what_does_not_count_has_no_gradient(drawn, name):
   logits, labels, weights = drawn
   settings = base.get_config().loss
-  settings.update(cross_entropy=0.0, label_smoothing=0.1)
-  settings[name] = 2.0
+  settings.cross_entropy.update(weight=0.0, label_smoothing=0.1)
+  settings[name].weight = 2.0
   loss = losses.build_loss(settings)
   value, gradient = jax.value_and_grad(loss)(*map(jnp.asarray, drawn))
   gradient = np.asarray(gradient)
@@ -224,16 +224,38 @@ def test_what_does_not_count_has_no_gradient(drawn, name):
 
 def test_losses_are_summed_with_their_weights(drawn):
   settings = base.get_config().loss
-  settings.update(cross_entropy=0.25, lovasz=0.5)
+  settings.cross_entropy.weight, settings.lovasz.weight = 0.25, 0.5
   expected = 0.25 * losses.weighted_cross_entropy(*map(jnp.asarray, drawn))
   expected += 0.5 * losses.lovasz(*map(jnp.asarray, drawn))
   actual = losses.build_loss(settings)(*map(jnp.asarray, drawn))
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
+def test_every_loss_has_a_section_and_takes_its_options(drawn):
+  settings = base.get_config().loss
+  assert set(settings) == set(losses.LOSSES)
+  for name in settings:
+    settings[name].weight = 1.0
+  assert list(losses.weighted(settings)) == list(losses.LOSSES)
+  assert np.isfinite(losses.build_loss(settings)(*map(jnp.asarray, drawn)))
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_what_says_so_adds_over_parts_of_a_batch(drawn, name):
+  logits, labels, weights = map(jnp.asarray, drawn)
+  kind, options = losses.LOSSES[name], dict(base.get_config().loss[name])
+  del options["weight"]
+  parts = [(logits[i : i + 1], labels[i : i + 1]) for i in range(len(logits))]
+  whole = kind.function(logits, labels, weights, **options)
+  if kind.is_additive:
+    options["total"] = losses.total_weight(labels, weights)
+  total = sum(kind.function(*part, weights, **options) for part in parts)
+  assert np.isclose(total, whole, rtol=1e-5) == kind.is_additive
+
+
 def test_a_loss_without_any_weight_is_refused():
   settings = base.get_config().loss
-  settings.cross_entropy = 0.0
+  settings.cross_entropy.weight = 0.0
   with pytest.raises(InputError, match=r"config\.loss"):
     losses.build_loss(settings)
 
@@ -244,18 +266,18 @@ def test_balanced_weights_stay_finite():
   counts = {"AERIAL_LABEL-COSIA": [10**12] * 18 + [1]}
   config.tasks["AERIAL_LABEL-COSIA"].class_weights = (1.0,) * 19
   with pytest.raises(InputError, match="frequency_power"):
-    losses.build_criterion(config, counts)
+    criterion.build_criterion(config, counts)
 
 
 def test_rare_classes_can_weigh_more():
   weights, counts = (1.0, 2.0, 0.0, 1.0), (100, 400, 1, 0)
-  assert losses.balance(weights, counts, 0.0) == weights
-  assert losses.balance(weights, (), 1.0) == weights
+  assert criterion.balance(weights, counts, 0.0) == weights
+  assert criterion.balance(weights, (), 1.0) == weights
   # The median of 100 and 400 is 250.
   np.testing.assert_allclose(
-    losses.balance(weights, counts, 1.0), (2.5, 1.25, 0.0, 1.0)
+    criterion.balance(weights, counts, 1.0), (2.5, 1.25, 0.0, 1.0)
   )
   np.testing.assert_allclose(
-    losses.balance(weights, counts, 0.5),
+    criterion.balance(weights, counts, 0.5),
     (2.5**0.5, 2 * 0.625**0.5, 0.0, 1.0),
   )

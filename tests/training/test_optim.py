@@ -182,7 +182,8 @@ def test_rates_differ_over_the_network():
     ("encoder_SENTINEL2_TS", "down_1"): 0.3,
     ("encoder_early", "stage_3_block_0"): 0.5,
   }
-  actual = {path: optim.rate_factor(path, section) for path in expected}
+  series = ("SENTINEL2_TS",)
+  actual = {p: optim.rate_factor(p, section, series) for p in expected}
   assert actual == pytest.approx(expected)
 
 

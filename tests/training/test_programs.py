@@ -31,7 +31,7 @@ def test_an_epoch_compiles_one_program_per_bucket(patches):  # noqa: F811
   largest = mesh.batch_shapes(pipeline.example_batch(patches), 4, devices)
   reports = [train_step.compile(state, largest)]
   state = mesh.place_state(state, train_step.shardings)
-  batches = pipeline.train_batches(patches, batch_size=4, seed=0, augment=False)
+  batches = pipeline.train_batches(patches, batch_size=4, seed=0)
   for _ in range(100):
     batch = next(batches)
     on_devices = mesh.place_batch(batch, devices)

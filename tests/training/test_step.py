@@ -10,7 +10,8 @@ from flairhub_jax import mesh
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import layers, norms
-from flairhub_jax.training import losses, optim, step
+from flairhub_jax.training import criterion as criterion_lib
+from flairhub_jax.training import optim, step
 from flairhub_jax.training.state import init_state
 
 TASK = "AERIAL_LABEL-COSIA"
@@ -54,7 +55,7 @@ def start(config):
     jax.random.key(0),
     has_ema=config.train.ema_decay > 0,
   )
-  criterion = losses.build_criterion(config, {})
+  criterion = criterion_lib.build_criterion(config, {})
   return state, jax.jit(
     step.make_train_step(
       OneLayer(), optimizer, criterion, config, mesh.build_mesh()
@@ -120,9 +121,9 @@ def test_a_frozen_encoder_gets_no_gradient(config, batch):
 @pytest.mark.parametrize(
   "loss",
   [
-    dict(cross_entropy=1.0),
-    dict(cross_entropy=1.0, label_smoothing=0.1),
-    dict(cross_entropy=0.0, focal=1.0),
+    dict(cross_entropy=dict(weight=1.0)),
+    dict(cross_entropy=dict(weight=1.0, label_smoothing=0.1)),
+    dict(cross_entropy=dict(weight=0.0), focal=dict(weight=1.0)),
   ],
 )
 def test_parts_of_a_batch_add_up_to_the_whole(config, loss):
@@ -217,7 +218,7 @@ def test_batch_statistics_are_of_all_devices_or_of_each(config, batch, kind):
   logits = np.concatenate(
     [loss(part[None] if part.ndim == 3 else part) for part in parts]
   )
-  expected, _ = losses.build_criterion(config, {})(
+  expected, _ = criterion_lib.build_criterion(config, {})(
     {"logits": {TASK: jnp.asarray(logits)}, "aux": {}}, batch["labels"]
   )
   np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)

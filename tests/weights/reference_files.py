@@ -9,8 +9,8 @@ import numpy as np
 import safetensors.numpy
 import yaml
 
-from flairhub_jax import labels, modalities
 from flairhub_jax.configs import base
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference, reference_config, reference_only
 
@@ -22,7 +22,7 @@ SIDES = {"AERIAL_RGBI": 64}
 # As the reference's configs/train has it, in the order of its files.
 DOCUMENT = {
   "modalities": {
-    "inputs": {m: m == "AERIAL_RGBI" for m in modalities.MODALITIES},
+    "inputs": {m: m == "AERIAL_RGBI" for m in FLAIR_HUB.sensors},
     "inputs_channels": {
       "AERIAL_RGBI": [4, 1, 2],
       "SPOT_RGBI": [4, 1, 2],
@@ -30,9 +30,9 @@ DOCUMENT = {
       "SENTINEL1-ASC_TS": [1, 2],
       "SENTINEL1-DESC_TS": [1, 2],
     },
-    "aux_loss": {m: False for m in modalities.MODALITIES},
+    "aux_loss": {m: False for m in FLAIR_HUB.sensors},
     "aux_loss_weight": 1.5,
-    "modality_dropout": {m: 0 for m in modalities.MODALITIES},
+    "modality_dropout": {m: 0 for m in FLAIR_HUB.sensors},
     "pre_processings": {
       "filter_sentinel2": True,
       "filter_sentinel2_max_cloud": 1,
@@ -92,7 +92,8 @@ DOCUMENT = {
         "per_modality_exceptions": {"SENTINEL2_TS": None},
       },
     }
-    for task, row in labels.TASKS.items()
+    for task, row in FLAIR_HUB.tasks.items()
+    if row.parent is None
   },
   "hyperparams": {
     "num_epochs": 150,
@@ -131,7 +132,7 @@ def network(
   """The YAML of a network."""
   changed = document(labels=list(tasks), **changes)
   changed["models"]["monotemp_model"]["arch"] = arch
-  for modality in modalities.MODALITIES:
+  for modality in FLAIR_HUB.sensors:
     changed["modalities"]["inputs"][modality] = modality in active
     changed["modalities"]["aux_loss"][modality] = modality in auxiliary
   return changed

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from flairhub_jax import errors, labels, modalities
+from flairhub_jax import errors
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference
 from tests.parity import origin as numbers
@@ -211,7 +212,7 @@ def test_class_weights_and_sides_of_every_manifest(name):
   shapes = {key: (tuple(shape), t) for key, shape, t in manifest["keys"]}
   weights = reference.class_weights(
     {
-      task: labels.TASKS[task].scored.astype(float)
+      task: FLAIR_HUB.tasks[task].scored.astype(float)
       for task in manifest["labels"]
     },
     [m for m in manifest["aux_losses"] if m in manifest["modalities"]],
@@ -228,7 +229,7 @@ def test_class_weights_and_sides_of_every_manifest(name):
     for key, (shape, _) in shapes.items()
   }
   for modality in manifest["modalities"]:
-    row = modalities.MODALITIES[modality]
+    row = FLAIR_HUB.sensors[modality]
     if not row.is_series and hasattr(encoder, "window"):
       side = reference.fitting_side(
         tensors, modality, encoder.window, row.pixels

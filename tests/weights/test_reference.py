@@ -8,8 +8,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from flairhub_jax import errors, modalities
+from flairhub_jax import errors
 from flairhub_jax.configs import base
+from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build, swin
 from flairhub_jax.weights import reference, reference_only
 from tests.parity import origin as numbers
@@ -28,7 +29,7 @@ def config_of(manifest: dict) -> ml_collections.ConfigDict:
 def batch_of(sizes: dict[str, int]) -> dict:
   batch = {"inputs": {}, "dates": {}, "valid": {}}
   for modality, side in sizes.items():
-    row = modalities.MODALITIES[modality]
+    row = FLAIR_HUB.sensors[modality]
     shape = (1, side, side, len(row.bands))
     if row.is_series:
       shape = (1, 2, *shape[1:])

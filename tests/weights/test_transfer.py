@@ -43,7 +43,7 @@ def configs(kind="mid_concat"):
   source = tiny.get_config()
   target = base.get_config(own_schema())
   source.data.tasks = ("AERIAL_LABEL-COSIA",)
-  target.model = source.model
+  target.model = source.model.copy_and_resolve_references()
   target.data.modalities = ("MY_RGB", "MY_TS")
   source.inputs.AERIAL_RGBI.pixels = target.inputs.MY_RGB.pixels = 64
   source.fusion.kind = target.fusion.kind = kind
@@ -96,6 +96,7 @@ def test_classes_are_taken_by_name_and_all_else_as_it_is(kind):
 
 def test_classes_in_another_order_move_although_shapes_are_equal():
   source, _ = configs()
+  source.model.auxiliary = source.data.modalities
   target = source.copy_and_resolve_references()
   task = LAND_COVER.model_copy(
     update={
@@ -129,7 +130,9 @@ def test_classes_in_another_order_move_although_shapes_are_equal():
 def test_a_network_of_another_kind_is_refused():
   source, target = configs()
   target.model.decoder = "unet"
-  with pytest.raises(InputErrors, match=r"RUN: params/decoder_.*found none"):
+  with pytest.raises(
+    InputErrors, match=r"RUN: batch_stats/decoder_.*found none"
+  ):
     transfer.transfer(
       drawn(source, 1),
       drawn(target, 2),

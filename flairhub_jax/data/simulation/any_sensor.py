@@ -1,4 +1,4 @@
-"""Simulated pixel values of any sensor, from its row in the table alone.
+"""Simulated pixel values of any sensor, from its row in the schema alone.
 
 Each pair of cover and crop has a value of its own in each band, the same in all
 regions, so that a network can learn it. Values lie around the statistics of the
@@ -8,10 +8,10 @@ band; where it has none, in the usual range of its type.
 import zlib
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, UInt8
 
-from flairhub_jax.data.simulation import spectra
-from flairhub_jax.modalities import Modality
+from flairhub_jax.data.simulation import scene, spectra
+from flairhub_jax.schema import QualityMask, Sensor
 
 # Spread within a class, relative to the spread between classes.
 _NOISE = 0.3
@@ -21,7 +21,7 @@ _LARGEST = 10_000
 
 def image(
   rng: np.random.Generator,
-  row: Modality,
+  row: Sensor,
   pairs: list[tuple[int, int]],
   fractions: Float[np.ndarray, "h w n"],
 ) -> Num[np.ndarray, "h w c"]:
@@ -39,7 +39,7 @@ def image(
 
 def series(
   rng: np.random.Generator,
-  row: Modality,
+  row: Sensor,
   pairs: list[tuple[int, int]],
   fractions: Float[np.ndarray, "h w n"],
   days: Int[np.ndarray, "t"],
@@ -57,6 +57,25 @@ def series(
   green = np.stack([spectra.greenness(*pair, days) for pair in pairs], 1)
   levels = _levels(row, pairs) + spread * green[..., None]
   return _as_stored(rng, row, np.einsum("hwn,tnc->thwc", fractions, levels))
+
+
+def quality(
+  rng: np.random.Generator, mask: QualityMask, shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "t h w m"]:
+  """A quality mask: about half of the dates are clear.
+
+  Args:
+    rng: of the clouds.
+    mask: bands and range of the values.
+    shape: dates, rows and columns.
+  """
+  values = np.zeros((*shape, len(mask.bands)))
+  for date in values:
+    for band in range(len(mask.bands)):
+      if rng.random() < 0.6 / len(mask.bands):
+        cover = rng.uniform(-1, 3) + scene.smooth_noise(rng, shape[1:], 3.0)
+        date[..., band] = np.clip(cover, 0, 1)
+  return np.round(mask.full * values).astype(np.uint8)
 
 
 def _statistics(row):
@@ -89,4 +108,9 @@ def _as_stored(rng, row, values):
   values = values + _NOISE * std * rng.standard_normal(values.shape)
   if np.issubdtype(row.numpy_dtype, np.integer):
     values = np.clip(np.round(values), 1, np.iinfo(row.numpy_dtype).max)
-  return values.astype(row.numpy_dtype)
+  values = values.astype(row.numpy_dtype)
+  if row.no_data is not None:
+    # No measurement may look like a missing one.
+    other = row.no_data + (1 if row.no_data <= 0 else -1)
+    values[values == row.no_data] = other
+  return values

@@ -2,15 +2,17 @@
 
 import dataclasses
 
-from flairhub_jax import labels
+from flairhub_jax.flair_hub import FLAIR_HUB
 
 _COSIA_VALUE = {
-  c.name: value
-  for value, c in enumerate(labels.TASKS["AERIAL_LABEL-COSIA"].classes)
+  name: value
+  for value, name in enumerate(
+    FLAIR_HUB.tasks["AERIAL_LABEL-COSIA"].class_names
+  )
 }
 _LPIS_VALUE = {
-  c.name: value
-  for value, c in enumerate(labels.TASKS["ALL_LABEL-LPIS"].classes)
+  name: value
+  for value, name in enumerate(FLAIR_HUB.tasks["ALL_LABEL-LPIS"].class_names)
 }
 BACKGROUND = _LPIS_VALUE["background"]
 

@@ -2,11 +2,20 @@
 
 import dataclasses
 import datetime
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from flairhub_jax.modalities import MASKED_MODALITY, MODALITIES
+from flairhub_jax.data import columns
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import Schema, Sensor
+
+CRS = "EPSG:2154"
+# Size of the published aerial patches; fewer pixels cover the same ground.
+PIXELS = 512
+# Ground of a patch of sensors that tell no size, in metres and pixels.
+_METRES, _FEWEST_PIXELS = 102.4, 32
 
 # Name, mean elevation in metres.
 _DOMAINS = (
@@ -27,6 +36,53 @@ _THEMES = "AUAFNAFUNA"
 _COLUMNS_PER_REGION = 3
 _NUM_S2_DATES, _NUM_S1_DATES = (20, 40), (25, 40)
 HISTORICAL = "AERIAL-RLT_PAN"
+OPTICAL = "SENTINEL2_TS"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Everything that determines a simulated data set.
+
+  Attributes:
+    num_patches: over all splits.
+    pixels: of the landscape in a patch; with fewer than `PIXELS`, of every
+      finer sensor too.
+    modalities: ids of the sensors.
+    seed: of everything.
+    schema: sensors and label tasks.
+  """
+
+  num_patches: int
+  pixels: int
+  modalities: tuple[str, ...]
+  seed: int
+  schema: Schema
+
+  @property
+  def metres(self) -> float:
+    """Side of a patch: as the schema says, or in the usual range of pixels."""
+    known = columns.square(self.schema)
+    if known is not None:
+      return known
+    for sensor in self.schema.sensor_rows:
+      if sensor.pixels is not None:
+        return sensor.pixels * sensor.gsd
+    distances = [row.gsd for row in self.schema.sensor_rows]
+    distances += [row.gsd for row in self.schema.task_rows]
+    finest = min(distances)
+    return min(max(_METRES, _FEWEST_PIXELS * finest), PIXELS * finest)
+
+  def size(self, gsd: float) -> int:
+    """Pixels of a patch along one side."""
+    size = max(1, round(self.metres / gsd))
+    return min(size, self.pixels) if self.pixels < PIXELS else size
+
+  def step(self, column: str, size: int) -> float:
+    """Length of a pixel in metres, of a raster of `size` pixels per patch."""
+    gsd = columns.published(self.schema, column).gsd
+    step = self.metres / size
+    is_whole = size == max(1, round(self.metres / gsd))
+    return gsd if is_whole and abs(step / gsd - 1) > 0.01 else step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,18 +168,37 @@ def relative_path(region: Region, name: str, patch: tuple[int, int]) -> str:
   return f"{domain}_{name}/{region.name}/{file}"
 
 
-def draw_dates(region: Region, name: str, seed: int) -> list[datetime.date]:
+def is_published(sensor: Sensor) -> bool:
+  """Whether FLAIR-HUB has a sensor of this name and these files."""
+  other = FLAIR_HUB.sensors.get(sensor.id)
+  return other is not None and all(
+    getattr(sensor, field) == getattr(other, field)
+    for field in (
+      "kind", "bands", "gsd", "pixels", "dtype", "dates", "quality_mask",
+      "no_data",
+    )
+  )  # fmt: skip
+
+
+def draw_dates(
+  region: Region, sensor: Sensor, seed: int
+) -> list[datetime.date]:
   """Acquisitions of a region, ascending; Sentinel-2 may come twice a day."""
-  year = int(region.domain[5:9])
-  kind = list(MODALITIES).index(name)
+  year, name = int(region.domain[5:9]), sensor.id
+  if is_published(sensor):
+    kind = list(FLAIR_HUB.sensors).index(name)
+  else:
+    # Series that share a file have the same dates.
+    kind = zlib.crc32((sensor.dates or name).encode())
   rng = np.random.default_rng([seed, region.number, kind, 7])
   first = datetime.date(year, 1, 1)
   if name == HISTORICAL:
     first, year = datetime.date(1955, 1, 1), 1955
-  if not MODALITIES[name].is_series:
+  if not sensor.is_series:
     return [first + datetime.timedelta(days=int(rng.integers(150, 240)))]
-  span = _NUM_S2_DATES if name == MASKED_MODALITY else _NUM_S1_DATES
+  is_optical = name == OPTICAL and is_published(sensor)
+  span = _NUM_S2_DATES if is_optical else _NUM_S1_DATES
   days = rng.choice(365, int(rng.integers(*span)), replace=False)
-  if name == MASKED_MODALITY:  # neighbouring tiles of one overpass
+  if is_optical:  # neighbouring tiles of one overpass
     days[:2] = days[2:4]
   return [first + datetime.timedelta(days=int(day)) for day in np.sort(days)]

@@ -8,12 +8,12 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt16
 
-from flairhub_jax import labels
 from flairhub_jax.data.simulation import spectra
 from flairhub_jax.data.simulation.land_use import cosia
 from flairhub_jax.data.simulation.scene import Scene, smooth_noise
+from flairhub_jax.flair_hub import FLAIR_HUB
 
-_NUM_CROPS = labels.TASKS["ALL_LABEL-LPIS"].num_classes
+_NUM_CROPS = FLAIR_HUB.tasks["ALL_LABEL-LPIS"].num_classes
 
 # Digital numbers of R, G, B, NIR, spread of an object's tone and of texture.
 # Pairs share their colour on purpose: half of the roofs and the asphalt, both

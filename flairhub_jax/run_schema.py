@@ -1,0 +1,44 @@
+"""Whether a data set has the sensors and classes of a run."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from flairhub_jax import schema_file
+from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.schema import Schema
+
+
+def of_dataset(dataset: Any) -> Schema:
+  """Returns the schema of a data set; without one it is FLAIR-HUB's."""
+  return getattr(dataset, "schema", FLAIR_HUB)
+
+
+def check(config: Any, dataset: Any, *, tasks: Iterable[str]) -> None:
+  """Refuses a data set that contradicts the schema of a run.
+
+  Args:
+    config: configuration of the run.
+    dataset: converted data.
+    tasks: ids of the label tasks whose labels are read.
+
+  Raises:
+    InputError: the run's schema lacks a sensor or task of its configuration.
+    InputErrors: bands, types or classes differ, or the data lack them; a line
+      each.
+  """
+  run, tasks = config.schema, tuple(tasks)
+  for field, names, known in (
+    ("modalities", config.data.modalities, run.sensors),
+    ("tasks", tasks, run.tasks),
+  ):
+    for name in names:
+      if name not in known:
+        raise InputError(
+          f"config.data.{field}", f"any of {', '.join(known)}", repr(name)
+        )
+  lines = schema_file.contradictions(
+    run, of_dataset(dataset), sensors=config.data.modalities, tasks=tasks
+  )
+  if lines:
+    raise InputErrors([f"{dataset.folder}: {line}" for line in lines])
