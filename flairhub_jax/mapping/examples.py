@@ -186,6 +186,7 @@ class Reader:
       values,
       days,
       quality,
+      quality_mask=None if quality is None else sensor.quality_mask,
       reference_date=options.reference_date,
       averaging=options.averaging,
       cloud_filter=options.cloud_filter,
