@@ -1,10 +1,12 @@
 """Runs of networks that were drawn, not trained, and rasters to map."""
 
 import pathlib
+import warnings
 
 import jax
 import numpy as np
 import rasterio
+import rasterio.errors
 from rasterio import Affine
 
 from flairhub_jax import checkpoint, run_directory
@@ -57,24 +59,30 @@ def write_raster(
   """Writes values [h w c] as a GeoTIFF."""
   if transform is None:
     transform = Affine(pixel, 0, ORIGIN[0], 0, -pixel, ORIGIN[1])
-  with rasterio.open(
-    path,
-    "w",
-    driver="GTiff",
-    height=values.shape[0],
-    width=values.shape[1],
-    count=values.shape[2],
-    dtype=values.dtype,
-    crs=crs,
-    transform=transform,
-    photometric="MINISBLACK",
-    **profile,
-  ) as raster:
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    raster = rasterio.open(
+      path,
+      "w",
+      driver="GTiff",
+      height=values.shape[0],
+      width=values.shape[1],
+      count=values.shape[2],
+      dtype=values.dtype,
+      crs=crs,
+      transform=transform,
+      photometric="MINISBLACK",
+      **profile,
+    )
+  with raster:
     raster.write(np.moveaxis(values, -1, 0))
   return path
 
 
 def read(path):
   """Values [h w c] and the profile of a raster."""
-  with rasterio.open(path) as raster:
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    raster = rasterio.open(path)
+  with raster:
     return np.moveaxis(raster.read(), 0, -1), raster.profile
