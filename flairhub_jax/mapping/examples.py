@@ -103,7 +103,7 @@ class Reader:
       target = ground.with_size(*self.pixels[name])
       values, missing = rasters.read_part(each.mosaic, target)
       values = values.astype(each.sensor.numpy_dtype, copy=False)
-      found = ~missing.all(-1)
+      found = np.logical_not(missing.all(-1))
       has_data |= _enlarge(found, has_data.shape)
       values, missing = self._beyond_the_map(values, missing, ground)
       parts[name] = values, missing, target

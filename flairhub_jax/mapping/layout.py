@@ -94,22 +94,19 @@ def plan(
   grid = source.flipped(*flips)
   if bounds is not None:
     grid = grids.clip(grid, bounds[0], where=bounds[1])
-  keeps = set(as_they_are)
   if resolution is None:
-    keeps |= {finest} | {
-      name for name, each in inputs.items() if each.mosaic.grid.crs is None
-    }
+    # Nobody knows the size of pixels without a CRS.
+    unknown = [n for n, each in inputs.items() if not each.mosaic.grid.crs]
+    as_they_are = (*as_they_are, finest, *unknown)
   else:
     grid = _at_resolution(grid, resolution)
-  seen = {name: _seen(each, keeps) for name, each in inputs.items()}
+  seen = {name: _seen(each, as_they_are) for name, each in inputs.items()}
   down, across = grid.pixel_metres
   ground = window * seen[finest]
   shape = max(1, round(ground / down)), max(1, round(ground / across))
+  metres = shape[0] * down, shape[1] * across
   pixels = {
-    name: (
-      max(1, round(shape[0] * down / size)),
-      max(1, round(shape[1] * across / size)),
-    )
+    name: (max(1, round(metres[0] / size)), max(1, round(metres[1] / size)))
     for name, size in seen.items()
   }
   rows, columns = _axes(grid, shape, window, overlap, margin)
@@ -121,11 +118,7 @@ def plan(
     pixels=pixels,
     logits=pixels[finest] if margin is not None else shape,
     margin=margin,
-    notes=tuple(
-      note
-      for name, each in inputs.items()
-      for note in _notes(each, grid.part(0, 0, *shape), pixels[name])
-    ),
+    notes=_notes(inputs, grid.part(0, 0, *shape), pixels),
   )
 
 
@@ -145,11 +138,11 @@ def _axes(grid, shape, window, overlap, margin):
   )
 
 
-def _seen(each: SensorInput, keeps: set[str]) -> float:
+def _seen(each: SensorInput, as_they_are: Sequence[str]) -> float:
   """Size of the pixels that the network sees, in metres."""
   own, trained = min(each.mosaic.grid.pixel_metres), each.sensor.gsd
   is_alike = abs(own / trained - 1) <= resample.ALIKE
-  return own if is_alike or each.sensor.id in keeps else trained
+  return own if is_alike or each.sensor.id in as_they_are else trained
 
 
 def _at_resolution(grid: Grid, resolution: float) -> Grid:
@@ -163,7 +156,16 @@ def _at_resolution(grid: Grid, resolution: float) -> Grid:
   return Grid(grid.crs, transform, height, width)
 
 
-def _notes(
+def _notes(inputs, window, pixels) -> tuple[str, ...]:
+  """Lines about all sensors."""
+  return tuple(
+    note
+    for name, each in inputs.items()
+    for note in _notes_of(each, window, pixels[name])
+  )
+
+
+def _notes_of(
   each: SensorInput, window: Grid, pixels: tuple[int, int]
 ) -> list[str]:
   """What happens to a sensor's pixels, and what is unlikely about them."""

@@ -3,7 +3,7 @@
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ def batches(
   batch_size: int,
   area: Callable[[int, int, int, int], Bool[np.ndarray, "h w"]] | None,
   places: tuple[int, ...],
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
   """Yields the windows with data, in order.
 
   Args:

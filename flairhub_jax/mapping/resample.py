@@ -80,7 +80,8 @@ def block(plan: Plan) -> tuple[int, int, int, int]:
     )
     low = np.floor(corners.min(0)).astype(int) - 1
     high = np.ceil(corners.max(0)).astype(int) + 1
-    return int(low[1]), int(low[0]), *map(int, (high - low)[::-1])
+    columns, rows = (high - low).tolist()
+    return int(low[1]), int(low[0]), rows, columns
   firsts, sizes = [], []
   for step, origin, size in zip(
     plan.step, plan.origin, plan.shape, strict=True
