@@ -103,6 +103,10 @@ class Reader:
       target = ground.with_size(*self.pixels[name])
       values, missing = rasters.read_part(each.mosaic, target)
       values = values.astype(each.sensor.numpy_dtype, copy=False)
+      if not missing.any():  # the usual case, without work per pixel
+        has_data[:] = True
+        parts[name], shares[name] = (values, missing, target), 1.0
+        continue
       found = np.logical_not(missing.all(-1))
       has_data |= _enlarge(found, has_data.shape)
       values, missing = self._beyond_the_map(values, missing, ground)

@@ -5,6 +5,7 @@ between them there is no data.
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 import warnings
@@ -102,6 +103,7 @@ class Mosaic:
     self._no_data, self._target_crs = no_data, target_crs
     self._skips_errors = skips_errors
     self._open: OrderedDict[pathlib.Path, Any] = OrderedDict()
+    self._warped_transform: rasterio.Affine | None = None
     self.failed: list[pathlib.Path] = []
     self.notes: list[str] = []
     tiles, problems = [], []
@@ -134,14 +136,25 @@ class Mosaic:
     Raises:
       RunError: a file is damaged.
     """
-    shape = (height, width, self.num_bands)
-    values, missing = np.zeros(shape, self.dtype), np.ones(shape, bool)
     touched = np.flatnonzero(
       (self._rows[:, 0] < row + height)
       & (self._rows[:, 1] > row)
       & (self._cols[:, 0] < col + width)
       & (self._cols[:, 1] > col)
     )
+    if len(touched) == 1:
+      tile = self.tiles[touched[0]]
+      inner = row - tile.row, col - tile.col
+      if min(inner) >= 0 and (
+        inner[0] + height <= tile.grid.height
+        and inner[1] + width <= tile.grid.width
+      ):
+        window = rasterio.windows.Window(inner[1], inner[0], width, height)
+        whole = self._read_tile(tile, window)
+        if whole is not None:
+          return whole
+    shape = (height, width, self.num_bands)
+    values, missing = np.zeros(shape, self.dtype), np.ones(shape, bool)
     for number in touched:
       tile = self.tiles[number]
       first = max(row, tile.row), max(col, tile.col)
@@ -216,16 +229,39 @@ class Mosaic:
     if self._target_crs and not grids.is_same_crs(
       _crs(raster), self._target_crs
     ):
-      raster = rasterio.vrt.WarpedVRT(
-        raster,
-        crs=self._target_crs,
-        resampling=rasterio.enums.Resampling.nearest,
-        add_alpha=raster.nodata is None,
-      )
+      raster = self._warped(raster)
     self._open[path] = raster
     if len(self._open) > _MOST_OPEN:
       self._open.popitem(last=False)[1].close()
     return raster
+
+  def _warped(self, raster: Any) -> Any:
+    """The raster in the target system; all tiles get one grid of pixels."""
+    options: dict[str, Any] = {}
+    if self._warped_transform is not None:
+      place = self._warped_transform
+      bounds = rasterio.warp.transform_bounds(
+        raster.crs, self._target_crs, *raster.bounds
+      )
+      grid = Grid(None, place, 1, 1)
+      inverse = ~place
+      left, top = grids.at(inverse, bounds[0], bounds[3])
+      right, bottom = grids.at(inverse, bounds[2], bounds[1])
+      row, col = math.floor(top), math.floor(left)
+      options = {
+        "transform": grid.part(row, col, 1, 1).transform,
+        "width": math.ceil(right) - col,
+        "height": math.ceil(bottom) - row,
+      }
+    warped = rasterio.vrt.WarpedVRT(
+      raster,
+      crs=self._target_crs,
+      resampling=rasterio.enums.Resampling.nearest,
+      add_alpha=raster.nodata is None,
+      **options,
+    )
+    self._warped_transform = self._warped_transform or warped.transform
+    return warped
 
   def _header(self, path: pathlib.Path, num_bands: int) -> Tile:
     raster = self._raster(path)

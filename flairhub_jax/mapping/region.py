@@ -286,9 +286,19 @@ def describe(
     f"map: {layout.output_grid().describe()}",
     f"windows: {rows} x {columns} of {layout.shape[0]} x {layout.shape[1]}"
     f" pixels, in batches of {network.batch_size}",
-    f"memory: {math.ceil(memory / _MEGABYTE)} MB at most; disk: up to"
+    f"memory: {math.ceil(memory / _MEGABYTE)} MB at most, beside the"
+    f" {_resident() // _MEGABYTE} MB of the process; disk: up to"
     f" {math.ceil(2 * disk / _MEGABYTE)} MB",
   ]
+
+
+def _resident() -> int:
+  """Bytes of memory of this process now, 0 where the system does not tell."""
+  try:
+    pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+  except OSError:
+    return 0
 
 
 def class_indices(

@@ -116,7 +116,10 @@ def apply(
   if plan.affine is not None:
     return _apply_turned(plan, values, missing, row, column)
   firsts = (row, column)
-  if plan.method in ("aligned", "nearest"):
+  if plan.method == "aligned":
+    order = tuple(slice(None, None, 1 if s > 0 else -1) for s in plan.step)
+    return values[order], missing[order]
+  if plan.method == "nearest":
     places = []
     for axis in (0, 1):
       centres = plan.origin[axis] + plan.step[axis] * (

@@ -1,5 +1,6 @@
 """`flairhub zonal` with several sensors, wrong input and real rasters."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,6 +9,8 @@ import rasterio
 import rasterio.warp
 from rasterio import Affine
 
+from flairhub_jax.errors import InputError
+from flairhub_jax.mapping import area, grid, mosaic, region
 from tests.mapping import regions
 from tests.mapping.test_zonal import refused, zonal
 
@@ -124,6 +127,86 @@ def test_another_crs_is_refused_or_warped(both, folder, tmp_path, capsys):
   same = ("--input", f"AERIAL_RGBI={folder / 'aerial.tif'}")
   expected = zonal(both, tmp_path / "e.tif", *same, *of_series(folder))
   assert (found == expected).mean() > 0.8
+
+
+def test_tiles_of_another_crs_are_warped_to_one_grid(tmp_path):
+  crs = rasterio.CRS.from_epsg(2154).to_wkt()
+  values = regions.image(60, 80)
+  for i, first in enumerate((0, 30)):
+    (x,), (y,) = rasterio.warp.transform("EPSG:2154", "EPSG:32631", [X], [Y])
+    regions.write_raster(
+      tmp_path / f"{i}.tif",
+      values[:, first : first + 50],
+      transform=Affine(0.2, 0, x + 0.2 * first, 0, -0.2, y),
+      crs="EPSG:32631",
+      nodata=0,
+    )
+  tiles = mosaic.Mosaic(
+    [tmp_path / "0.tif", tmp_path / "1.tif"], num_bands=4, target_crs=crs
+  )
+  found, missing = tiles.read(0, 0, tiles.grid.height, tiles.grid.width)
+  assert not tiles.notes and tiles.grid.width in (80, 81)
+  assert (~missing).mean() > 0.95
+  inner = found[5:55, 5:75]
+  assert (inner == values[5:55, 5:75]).mean() > 0.8
+  tiles.close()
+
+
+def test_areas_of_another_crs_are_warped(tmp_path):
+  ground = grid.Grid(
+    rasterio.CRS.from_epsg(2154).to_wkt(), Affine(0.2, 0, X, 0, -0.2, Y), 75, 90
+  )
+  corners = [(X + 2, Y - 2), (X + 12, Y - 2), (X + 12, Y - 11), (X + 2, Y - 2)]
+  longitudes, latitudes = rasterio.warp.transform(
+    "EPSG:2154", "EPSG:4326", *zip(*corners, strict=True)
+  )
+  ring = [list(p) for p in zip(longitudes, latitudes, strict=True)]
+  geometry = {"type": "MultiPolygon", "coordinates": [[ring]]}
+  (tmp_path / "a.geojson").write_text(
+    json.dumps({"type": "Feature", "properties": {}, "geometry": geometry})
+  )
+  inside = area.Area(tmp_path / "a.geojson", ground.crs).on(ground)
+  rows, columns = np.mgrid[:75, :90] * 0.2 + 0.1
+  expected = (columns > 2) & (columns < 12) & (rows > 2)
+  expected &= (rows - 2) * 10 < (columns - 2) * 9
+  assert (inside(0, 0, 75, 90) != expected).mean() < 0.002
+  part = inside(10, -5, 20, 30)
+  np.testing.assert_array_equal(part[:, 5:], inside(10, 0, 20, 25))
+  (tmp_path / "p.geojson").write_text(
+    json.dumps(
+      {
+        "type": "Feature",
+        "properties": {},
+        "geometry": {"type": "Point", "coordinates": ring[0]},
+      }
+    )
+  )
+  with pytest.raises(InputError, match="expected polygons, found 1 shapes"):
+    area.Area(tmp_path / "p.geojson", ground.crs)
+
+
+def test_a_full_disk_is_told_before_the_start(
+  run, folder, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(
+    region.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0)
+  )
+  words = ("--input", folder / "aerial.tif")
+  line = refused(capsys, run, tmp_path / "m.tif", *words, code=1)
+  assert "of free disk" in line
+
+
+def test_pixels_in_degrees(run, tmp_path, capsys):
+  transform = Affine(2.5e-6, 0, 3.0, 0, -1.8e-6, 46.5)
+  path = regions.write_raster(
+    tmp_path / "a.tif",
+    regions.image(40, 50),
+    transform=transform,
+    crs="EPSG:4326",
+  )
+  found = zonal(run, tmp_path / "m.tif", "--input", path)
+  assert found.shape == (40, 50) and found.max() < 19
+  assert "pixels of 0.19" in capsys.readouterr().err
 
 
 def test_a_raster_without_crs_works_with_a_warning(run, tmp_path, capsys):
