@@ -211,7 +211,7 @@ def test_the_area_of_interest_is_mapped(run, raster, tmp_path):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
-  run, raster, tmp_path, monkeypatch
+  run, raster, tmp_path, monkeypatch, capsys
 ):
   words = ("--input", raster, "--confidence", "--batch", 4, "--overlap", 12)
   zonal(run, tmp_path / "whole.tif", *words)
@@ -228,6 +228,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
   zonal(run, out, *words, code=130)
   assert not out.exists() and calls[-1] < 75
   monkeypatch.setattr(store.Store, "save", save)
+  zonal(run, out, *words, "--window", 24, code=2)
+  assert "another unfinished" in capsys.readouterr().err
   written = []
   write = store.Store.write
   monkeypatch.setattr(
