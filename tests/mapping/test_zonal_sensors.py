@@ -315,3 +315,17 @@ def test_maps_of_real_rasters_lie_on_them(name, shared, tmp_path):
     if source.count == 4 and source.nodata is None:
       no_data[:] = False  # near infrared, marked as alpha
     np.testing.assert_array_equal(found.read(1) == 255, no_data)
+
+
+@pytest.mark.parametrize(("resolution", "size"), [(0.4, 75), (0.1, 300)])
+def test_maps_of_another_resolution(run, resolution, size, tmp_path):
+  path = regions.write_raster(tmp_path / "a.tif", regions.image(150, 150))
+  own = zonal(run, tmp_path / "own.tif", "--input", path)
+  words = ("--input", path, "--resolution", resolution)
+  found = zonal(run, tmp_path / "m.tif", *words)
+  assert found.shape == (size, size) and found.max() < 19
+  transform = regions.read(tmp_path / "m.tif")[1]["transform"]
+  assert transform.a == pytest.approx(resolution)
+  assert (transform.c, transform.f) == (X, Y)
+  index = ((np.arange(size) + 0.5) * resolution / 0.2).astype(int)
+  assert (found == own[np.ix_(index, index)]).mean() > 0.8
