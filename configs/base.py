@@ -266,7 +266,11 @@ def get_config(schema: Schema = FLAIR_HUB) -> ml_collections.ConfigDict:
 
   # ---- the run --------------------------------------------------------------
   config.train = train = ml_collections.ConfigDict()
-  train.init_from = ""  # run directory whose best weights are the initial ones
+  # Run directory whose best weights are the initial ones. Classes are taken by
+  # name; those that the run lacks are drawn.
+  train.init_from = ""
+  # Its sensors and tasks that have other ids there: "NEW=OLD".
+  train.init_names = ()
   train.num_epochs = 150
   # Number of steps instead of epochs; None: num_epochs epochs.
   train.num_steps = config_dict.placeholder(int)

@@ -234,6 +234,7 @@ _RULES: Mapping[str, Rule] = {
   "optim.plateau.cooldown": _whole(0),
   "optim.plateau.min_rate": _number(0),
   "train.init_from": _PATH,
+  "train.init_names": _NAMES,
   "train.num_epochs": _whole(1),
   "train.num_steps": _or_none(_whole(1)),
   "train.accumulation": _whole(1, 2**20),

@@ -5,13 +5,6 @@ from typing import Any
 
 from flairhub_jax import schema_file
 from flairhub_jax.errors import InputError, InputErrors
-from flairhub_jax.flair_hub import FLAIR_HUB
-from flairhub_jax.schema import Schema
-
-
-def of_dataset(dataset: Any) -> Schema:
-  """Returns the schema of a data set; without one it is FLAIR-HUB's."""
-  return getattr(dataset, "schema", FLAIR_HUB)
 
 
 def check(config: Any, dataset: Any, *, tasks: Iterable[str]) -> None:
@@ -38,7 +31,7 @@ def check(config: Any, dataset: Any, *, tasks: Iterable[str]) -> None:
           f"config.data.{field}", f"any of {', '.join(known)}", repr(name)
         )
   lines = schema_file.contradictions(
-    run, of_dataset(dataset), sensors=config.data.modalities, tasks=tasks
+    run, dataset.schema, sensors=config.data.modalities, tasks=tasks
   )
   if lines:
     raise InputErrors([f"{dataset.folder}: {line}" for line in lines])

@@ -53,7 +53,7 @@ def test_the_latest_and_the_best_are_kept(saved, shardings):
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_what_is_saved_is_the_state_of_its_step(tmp_path, num_devices):
+def test_a_checkpoint_holds_the_state_of_its_step(tmp_path, num_devices):
   """Although the next step reuses the memory during the write."""
   devices = mesh.Mesh(jax.devices()[:num_devices], ("data",))
   everywhere = mesh.replicated(devices)

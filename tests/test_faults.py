@@ -71,12 +71,12 @@ def run_two(way):
   ]
   begin = time.monotonic()
   try:
-    message = [p.communicate(timeout=60)[1].strip() for p in started]
+    outputs = [p.communicate(timeout=60)[1].strip() for p in started]
   finally:
     for process in started:
       process.kill()
   assert time.monotonic() - begin < 40  # none waited for heartbeats
-  return [p.returncode for p in started], message
+  return [p.returncode for p in started], outputs
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def run_two(way):
   ],
 )
 def test_both_end_alike_and_say_why(way, code, first, second):
-  codes, message = run_two(way)
-  assert codes == [code, code], message
+  codes, outputs = run_two(way)
+  assert codes == [code, code], outputs
   host = socket.gethostname()
-  for expected, text in zip((first, second), message, strict=True):
+  for expected, text in zip((first, second), outputs, strict=True):
     if expected == "TRACEBACK":
       assert text.startswith("Traceback") and "KeyError: 'bread'" in text
     elif way == "first, bug":

@@ -161,7 +161,7 @@ def test_losses_and_augmentation_of_earlier_versions_are_understood():
   assert configuration.complete(given).data.augment == ()
 
 
-def test_what_may_be_left_open_can_be_given_as_none():
+def test_optional_fields_can_be_set_to_none():
   config = config_file.load_config_file(
     "quickstart", ["--config.train.validate_every=None"]
   )

@@ -148,7 +148,7 @@ def test_describe_counts_a_network_of_another_schema(run, capsys):
 @pytest.mark.parametrize(
   ("field", "known"), [("modalities", "MY_RGB"), ("tasks", "COVER")]
 )
-def test_what_the_schema_lacks_is_one_line(run, capsys, field, known):
+def test_ids_that_the_schema_lacks_get_one_line(run, capsys, field, known):
   argv = ["describe", f"--config={run.config}"]
   argv += [f"--config.data.{field}=('AERIAL_RGBI',)"]
   assert __main__.main(argv) == 2

@@ -107,7 +107,7 @@ def test_the_recipes_lead_to_a_run(copy, converted, tmp_path):
   assert written["loss"]["tversky"] == {"alpha": 0.75, "weight": 0.5}
 
 
-def test_what_was_added_does_what_it_says(copy):
+def test_the_added_parts_take_effect(copy):
   program = """
   import flairhub_jax, jax.numpy as jnp, numpy as np
   from flairhub_jax.configs import base

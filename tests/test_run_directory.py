@@ -88,7 +88,7 @@ def test_imported_weights_are_compared_by_one_data_set(tmp_path):
     run.find_results("test", config)
 
 
-def test_what_changes_no_result_is_not_in_the_digest():
+def test_fields_that_change_no_result_are_not_in_the_digest():
   digests = []
   for field, value in (
     ("data.path", "/elsewhere"),

@@ -5,15 +5,12 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from flairhub_jax import schema_file, text_table
+from flairhub_jax import text_table
+from flairhub_jax.commands import shipped_schemas
 from flairhub_jax.configs import base
 from flairhub_jax.data import convert, pipeline, records
 from flairhub_jax.errors import InputError
-from flairhub_jax.flair_hub import FLAIR_HUB
-from flairhub_jax.schema import LabelTask, Schema
-
-# Schemas that are installed with the package.
-SCHEMAS = {"flair-hub": FLAIR_HUB}
+from flairhub_jax.schema import LabelTask
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="folder of the files with dates; by default GLOBAL_ALL_MTD beside "
     "the CSV or up to two folders above",
   )
-  add_schema_argument(parser)
+  shipped_schemas.add_argument(parser)
   parser.add_argument(
     "--out",
     type=_path,
@@ -47,32 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="N",
     help="worker processes (default: %(default)s); 0: in the main process",
   )
-
-
-def add_schema_argument(parser: argparse.ArgumentParser) -> None:
-  """Declares `--schema`, for `load_schema`."""
-  parser.add_argument(
-    "--schema",
-    default="flair-hub",
-    metavar="FILE",
-    help="sensors and label tasks, in TOML or JSON, or the name of a schema: "
-    f"{', '.join(SCHEMAS)} (default: %(default)s)",
-  )
-
-
-def load_schema(text: str) -> Schema:
-  """Returns a schema by its name or from its file.
-
-  Raises:
-    InputError: no such name or file, or an invalid schema.
-  """
-  if text in SCHEMAS:
-    return SCHEMAS[text]
-  path = _path(text)
-  if not path.is_file():
-    names = ", ".join(SCHEMAS)
-    raise InputError("--schema", f"a file, or one of {names}", repr(text))
-  return schema_file.load(path)
 
 
 def _path(text: str) -> pathlib.Path:
@@ -91,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     raise InputError("arguments", "--train, --valid or --test", "none of them")
   if args.workers < 0:
     raise InputError("--workers", "0 or more", args.workers)
-  schema = load_schema(args.schema)
+  schema = shipped_schemas.load(args.schema)
   filter_by_default = base.get_config().data.cloud_filter
   dataset = convert.convert(
     splits,

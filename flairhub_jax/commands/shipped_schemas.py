@@ -1,5 +1,8 @@
 """The schemas of the package by name, and schemas of files."""
 
+import argparse
+import os
+import pathlib
 from collections.abc import Mapping
 
 from flairhub_jax import schema_file
@@ -26,12 +29,27 @@ def find(name: str, *, where: str) -> Schema:
   return SCHEMAS[name]
 
 
-def load(name: str) -> Schema:
+def add_argument(parser: argparse.ArgumentParser) -> None:
+  """Declares `--schema`, for `load`."""
+  parser.add_argument(
+    "--schema",
+    default="flair-hub",
+    metavar="FILE",
+    help="sensors and label tasks: a .toml or .json file (`flairhub schema`"
+    f" makes one), or one of {', '.join(SCHEMAS)} (default: %(default)s)",
+  )
+
+
+def load(text: str) -> Schema:
   """Returns the schema that `--schema` names: of the package, or of a file.
 
   Raises:
     InputError: neither, or a file that holds no schema.
   """
-  if name.endswith((".toml", ".json")):
-    return schema_file.load(name)
-  return find(name, where="--schema (a .toml or .json file, or a name)")
+  path = pathlib.Path(os.path.expanduser(text))
+  if text in SCHEMAS:
+    return SCHEMAS[text]
+  if not path.is_file():
+    names = ", ".join(SCHEMAS)
+    raise InputError("--schema", f"a file, or one of {names}", repr(text))
+  return schema_file.load(path)

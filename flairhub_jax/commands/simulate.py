@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from flairhub_jax import text_table
-from flairhub_jax.commands import convert
+from flairhub_jax.commands import shipped_schemas
 from flairhub_jax.data import geotiff, label_values, simulate, split_csv
 from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.schema import LabelTask, Schema
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="ID",
     help=f"default: all of the schema ({', '.join(FLAIR_HUB.sensors)})",
   )
-  convert.add_schema_argument(parser)
+  shipped_schemas.add_argument(parser)
   parser.add_argument(
     "--workers", type=int, help="processes; default: number of cores"
   )
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
   modalities = args.modalities and [
     name for words in args.modalities for name in words.split(",") if name
   ]
-  schema = convert.load_schema(args.schema)
+  schema = shipped_schemas.load(args.schema)
   simulate.simulate(
     args.out,
     schema=schema,

@@ -1,14 +1,11 @@
 """Train a network, or continue an interrupted run."""
 
 import argparse
-import os
-from typing import Any
 
 import jax
 import numpy as np
 
 from flairhub_jax import (
-  checkpoint,
   config_file,
   configuration,
   mesh,
@@ -16,13 +13,13 @@ from flairhub_jax import (
   run_directory,
   run_schema,
 )
-from flairhub_jax.data import augmentation, pipeline, records
+from flairhub_jax.commands import initial_weights
+from flairhub_jax.data import augmentation, records
 from flairhub_jax.errors import InputError
-from flairhub_jax.inference import patches, report, trained
-from flairhub_jax.models import build, initialise
+from flairhub_jax.inference import patches, report
+from flairhub_jax.models import build
 from flairhub_jax.training import class_counts, loop
 from flairhub_jax.training.resolve import resolve
-from flairhub_jax.weights import files, timm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
   )
   config = resolve(config, dataset)
   _check_labels(config, dataset)
-  variables = initial_variables(config, dataset, model, args.workdir)
+  start = initial_weights.choose(config, dataset, model, args.workdir)
   evaluate, draw = None, None
   if "valid" in dataset.splits:
     evaluate, draw = _validation(config, dataset)
@@ -76,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     model=model,
     evaluate=evaluate,
     draw=draw if config.train.validation_maps else None,
-    initial_variables=variables,
+    initial_variables=start.variables,
+    notes=start.notes,
     profiles=args.profile,
   )
   if processes.is_first():
@@ -124,75 +122,3 @@ def _check_labels(config, dataset: records.Dataset) -> None:
         "a positive weight of a class that occurs",
         tuple(weights.tolist()),
       )
-
-
-def initial_variables(
-  config: Any,
-  dataset: records.Dataset,
-  model: Any,
-  workdir: str | os.PathLike,
-) -> dict[str, Any] | None:
-  """The initial variables of a run.
-
-  The network is traced here, so that sizes that do not fit are refused before
-  the run directory is created.
-
-  Args:
-    config: resolved configuration.
-    dataset: converted data.
-    model: the network, of the size of augmented patches.
-    workdir: of the run.
-
-  Returns:
-    The network's variables; None if the run has a checkpoint.
-
-  Raises:
-    InputError: data lack an input, sizes do not fit, or weights are of another
-      network.
-  """
-  run, encoder = config.train.init_from, config.model.encoder_weights
-  if _has_checkpoint(workdir):
-    return None
-  if run and encoder:
-    raise InputError(
-      "config.train.init_from",
-      "none where config.model.encoder_weights is given",
-      repr(run),
-    )
-  options = pipeline.build_read_options(config)
-  reader = pipeline.PatchReader(dataset, "train", options)
-  example = pipeline.example_batch(reader)
-  augment = augmentation.build_augmentation(config, dataset)
-  build.variables_shape(model, augment.resize(example))
-  if run:
-    return trained.restore(run, build.variables_shape(model, example))[0]
-  variables = initialise.init_variables(model, example, seed=config.seed)
-  return _with_encoders(config, variables) if encoder else variables
-
-
-def _has_checkpoint(workdir: str | os.PathLike) -> bool:
-  folder = run_directory.RunDirectory(workdir).checkpoints
-  if not folder.is_dir():
-    return False
-  checkpoints = checkpoint.Checkpoints(folder, read_only=True)
-  step = checkpoints.latest_step()
-  checkpoints.close()
-  return step is not None
-
-
-def _with_encoders(config: Any, variables: Any) -> dict[str, Any]:
-  """Drawn variables, with every image encoder taken from a file."""
-  path = config.model.encoder_weights
-  tensors, metadata = files.read_tensors(path)
-  if metadata.get(timm.ENCODER) != config.model.encoder:
-    raise InputError(
-      path,
-      f"a file of `flairhub import-encoder` for {config.model.encoder}",
-      metadata.get(timm.ENCODER, "a file without the name of an encoder"),
-    )
-  for modality in config.data.modalities:
-    if not config.schema.sensors[modality].is_series:
-      variables = timm.start_encoder(
-        tensors, variables, f"encoder_{modality}", where=path
-      )
-  return variables

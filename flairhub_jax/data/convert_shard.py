@@ -74,7 +74,7 @@ class Faults:
   Attributes:
     problems: one line each.
     unknown: column of labels -> (band, value) -> number of pixels, number of
-      patches, and file of the first patch, of values without a class.
+      patches, and id and file of the first patch, of values without a class.
   """
 
   problems: list[str] = dataclasses.field(default_factory=list)
@@ -91,10 +91,10 @@ class Faults:
     return len(self.problems) + sum(map(len, self.unknown.values()))
 
   def add_values(
-    self, column: str, values: Mapping[tuple[int, int], int], file: str
+    self, column: str, values: Mapping[tuple[int, int], int], patch: str
   ) -> None:
     """Adds values without a class of one patch: (band, value) -> pixels."""
-    self._merge(column, {key: (n, 1, file) for key, n in values.items()})
+    self._merge(column, {key: (n, 1, patch) for key, n in values.items()})
 
   def add(self, other: "Faults") -> None:
     """Adds the faults of later patches."""
@@ -106,8 +106,8 @@ class Faults:
     self, column: str, values: Mapping[tuple[int, int], tuple[int, int, str]]
   ) -> None:
     known = self.unknown.setdefault(column, {})
-    for key, (pixels, patches, file) in values.items():
-      before = known.get(key, (0, 0, file))
+    for key, (pixels, patches, first) in values.items():
+      before = known.get(key, (0, 0, first))
       known[key] = (before[0] + pixels, before[1] + patches, before[2])
 
 
@@ -140,7 +140,8 @@ def write_shard(job: ShardJob, on_patches: Callable[[int], None]) -> Faults:
         arrays = content.arrays
         faults.problems += content.problems
         for column, values in content.unknown.items():
-          faults.add_values(column, values, patch.files[column])
+          first = f"{patch.patch_id} ({patch.files[column]})"
+          faults.add_values(column, values, first)
         if not faults:
           summary.add(content, job.streams, job.schema)
           for stream, writer in writers.items():

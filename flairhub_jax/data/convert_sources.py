@@ -273,16 +273,17 @@ def find_shapes(sources: Sequence[SplitSource], schema: Schema) -> Shapes:
 
 
 def describe_lacking(shapes: Shapes, schema: Schema) -> list[str]:
-  """Lists columns whose files lack bands of the schema, and their tasks."""
+  """Lists columns whose files lack bands of tasks, and these tasks."""
   lines = []
   for column, tasks in schema.label_columns.items():
-    if column not in shapes or shapes[column][2] >= tasks[0].num_bands:
+    if column not in shapes:
       continue
-    lost = [task.id for task in tasks if task.band >= shapes[column][2]]
-    lines.append(
-      f"{column}: {shapes[column][2]} of {tasks[0].num_bands} bands, without "
-      f"{', '.join(lost) or 'effect'}"
-    )
+    found = shapes[column][2]
+    if lost := [task.id for task in tasks if task.band >= found]:
+      lines.append(
+        f"{column}: {found} of {tasks[0].num_bands} bands, without "
+        f"{', '.join(lost)}"
+      )
   return lines
 
 

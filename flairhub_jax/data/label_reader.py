@@ -57,6 +57,12 @@ class LabelReader:
 
 def _classes(dataset: records.Dataset, task: LabelTask) -> label_values.Classes:
   known = dataset.schema.tasks[task.id]
+  if task.band != known.band:
+    raise InputError(
+      f"task {task.id}, band",
+      f"{known.band} as {dataset.folder} has",
+      task.band,
+    )
   # The first version of the format checked no band but the first.
   is_checked = dataset.version > 1 or known.band == 0
   form = dataset.tasks[task.id].storage

@@ -171,7 +171,7 @@ def describe_unknown(
   Args:
     column: of the split CSV.
     tasks: tasks of the column.
-    unknown: (band, value) -> pixels, patches, and the first patch's file.
+    unknown: (band, value) -> pixels, patches, and the first patch.
   """
   lines = []
   for (band, value), (pixels, patches, first) in sorted(unknown.items()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flairhub_jax import atomic, figures, metrics, run_schema, text_table
+from flairhub_jax import atomic, figures, metrics, text_table
 from flairhub_jax.data import records
 from flairhub_jax.schema import LabelTask, Sensor
 
@@ -158,7 +158,7 @@ def draw_maps(
     tasks: label tasks of the network by id.
   """
   streams = dataset.splits[split].streams
-  sensors = run_schema.of_dataset(dataset).sensors.values()
+  sensors = dataset.schema.sensors.values()
   sensor = next(sensor for sensor in sensors if sensor.id in streams)
   rows = []
   for index, prediction in sorted(maps.items()):

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flairhub_jax import configuration
+from flairhub_jax import class_merge, configuration
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import (
   choice,
@@ -135,6 +135,7 @@ def build_segmenter(
     ),
     precision=choice.one("config.matmul_precision", config, PRECISIONS),
     deterministic=config.deterministic,
+    merged=_merged(config),
   )
 
 
@@ -305,12 +306,22 @@ def _series_encoder(settings, *, levels, num_classes, count_padding, **options):
   )
 
 
+def _merged(config):
+  """Task and, for each of its classes, the position of the merged class."""
+  tasks = configuration.label_tasks(config)
+  return tuple(
+    (name, tuple(class_merge.members(config.schema.tasks[name], task).tolist()))
+    for name, task in tasks.items()
+    if len(config.tasks[name].merge)
+  )
+
+
 def _tasks(config):
-  """Id and number of classes of each task, in the order asked for."""
+  """Id of each task and number of its classes before a merge, in order."""
   where = "config.data.tasks"
   if not choice.known(where, config.data.tasks, config.schema.tasks):
     raise InputError(where, "at least one task", "none")
-  tasks = configuration.label_tasks(config)
+  tasks = {name: config.schema.tasks[name] for name in config.data.tasks}
   if len(sizes := {task.gsd for task in tasks.values()}) > 1:
     found = " and ".join(f"{gsd:g} m" for gsd in sorted(sizes))
     raise InputError(where, "tasks of one ground sampling distance", found)

@@ -2,13 +2,16 @@
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
+from flairhub_jax.array_type import Array
 from flairhub_jax.models import fusion, initialise
 from flairhub_jax.models import normalise as normalise_lib
 
@@ -39,7 +42,7 @@ class Segmenter(nn.Module):
 
   Attributes:
     inputs: the modalities, images before series.
-    tasks: id and number of classes of each task.
+    tasks: id and number of classes of each task, before any merge.
     strategy: encoders, fusion, decoders.
     modality_dropout: modality -> probability that training drops it from a
       sample.
@@ -48,6 +51,8 @@ class Segmenter(nn.Module):
     precision: one of `PRECISIONS`, of products and their gradients.
     deterministic: whether programs should be compiled to give the same numbers
       each time (`mesh.compiler_options`).
+    merged: task and, for each of its classes, the position of the merged class;
+      the probability of a merged class is the sum of those of its classes.
     class_bias: task and what is added to the logits of its classes, one number
       each; tasks without an entry have none.
   """
@@ -59,6 +64,7 @@ class Segmenter(nn.Module):
   learns_task_weights: bool = False
   precision: str = PRECISIONS[0]
   deterministic: bool = False
+  merged: tuple[tuple[str, tuple[int, ...]], ...] = ()
   class_bias: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
   def setup(self):
@@ -125,10 +131,18 @@ class Segmenter(nn.Module):
     # A mapping that has passed through `jit` comes back sorted by name.
     encoded = {spec.modality: encoded[spec.modality] for spec in self.inputs}
     outputs = self.strategy(encoded, present, train)
-    logits = dict(outputs["logits"])
+    logits = self._merge(outputs["logits"])
+    aux = {m: self._merge(own) for m, own in outputs["aux"].items()}
     for task, bias in self.class_bias:
       logits[task] = logits[task] + jnp.asarray(bias, jnp.float32)
-    return {**outputs, "logits": logits}
+    return {**outputs, "logits": logits, "aux": aux}
+
+  def _merge(self, logits):
+    """Logits of the merged classes: softmax gives sums of probabilities."""
+    logits = dict(logits)
+    for task, groups in self.merged:
+      logits[task] = merge_logits(logits[task], groups)
+    return logits
 
   def _drop_modalities(self, batch, present):
     """Returns `present` after dropout: each sample has at least one modality.
@@ -147,3 +161,20 @@ class Segmenter(nn.Module):
     chosen = before & (lot == lot.max(0))
     after = jnp.where(after.any(0), after, chosen)
     return dict(zip(names, after, strict=True))
+
+
+def merge_logits(
+  logits: Float[Array, "b h w k"], groups: Sequence[int]
+) -> Float[Array, "b h w m"]:
+  """Logits whose softmax is the sum of the softmax over each group.
+
+  Args:
+    logits: of the classes.
+    groups: for each class, the position of its group.
+  """
+  merged = []
+  for group in range(max(groups) + 1):
+    members = [i for i, other in enumerate(groups) if other == group]
+    own = logits[..., np.array(members)]
+    merged.append(jax.nn.logsumexp(own, axis=-1))
+  return jnp.stack(merged, axis=-1)

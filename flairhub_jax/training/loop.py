@@ -3,7 +3,7 @@
 import contextlib
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,6 +41,7 @@ def train(
   evaluate: Evaluate | None,
   draw: Draw | None = None,
   initial_variables: Mapping[str, Any] | None = None,
+  notes: Sequence[str] = (),
   profiles: bool = False,
 ) -> TrainState:
   """Trains `model`, or continues where the run was interrupted.
@@ -55,6 +56,7 @@ def train(
       split; None without one.
     draw: draws maps of the validation split to a file; None: no maps.
     initial_variables: of a run without a checkpoint; None: drawn by the seed.
+    notes: first lines of the log.
     profiles: whether to trace some steps into the run's `profile/`.
 
   Returns:
@@ -94,7 +96,7 @@ def train(
   if report is None and start_step < num_steps:
     report = train_step.compile(state, largest)
   opening = _opening(config, state, devices, dataset, reader.padding)
-  for line in (*warnings, *opening, *filter(None, [report])):
+  for line in (*warnings, *notes, *opening, *filter(None, [report])):
     tracker.log(line)
 
   # ---- batch, step, log, save, evaluate ----

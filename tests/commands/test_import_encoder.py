@@ -6,7 +6,6 @@ import pytest
 import safetensors.numpy
 
 from flairhub_jax import __main__
-from flairhub_jax.commands import train
 from flairhub_jax.configs import base
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError
@@ -40,7 +39,7 @@ def initial(converted, workdir, **changes):
   model = build.build_segmenter(config, output_size=dataset.output_size)
   config = resolve(config, dataset)
   assert config.inputs.AERIAL_RGBI.pixels == 64
-  return train.initial_variables(config, dataset, model, workdir)
+  return initial_weights.choose(config, dataset, model, workdir).variables
 
 
 def test_image_encoders_start_from_a_file(encoder, converted, run, tmp_path):

@@ -230,7 +230,7 @@ def test_a_patch_without_a_sensor_stays_without_it(dataset):
     (("noise",), dict(noise=dict(sensors=(S2,))), "SENTINEL2_TS without"),
   ],
 )
-def test_what_cannot_work_is_refused(dataset, names, sections, message):
+def test_impossible_augmentations_are_refused(dataset, names, sections, message):
   with pytest.raises(InputError, match=message) as caught:
     make(dataset, *names, **sections)
   assert len(str(caught.value).splitlines()) == 1

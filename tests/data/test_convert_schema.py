@@ -149,11 +149,11 @@ def test_values_without_a_class_are_counted_over_the_data_set(files, tmp_path):
   known = "values of classes or ignored values of"
   assert list(lines) == [
     f"LAND, band 1: expected {known} COVER, WOOD, found 77 in 12 pixels of 2"
-    f" patches, first {files.folder}/LAND_0.tif",
+    f" patches, first p0 ({files.folder}/LAND_0.tif)",
     f"CODE, band 1: expected {known} CODE, found -1 in 2 pixels of 1 patches,"
-    f" first {files.folder}/CODE_1.tif",
+    f" first p1 ({files.folder}/CODE_1.tif)",
     f"CODE, band 1: expected {known} CODE, found 70000 in 4 pixels of 1"
-    f" patches, first {files.folder}/CODE_2.tif",
+    f" patches, first p2 ({files.folder}/CODE_2.tif)",
   ]
   assert not (tmp_path / "out" / "dataset.json").exists()
   assert not list((tmp_path / "out").rglob("*.array_record"))

@@ -69,7 +69,7 @@ def test_images_and_labels_are_read_from_their_files(tmp_path):
   assert "TRUTH, ignored: the value 255 (1.56%)" in text
 
 
-def test_what_files_do_not_say_is_told(tmp_path):
+def test_every_assumption_has_a_line(tmp_path):
   zeros = np.zeros((3, 8, 8), np.uint8)
   zeros[:, :4] = rng.integers(1, 255, (3, 4, 8))
   write(tmp_path / "RGB-0.tif", zeros, crs=None)

@@ -333,7 +333,7 @@ def pixels_of(name, is_grey=False):
     (pixels_of("plowed land"), pixels_of("bare soil"), 0.75, (0, 0.75)),
   ],
 )
-def test_what_colour_hides_and_whether_height_tells(
+def test_colour_confuses_covers_that_height_may_separate(
   seen, one, other, most_by_colour, by_height
 ):
   def accuracy(n):

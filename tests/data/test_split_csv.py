@@ -61,7 +61,7 @@ def test_cells_may_be_quoted_and_padded(tmp_path):
     ("patch_id\0,DEM_ELEV\np,a\n", ["header", "'patch_id\\x00'"]),
   ],
 )
-def test_what_is_wrong_is_named(tmp_path, text, words):
+def test_faults_of_a_file_are_named(tmp_path, text, words):
   path = write(tmp_path, text)
   with pytest.raises(InputError) as caught:
     split_csv.read_split(path, COLUMNS)

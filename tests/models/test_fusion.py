@@ -106,7 +106,7 @@ def test_a_sample_without_anything_stays_finite(mixed):
 
 
 @pytest.mark.parametrize("kind", ["early", "mid_concat"])
-def test_what_is_encoded_may_come_in_any_order(kind):
+def test_encoded_modalities_may_come_in_any_order(kind):
   segmenter, batch = network_of(kind, (AERIAL, S2, S1))
   variables = initialise.init_variables(segmenter, batch, seed=1)
 

@@ -90,7 +90,7 @@ def test_at_an_interrupt_what_runs_saves_and_ends(tmp_path, interrupts):
   assert (tmp_path / "a.saved").exists()
 
 
-def test_what_does_not_end_after_an_interrupt_is_killed(tmp_path, monkeypatch):
+def test_a_job_that_ignores_an_interrupt_is_killed(tmp_path, monkeypatch):
   monkeypatch.setattr(faults, "GRACE", 0.2)
   pid = interrupt_when_started(tmp_path / "a", "hangs")
   child = int((tmp_path / "a.child").read_text())

@@ -1,15 +1,9 @@
-"""Sweeps: what they plan, how they look after processes, how they go on."""
+"""Sweeps: plans, progress and jobs of SLURM."""
 
-import argparse
 import json
 import os
-import pathlib
 import re
-import signal
 import stat
-import subprocess
-import sys
-import time
 
 import ml_collections
 import pytest
@@ -17,62 +11,13 @@ import pytest
 # Its import closes all handlers of logging, those of pytest too.
 import submitit  # noqa: F401
 
-from flairhub_jax import (
-  __main__,
-  config_file,
-  faults,
-  lock,
-  run_directory,
-)
+from flairhub_jax import __main__, config_file, lock, run_directory
 from flairhub_jax.commands import sweep as command
 from flairhub_jax.configs import base
 from flairhub_jax.studies import sweep
-from tests import test_lock
-from tests.studies import stand_in
-from tests.training import runs
+from tests.studies.sweep_file import FILE, flags
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-FILE = """
-from tests import tiny
-
-def get_runs(names="a/seed-0,broken,b/seed-1"):
-  runs = []
-  for number, name in enumerate(names.split(",")):
-    config = tiny.get_config().lock()
-    config.seed = number
-    config.data.modalities = ("SENTINEL2_TS",)
-    config.data.tasks = ("ALL_LABEL-LPIS",)
-    config.train.num_steps = 30
-    config.train.validate_every = 30
-    config.train.save_every = 4
-    if name == "broken":
-      config.train.init_from = "no_such_run"
-    runs.append((name, config))
-  return runs
-"""
-
-
-@pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
-  monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture
-def file(tmp_path):
-  path = tmp_path / "sweep_file.py"
-  path.write_text(FILE)
-  return path
-
-
-def flags(file, workdir, converted, *more):
-  return [
-    "sweep",
-    f"--config={file}",
-    f"--workdir={workdir}",
-    f"--config.data.path={converted}",
-    *more,
-  ]
+pytestmark = pytest.mark.usefixtures("at_the_root")
 
 
 def error_line(capsys, argv):
@@ -312,104 +257,3 @@ def test_jobs_in_the_queue_are_not_submitted_again(
   assert __main__.main(argv) == 1
   assert "b/seed-1 is job 77_2 already" in capsys.readouterr().out
   assert not (tmp_path / "script").exists()
-
-
-# ---- a whole sweep, killed twice -------------------------------------------
-
-
-def steps_of(run):
-  if not run.metrics.exists():
-    return []
-  records = run_directory.read_records(run.metrics)
-  return [r["step"] for r in records if r["kind"] == "train"]
-
-
-def wait_for(condition, process):
-  until = time.monotonic() + 120
-  while not condition():
-    assert process.poll() is None, "the sweep ended too early"
-    assert time.monotonic() < until
-    time.sleep(0.005)
-
-
-def times_of_change(folder):
-  files = [path for path in folder.rglob("*") if path.is_file()]
-  return {path: path.stat().st_mtime_ns for path in files}
-
-
-def process_of(run):
-  return int(run.lock.read_text().split()[1])
-
-
-def test_a_run_waits_for_a_process_that_still_saves(tmp_path, monkeypatch):
-  directory = sweep.SweepDirectory(tmp_path)
-  args = argparse.Namespace(split="test", subsets=None)
-  calls = []
-
-  def train_and_evaluate():
-    return command._train_and_evaluate(
-      directory, "a", args, lambda argv: calls.append(argv[0]) or ""
-    )
-
-  with lock.hold(directory.run("a").lock, what="training"):
-    monkeypatch.setattr(faults, "GRACE", 0.1)
-    assert f"process {os.getpid()}" in train_and_evaluate()
-  holder = test_lock.start(directory.run("a").lock, "flock", 1.0)
-  assert holder.stdout.readline() == "held\n"
-  monkeypatch.setattr(faults, "GRACE", 30.0)
-  assert train_and_evaluate() == "" and calls == ["train", "evaluate"]
-  holder.communicate(timeout=30)
-
-
-@pytest.mark.slow
-def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
-  capsys, file, tmp_path, converted, monkeypatch
-):
-  monkeypatch.setenv("XLA_FLAGS", runs.xla_flags(num_devices=1))
-  directory = sweep.SweepDirectory(tmp_path / "w")
-  a, b = directory.run("a/seed-0"), directory.run("b/seed-1")
-
-  def argv(names, *more):
-    return flags(f"{file}:{names}", directory.path, converted, *more)
-
-  # A run is killed, then the sweep: its next run notices, saves and ends.
-  process = subprocess.Popen(
-    [sys.executable, "-m", "flairhub_jax", *argv("a/seed-0,b/seed-1")],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
-  wait_for((a.checkpoints / "4").is_dir, process)
-  os.kill(process_of(a), signal.SIGKILL)
-  wait_for(lambda: steps_of(b), process)
-  orphan = process_of(b)
-  process.kill()
-  out, _ = process.communicate()
-  assert re.search("a/seed-0 failed after .* killed", out), out
-  until = time.monotonic() + 60
-  while stand_in.is_alive(orphan):
-    assert time.monotonic() < until
-    time.sleep(0.05)
-  saved = sweep.read_progress(b, "test").step
-  assert steps_of(b)[-1] == saved < 30 and max(steps_of(a)) < 30
-
-  # The same command lets both go on.
-  assert __main__.main(argv("a/seed-0,b/seed-1,broken", "--jobs=2")) == 1
-  out = capsys.readouterr().out
-  assert "3 runs, 0 finished before" in out
-  assert "a/seed-0 goes on at step" in out
-  assert f"b/seed-1 goes on at step {saved}\n" in out
-  assert re.search(r"broken failed after .*no_such_run", out), out
-  table = [line.split()[:3] for line in out.splitlines()[-3:]]
-  assert table == [
-    ["a/seed-0", "finished", "30/30"],
-    ["b/seed-1", "finished", "30/30"],
-    ["broken", "failed", "-"],
-  ]
-  assert steps_of(a) == steps_of(b) == list(range(1, 31))
-
-  # What is finished is not repeated.
-  before = times_of_change(directory.path / "runs")
-  assert __main__.main(argv("a/seed-0,b/seed-1")) == 0
-  assert "2 runs, 2 finished before" in capsys.readouterr().out
-  assert times_of_change(directory.path / "runs") == before

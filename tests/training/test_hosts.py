@@ -100,15 +100,15 @@ def start(converted, workdir, *flags, faults=("", "")):
 
 def finish(started, timeout=120):
   """Exit codes, and the last line of each."""
-  message = []
+  outputs = []
   try:
     for process in started:
-      message.append(process.communicate(timeout=timeout)[1])
+      outputs.append(process.communicate(timeout=timeout)[1])
   finally:
     for process in started:
       process.kill()
-  assert not any("Traceback" in text for text in message), message
-  lines = [(text.strip().splitlines() or [""])[-1] for text in message]
+  assert not any("Traceback" in text for text in outputs), outputs
+  lines = [(text.strip().splitlines() or [""])[-1] for text in outputs]
   return [process.returncode for process in started], lines
 
 

@@ -203,7 +203,7 @@ def test_losses_of_certain_predictions_equal_their_scores(loss):
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_what_does_not_count_has_no_gradient(drawn, name):
+def test_ignored_pixels_and_classes_have_no_gradient(drawn, name):
   logits, labels, weights = drawn
   settings = base.get_config().loss
   settings.cross_entropy.update(weight=0.0, label_smoothing=0.1)
@@ -241,7 +241,7 @@ def test_every_loss_has_a_section_and_takes_its_options(drawn):
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_what_says_so_adds_over_parts_of_a_batch(drawn, name):
+def test_additive_losses_add_over_parts_of_a_batch(drawn, name):
   logits, labels, weights = map(jnp.asarray, drawn)
   kind, options = losses.LOSSES[name], dict(base.get_config().loss[name])
   del options["weight"]

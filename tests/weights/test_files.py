@@ -36,7 +36,7 @@ def refusal(path):
   return text
 
 
-def test_what_is_written_is_read_bit_for_bit(tmp_path):
+def test_written_tensors_are_read_bit_for_bit(tmp_path):
   rng = np.random.default_rng(0)
   tensors = {
     "a.weight": rng.standard_normal((3, 4)).astype(np.float32).T,

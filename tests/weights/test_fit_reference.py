@@ -29,7 +29,7 @@ def ones(shape):
   return lambda: jax.tree.map(lambda leaf: np.ones(leaf.shape), shape)
 
 
-def test_what_is_allowed_is_drawn_or_left_out_and_named(network):
+def test_allowed_exceptions_are_drawn_or_left_out_and_named(network):
   shape, tensors = network
   tensors = dict(tensors)
   tensors[HEAD] = tensors[HEAD][:5]
@@ -47,7 +47,7 @@ def test_what_is_allowed_is_drawn_or_left_out_and_named(network):
   assert not (rest["conv_1"]["kernel"] == 1).any()
 
 
-def test_what_is_not_allowed_is_still_refused(network):
+def test_other_exceptions_are_refused(network):
   shape, tensors = network
   tensors = dict(tensors)
   del tensors[HEAD]

@@ -374,7 +374,7 @@ def test_differences_from_the_reference_are_reported(tmp_path):
     ("inputs.SENTINEL1-ASC_TS.temporal_average", "monthly", "both"),
   ],
 )
-def test_what_the_reference_cannot_build(field, value, message):
+def test_networks_the_reference_cannot_build_are_refused(field, value, message):
   config = benchmark.get_config("LC-L")
   *parents, name = field.split(".")
   node = config

@@ -51,7 +51,7 @@ def test_files_that_disagree(tmp_path):
     "\x00",
   ],
 )
-def test_what_is_no_plain_mapping(tmp_path, text):
+def test_anything_but_a_plain_mapping_is_refused(tmp_path, text):
   path = tmp_path / "x.yaml"
   path.write_text(text)
   assert str(path) in refusal(path)
