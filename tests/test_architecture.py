@@ -45,6 +45,7 @@ LEVELS = {
   # Rooms that do not know each other.
   "training": 7,
   "inference": 7,
+  "mapping": 7,
   "studies": 7,
   "weights": 6,
   # What joins them.
@@ -61,8 +62,8 @@ ROOMS = {
   "orbax": "checkpoint.py",
   "flax.linen": "models",
   "matplotlib": "figures",
-  "pyogrio": "data",
-  "rasterio": "data",
+  "pyogrio": ("data", "mapping"),
+  "rasterio": ("data", "mapping"),
   "filelock": "lock.py",
   "submitit": "studies/slurm.py",
   "tqdm": "terminal.py",

@@ -1,0 +1,254 @@
+"""Map a region from rasters of any grids, with a trained network."""
+
+import argparse
+import pathlib
+from typing import Any
+
+import jax
+
+from flairhub_jax import configuration, mesh, run_directory, terminal
+from flairhub_jax.errors import InputError
+from flairhub_jax.inference import origin, trained
+from flairhub_jax.mapping import (
+  area,
+  engine,
+  examples,
+  inputs,
+  layout,
+  network,
+  region,
+)
+from flairhub_jax.models import build
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the flags."""
+  parser.add_argument(
+    "--run", required=True, metavar="RUN", help="run directory of `train`"
+  )
+  parser.add_argument(
+    "--out", required=True, metavar="MAP.tif", help="map of classes"
+  )
+  _add_inputs(parser)
+  _add_windows(parser)
+  parser.add_argument(
+    "--probabilities",
+    nargs="+",
+    default=[],
+    metavar="CLASS",
+    help="also write the probabilities of these classes, or of all",
+  )
+  parser.add_argument(
+    "--confidence",
+    action="store_true",
+    help="also write the largest probability of each pixel",
+  )
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--input",
+    action="append",
+    required=True,
+    metavar="ID=PATH",
+    help="rasters of a sensor: a GeoTIFF, a VRT, a folder, a glob, or a text"
+    " file that lists tiles; ID= may be left out where there is one sensor",
+  )
+  parser.add_argument(
+    "--dates",
+    action="append",
+    default=[],
+    metavar="ID=FILE",
+    help="dates of a time series, YYYYMMDD, one per line, or JSON",
+  )
+  parser.add_argument(
+    "--mask",
+    action="append",
+    default=[],
+    metavar="ID=PATH",
+    help="raster of the quality mask of a time series",
+  )
+  parser.add_argument(
+    "--reproject",
+    action="store_true",
+    help="warp rasters of another CRS to that of the first sensor",
+  )
+  parser.add_argument(
+    "--assume-gsd",
+    action="append",
+    default=[],
+    metavar="ID",
+    help="take the pixels of this sensor as they are, whatever their size",
+  )
+  parser.add_argument(
+    "--skip-errors",
+    action="store_true",
+    help="leave the area of tiles that cannot be read without data",
+  )
+
+
+def _add_windows(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--resolution",
+    type=float,
+    metavar="METRES",
+    help="pixels of the map; default: those of the finest raster",
+  )
+  parser.add_argument(
+    "--bounds",
+    nargs=4,
+    type=float,
+    metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"),
+    help="part of the ground to map, in the CRS of the map",
+  )
+  parser.add_argument(
+    "--aoi", metavar="FILE", help="vector file of polygons to map"
+  )
+  parser.add_argument(
+    "--window",
+    type=int,
+    metavar="N",
+    help="rows and columns that the network sees; default: those of the run",
+  )
+  blending = parser.add_mutually_exclusive_group()
+  blending.add_argument(
+    "--overlap",
+    type=int,
+    metavar="N",
+    help="pixels shared by neighbouring windows; default: a quarter",
+  )
+  blending.add_argument(
+    "--margin",
+    type=int,
+    metavar="N",
+    help="keep the centres of windows only, without blending, as the reference",
+  )
+  parser.add_argument(
+    "--batch",
+    type=int,
+    metavar="N",
+    help="windows computed at once; default: the batch size of the run",
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Maps a region, or goes on where a killed command stopped."""
+  mesh.tune_cpu_process()
+  folder, config = run_directory.open_run(args.run)
+  out = pathlib.Path(args.out)
+  region.check_out(out)
+  tasks = configuration.label_tasks(config)
+  opened = _open_inputs(args, config)
+  try:
+    return _map(args, folder, config, out, tasks, opened)
+  finally:
+    inputs.close(opened)
+
+
+def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
+  used = tuple(config.data.modalities)
+  rasters = inputs.parse_pairs("--input", args.input, used)
+  series = [n for n in used if config.schema.sensors[n].is_series]
+  dates = inputs.parse_pairs("--dates", args.dates, series or used)
+  masks = inputs.parse_pairs("--mask", args.mask, series or used)
+  for flag, given in (("--dates", dates), ("--mask", masks)):
+    for name in given.keys() - rasters.keys():
+      raise InputError(f"{flag} {name}", f"--input {name}=PATH", "none")
+  for name in args.assume_gsd:
+    if name not in rasters:
+      raise InputError("--assume-gsd", f"any of {', '.join(rasters)}", name)
+  return inputs.open_inputs(
+    config.schema,
+    used,
+    {
+      name: inputs.Named(path, dates.get(name), masks.get(name))
+      for name, path in rasters.items()
+    },
+    reproject=args.reproject,
+    skips_errors=args.skip_errors,
+  )
+
+
+def _map(args, folder, config, out, tasks, opened) -> int:
+  found, interest = _plan(args, config, opened)
+  reader = examples.Reader(config, opened, found)
+  model = build.build_segmenter(config, output_size=found.logits)
+  example = examples.stack([reader.nothing()])
+  shape = build.variables_shape(model, example)
+  variables, step = trained.restore(args.run, shape)
+  batch_size = args.batch or config.data.batch_size
+  what = region.Region(
+    inputs=opened,
+    layout=found,
+    tasks=tasks,
+    layers=engine.Layers(
+      region.class_indices(tasks, args.probabilities), args.confidence
+    ),
+    out=out,
+    area=interest,
+    origin=_origin(folder, config, variables, step, batch_size),
+  )
+  identity = what.identity()
+  if region.is_finished(what, identity):
+    print(f"{out}: this map exists already")
+    return 0
+  program = network.WindowNetwork(
+    model, variables, example, found, batch_size=batch_size
+  )
+  for name in config.data.modalities:
+    if name not in opened:
+      terminal.print_line(f"warning: {name}: no raster; absent everywhere")
+  for line in region.describe(what, program, reader):
+    terminal.print_line(line)
+  region.write(what, program, reader, identity)
+  for each in opened.values():
+    for path in each.mosaic.failed:
+      terminal.print_line(f"warning: {path}: left out, cannot be read")
+  for layer in what.layers.bands(tuple(tasks)):
+    print(what.file(layer))
+  return 0
+
+
+def _plan(args, config, opened) -> tuple[layout.Layout, area.Area | None]:
+  ground = next(iter(opened.values())).mosaic.grid
+  interest = area.Area(args.aoi, ground.crs) if args.aoi else None
+  bounds = (tuple(args.bounds), "--bounds") if args.bounds else None
+  if bounds and not (
+    args.bounds[0] < args.bounds[2] and args.bounds[1] < args.bounds[3]
+  ):
+    raise InputError("--bounds", "LEFT < RIGHT and BOTTOM < TOP", args.bounds)
+  if interest and not bounds:
+    bounds = interest.bounds, args.aoi
+  for flag, value, least in (
+    ("--window", args.window, 1),
+    ("--batch", args.batch, 1),
+  ):
+    if value is not None and value < least:
+      raise InputError(flag, f"at least {least}", value)
+  found = layout.plan(
+    opened,
+    window=args.window or _window(config, opened),
+    overlap=args.overlap,
+    margin=args.margin,
+    resolution=args.resolution,
+    bounds=bounds,
+    as_they_are=args.assume_gsd,
+  )
+  return found, interest
+
+
+def _window(config, opened) -> int:
+  """Pixels of the finest sensor in a patch of the run."""
+  finest = min(opened, key=lambda n: min(opened[n].mosaic.grid.pixel_metres))
+  return config.inputs[finest].pixels
+
+
+def _origin(folder, config, variables, step, batch_size) -> dict[str, Any]:
+  return {
+    "run": folder.path.name,
+    "step": step,
+    "checkpoint": folder.checkpoint_digest(step),
+    "weights": origin.digest(jax.device_get(variables)),
+    "config": run_directory.config_digest(config),
+    "batch_size": batch_size,
+  }

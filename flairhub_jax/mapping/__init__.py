@@ -1,0 +1,1 @@
+"""A trained network over the rasters of a region: georeferenced maps."""

@@ -1,0 +1,78 @@
+"""Dates of a series: a text or CSV file, or the reference's JSON."""
+
+import datetime
+import json
+import pathlib
+import re
+
+import numpy as np
+from jaxtyping import Int
+
+from flairhub_jax.errors import InputError
+
+_DATE = re.compile(r"^(\d{4})-?(\d{2})-?(\d{2})$")
+_EPOCH = datetime.date(1970, 1, 1)
+
+
+def read_days(path: str | pathlib.Path) -> Int[np.ndarray, "t"]:
+  """Reads the dates of a series in the order of its images.
+
+  Args:
+    path: a text file with a date `YYYYMMDD` or `YYYY-MM-DD` per line; a CSV
+      with a header, whose first column of dates counts; or JSON, a list of
+      dates or `{"1": "20210114", …}`.
+
+  Returns:
+    Days since 1970-01-01, int32.
+
+  Raises:
+    InputError: the file cannot be read, or a line has no date.
+  """
+  path = pathlib.Path(path)
+  try:
+    text = path.read_text(encoding="utf-8-sig")
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(path, "a file of dates", error) from error
+  if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
+    entries = _json_entries(path, text)
+  else:
+    entries = _lines(text)
+  days = [_day(f"{path}, {where}", entry) for where, entry in entries]
+  if not days:
+    raise InputError(path, "dates as YYYYMMDD", "none")
+  return np.array(days, np.int32)
+
+
+def _json_entries(path, text):
+  try:
+    content = json.loads(text)
+    if isinstance(content, dict):
+      # As numbers: as strings, "10" would precede "2".
+      content = [content[key] for key in sorted(content, key=int)]
+    return [(f"date {i + 1}", str(date)) for i, date in enumerate(content)]
+  except (ValueError, TypeError, RecursionError) as error:
+    raise InputError(
+      path, 'JSON like {"1": "20210114"} or ["20210114"]', error
+    ) from error
+
+
+def _lines(text):
+  """The entry of each line: its first field that is a date."""
+  entries = []
+  for number, line in enumerate(text.splitlines(), 1):
+    fields = [part.strip().strip('"') for part in re.split(r"[,;\t ]", line)]
+    fields = [part for part in fields if part]
+    dates = [part for part in fields if _DATE.match(part)]
+    if dates:
+      entries.append((f"line {number}", dates[0]))
+    elif fields and not (number == 1 and not fields[0][:1].isdigit()):
+      entries.append((f"line {number}", line.strip()))
+  return entries
+
+
+def _day(where: str, entry: str) -> int:
+  match = _DATE.match(entry)
+  try:
+    return (datetime.date(*map(int, match.groups())) - _EPOCH).days
+  except (AttributeError, ValueError) as error:
+    raise InputError(where, "a date as YYYYMMDD", repr(entry[:80])) from error

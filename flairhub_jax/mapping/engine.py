@@ -1,0 +1,264 @@
+"""Maps a region: windows of the network, blended and finished row by row.
+
+The sums of a row of windows are all that is held: a row of the map is finished
+as soon as no later window touches it. One thread reads ahead of the network.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from flairhub_jax.mapping import reading
+from flairhub_jax.mapping.examples import Reader
+from flairhub_jax.mapping.layout import Layout
+from flairhub_jax.mapping.network import WindowNetwork
+from flairhub_jax.mapping.store import Progress
+from flairhub_jax.schema import NO_LABEL
+
+# A probability p is stored as round(250 p); 255 is no data.
+PROBABILITY_STEPS = 250
+# Rows that become layers at once.
+_ROWS_AT_ONCE = 64
+
+Area = Callable[[int, int, int, int], Bool[np.ndarray, "h w"]]
+Write = Callable[[int, Mapping[str, np.ndarray]], None]
+Save = Callable[[Progress], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+  """What is written of each task.
+
+  Attributes:
+    probabilities: task -> indices of the classes whose probability is written.
+    with_confidence: whether the largest probability is written.
+  """
+
+  probabilities: Mapping[str, tuple[int, ...]] = dataclasses.field(
+    default_factory=dict
+  )
+  with_confidence: bool = False
+
+  def bands(self, tasks: Sequence[str]) -> dict[str, int]:
+    """Number of bands of each layer, by `<task>.<kind>`."""
+    found = {}
+    for task in tasks:
+      found[f"{task}.classes"] = 1
+      if self.with_confidence:
+        found[f"{task}.confidence"] = 1
+      if self.probabilities.get(task):
+        found[f"{task}.probabilities"] = len(self.probabilities[task])
+    return found
+
+  def of_rows(
+    self,
+    task: str,
+    sums: Float[np.ndarray, "r w k"],
+    has_data: Bool[np.ndarray, "r w"],
+  ) -> dict[str, UInt8[np.ndarray, "r n w"]]:
+    """Layers of finished rows of a task."""
+
+    def masked(values):
+      return np.where(has_data, values, NO_LABEL).astype(np.uint8)
+
+    def scaled(values):
+      return masked(np.rint(np.clip(values, 0, 1) * PROBABILITY_STEPS))
+
+    found = {f"{task}.classes": masked(sums.argmax(-1))[:, None]}
+    if self.with_confidence:
+      found[f"{task}.confidence"] = scaled(sums.max(-1))[:, None]
+    if self.probabilities.get(task):
+      bands = [scaled(sums[..., k]) for k in self.probabilities[task]]
+      found[f"{task}.probabilities"] = np.stack(bands, 1)
+    return found
+
+
+def memory(
+  layout: Layout, num_classes: int, batch_bytes: int, network_bytes: int
+) -> int:
+  """Bytes that a map needs at most, whatever its number of rows.
+
+  Args:
+    layout: of the map.
+    num_classes: of all tasks.
+    batch_bytes: of a batch of inputs.
+    network_bytes: of the compiled program.
+  """
+  sums = min(layout.shape[0], layout.rows.size) * layout.columns.size
+  batches = batch_bytes * (reading.AHEAD + 3)
+  return sums * (4 * num_classes + 1) + batches + network_bytes
+
+
+def run(
+  network: WindowNetwork,
+  reader: Reader,
+  layout: Layout,
+  layers: Layers,
+  tasks: Mapping[str, int],
+  *,
+  write: Write,
+  save: Save = lambda _: None,
+  area: Area | None = None,
+  progress: Progress | None = None,
+  on_windows: Callable[[int], None] = lambda _: None,
+) -> Progress:
+  """Computes a map, or what is left of it.
+
+  Args:
+    network: compiled for its windows.
+    reader: of the windows.
+    layout: of the map.
+    layers: what is wanted of each task.
+    tasks: task -> number of classes.
+    write: takes the first of some finished rows, and their layers.
+    save: takes the progress, once its rows are written.
+    area: gives for a row, a column, and a size the pixels of the map that are
+      wanted; None: all.
+    progress: of an earlier run.
+    on_windows: takes the number of windows done since the last call.
+
+  Returns:
+    The progress at the end.
+  """
+  progress = progress or Progress()
+  if progress.rows >= layout.rows.size:
+    return progress
+  first = _first_needed(layout, progress)
+  sums = _Sums(layout, layers, tasks, area, progress, first)
+  sums.write, sums.save = write, save
+  before: tuple[reading.Batch, Any] | None = None
+  batches = reading.batches(
+    reader,
+    layout,
+    batch_size=network.batch_size,
+    area=area,
+    places=progress.places[: first + 1],
+  )
+  with contextlib.closing(batches):
+    for batch in batches:
+      results = network(batch.inputs, batch.rows, batch.columns)
+      if before is not None:
+        on_windows(sums.add(*before))
+      before = batch, results
+  if before is not None:
+    on_windows(sums.add(*before))
+  on_windows(sums.finish())
+  return sums.progress
+
+
+def _first_needed(layout: Layout, progress: Progress) -> int:
+  """The first row of windows that an unfinished row of the map needs."""
+  starts, size = layout.rows.starts, layout.rows.window
+  reaching = (
+    n for n, start in enumerate(starts) if start + size > progress.rows
+  )
+  return min(next(reaching), len(progress.places) - 1)
+
+
+class _Sums:
+  """Weighted probabilities of the rows that are not finished."""
+
+  write: Write
+  save: Save
+
+  def __init__(self, layout, layers, tasks, area, progress, first):
+    self.progress = progress
+    self._layout, self._layers, self._area = layout, layers, area
+    self._row = first  # of windows
+    self._top = max(0, layout.rows.starts[first])  # row of the first sum
+    # Windows that an earlier run counted are computed for their sums only.
+    self._counted = progress.window_rows
+    self._absent = dict(progress.absent)
+    self._num_windows = progress.num_windows
+    self._places = progress.places
+    self._told = progress.window_rows * len(layout.columns)
+    height = min(layout.rows.window, layout.rows.size)
+    width = layout.columns.size
+    self._sums = {
+      task: np.zeros((height, width, number), np.float32)
+      for task, number in tasks.items()
+    }
+    self._has_data = np.zeros((height, width), bool)
+
+  def add(self, batch: reading.Batch, results: Mapping[str, Any]) -> int:
+    """Adds the windows of a batch; returns the number of windows done."""
+    found = {task: np.asarray(values) for task, values in results.items()}
+    self._places = batch.places
+    done = self._told
+    for place, window in enumerate(batch.windows):
+      if window is None:
+        continue
+      while self._row < window.row:
+        self._next_row()
+      self._add_window(
+        window, {task: values[place] for task, values in found.items()}
+      )
+      if window.row >= self._counted:
+        self._num_windows += 1
+        for name in window.absent:
+          self._absent[name] = self._absent.get(name, 0) + 1
+        done = window.row * len(self._layout.columns) + window.column + 1
+    number, self._told = done - self._told, done
+    return number
+
+  def finish(self) -> int:
+    """Finishes the last rows; returns the number of windows done."""
+    while self._row < len(self._layout.rows):
+      self._next_row()
+    done = len(self._layout.rows) * len(self._layout.columns)
+    return done - self._told
+
+  def _add_window(self, window, values):
+    layout = self._layout
+    row = layout.rows.starts[window.row]
+    col = layout.columns.starts[window.column]
+    # The part within the map.
+    top, left = max(row, 0), max(col, 0)
+    bottom = min(row + layout.shape[0], layout.rows.size)
+    right = min(col + layout.shape[1], layout.columns.size)
+    here = np.s_[top - self._top : bottom - self._top, left:right]
+    there = np.s_[top - row : bottom - row, left - col : right - col]
+    for task, sums in self._sums.items():
+      sums[here] += values[task][there]
+    self._has_data[here] |= window.has_data[there]
+
+  def _next_row(self):
+    """Finishes the rows of the map that no later window touches."""
+    rows, number = self._layout.rows, self._row + 1
+    end = rows.first_pixel(number)
+    begin = max(self._top, self.progress.rows)
+    for first in range(begin, end, _ROWS_AT_ONCE):
+      self._finish(first, min(first + _ROWS_AT_ONCE, end))
+    self._row = number
+    if number < len(rows):
+      self._move_to(max(0, rows.starts[number]))
+    if end > self.progress.rows:
+      self.progress = Progress(
+        end, number, self._places, self._absent, self._num_windows
+      )
+      self.save(self.progress)
+
+  def _finish(self, first, last):
+    here = np.s_[first - self._top : last - self._top]
+    has_data = self._has_data[here]
+    if self._area is not None:
+      width = self._layout.columns.size
+      has_data = has_data & self._area(first, 0, last - first, width)
+    layers: dict[str, np.ndarray] = {}
+    for task, sums in self._sums.items():
+      layers |= self._layers.of_rows(task, sums[here], has_data)
+    self.write(first, layers)
+
+  def _move_to(self, top):
+    """Drops the sums of the rows above one, and moves the others up."""
+    by = top - self._top
+    for values in (*self._sums.values(), self._has_data):
+      kept = max(0, len(values) - by)
+      for i in range(kept):
+        values[i] = values[i + by]
+      values[kept:] = 0
+    self._top = top

@@ -1,0 +1,268 @@
+"""From windows of the ground to batches of a network."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from flairhub_jax.data import (
+  patch,
+  pipeline,
+  temporal_average,
+  time_series,
+  validity,
+)
+from flairhub_jax.mapping import grid as grids
+from flairhub_jax.mapping import inputs as rasters
+from flairhub_jax.mapping.grid import Grid
+from flairhub_jax.mapping.inputs import SensorInput
+from flairhub_jax.mapping.layout import Layout
+
+# A sensor with data for less of a window counts as absent there, if another has
+# more.
+_LEAST_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """What a network sees of one window.
+
+  Attributes:
+    row: its number along the rows.
+    column: its number along the columns.
+    example: `inputs`, `dates`, `valid` and `present` of each sensor.
+    has_data: bool [h w], pixels of the map for which any sensor has data.
+    absent: sensors that count as absent.
+  """
+
+  row: int
+  column: int
+  example: Mapping[str, Any]
+  has_data: Bool[np.ndarray, "h w"]
+  absent: tuple[str, ...]
+
+
+class Reader:
+  """Reads the windows of a map as examples of a network.
+
+  Attributes:
+    pixels: sensor -> rows and columns of its pixels in a window.
+    lengths: series -> number of dates to which it is padded.
+  """
+
+  def __init__(
+    self, config: Any, inputs: Mapping[str, SensorInput], layout: Layout
+  ):
+    """Takes the rasters.
+
+    Args:
+      config: of the run.
+      inputs: rasters of some or all sensors of the network.
+      layout: of the map.
+    """
+    self._inputs, self._layout = inputs, layout
+    self._options = pipeline.build_read_options(config, with_labels=False)
+    sensors = config.schema.sensors
+    self._sensors = [
+      sensors[name] for name in sensors if name in config.data.modalities
+    ]
+    longest = max(config.data.date_buckets)
+    self.lengths = {
+      s.id: self._length(s.id, longest) for s in self._sensors if s.is_series
+    }
+    self.pixels = {
+      s.id: layout.pixels.get(s.id) or self._pixels_of(s.gsd)
+      for s in self._sensors
+    }
+
+  def _length(self, name: str, longest: int) -> int:
+    """Number of dates to which a series is padded in every window."""
+    if name in self._options.periods:
+      periods = temporal_average.PERIODS[self._options.periods[name]]
+      return min(12 * len(periods), longest)
+    found = self._inputs.get(name)
+    return 1 if found is None else min(len(found.days), longest)
+
+  def _pixels_of(self, gsd: float) -> tuple[int, int]:
+    """Pixels of a sensor without rasters in a window."""
+    window = self._layout.window(0, 0)
+    down, across = window.pixel_metres
+    return (
+      max(1, round(window.height * down / gsd)),
+      max(1, round(window.width * across / gsd)),
+    )
+
+  def read(self, row: int, column: int) -> Window | None:
+    """Reads one window; None if no sensor has data there."""
+    ground = self._layout.window(row, column)
+    parts, shares = {}, {}
+    has_data = np.zeros((ground.height, ground.width), bool)
+    for name, each in self._inputs.items():
+      target = ground.with_size(*self.pixels[name])
+      values, missing = rasters.read_part(each.mosaic, target)
+      values = values.astype(each.sensor.numpy_dtype, copy=False)
+      if not missing.any():  # the usual case, without work per pixel
+        has_data[:] = True
+        parts[name], shares[name] = (values, missing, target), 1.0
+        continue
+      found = np.logical_not(missing.all(-1))
+      has_data |= _enlarge(found, has_data.shape)
+      values, missing = self._beyond_the_map(values, missing, ground)
+      parts[name] = values, missing, target
+      shares[name] = 1 - float(missing.all(-1).mean())
+    if not has_data.any():
+      return None
+    most = max(shares.values())
+    example: dict[str, Any] = {
+      key: {} for key in ("inputs", "dates", "valid", "present")
+    }
+    for sensor in self._sensors:
+      share = shares.get(sensor.id, 0.0)
+      present = share > 0 and (share >= _LEAST_SHARE or share == most)
+      example["present"][sensor.id] = np.bool_(present)
+      if present:
+        self._add(sensor, *parts[sensor.id], example)
+      else:
+        self._add_nothing(sensor, example)
+    absent = tuple(
+      n for n, is_there in example["present"].items() if not is_there
+    )
+    return Window(row, column, example, has_data, absent)
+
+  def _beyond_the_map(self, values, missing, ground: Grid):
+    """Fills what lies beyond the map: mirrored, or 0 as the reference does."""
+    if self._layout.margin is not None:
+      outside = missing.all(-1)
+      values = np.where(outside[..., None], values.dtype.type(0), values)
+      return values, missing & ~(outside[..., None])
+    inside = []
+    for axis, start, size in self._beyond(ground):
+      pixels = values.shape[axis]
+      window = (ground.height, ground.width)[axis]
+      first = round(max(-start, 0) * pixels / window)
+      last = round(min(size - start, window) * pixels / window)
+      inside.append((first, max(last, first + 1)))
+    if inside == [(0, n) for n in values.shape[:2]]:
+      return values, missing
+    index = [
+      _mirrored(first, last, size)
+      for (first, last), size in zip(inside, values.shape[:2], strict=True)
+    ]
+    (top, bottom), (left, right) = inside
+    beyond = np.ones(values.shape[:2], bool)
+    beyond[top:bottom, left:right] = False
+    taken = beyond[..., None] & missing
+    mirror = np.ix_(*index)
+    values = np.where(taken, values[mirror], values)
+    return values, np.where(taken, missing[mirror], missing)
+
+  def _beyond(self, ground: Grid):
+    """Axis, first pixel of a window, and size of the map along each axis."""
+    whole = self._layout.grid
+    corner = ground.transform.c, ground.transform.f
+    column, row = grids.at(~whole.transform, *corner)
+    yield 0, round(row), whole.height
+    yield 1, round(column), whole.width
+
+  def _add(self, sensor, values, missing, target, example) -> None:
+    """Adds a sensor as `pipeline.PatchReader` does."""
+    name = sensor.id
+    is_fraction = sensor.dtype == "float32"
+    if is_fraction:
+      values = np.where(missing, np.float32(np.nan), values)
+    if not sensor.is_series:
+      if missing.any() and not is_fraction:
+        values = validity.fill(values[None], missing[None])[0]
+      example["inputs"][name] = patch.prepare_image(values)
+      return
+    bands = len(sensor.bands)
+    values, missing = _by_date(values, bands), _by_date(missing, bands)
+    days, quality = self._inputs[name].days, self._quality(sensor, target)
+    if missing.any() and not is_fraction:
+      kept = missing.mean((1, 2, 3)) <= time_series.MAX_FRACTION_MISSING
+      values = validity.fill(values[kept], missing[kept])
+      days = days[kept]
+      quality = None if quality is None else quality[kept]
+    options = self._options
+    series = patch.prepare_series(
+      values,
+      days,
+      quality,
+      quality_mask=None if quality is None else sensor.quality_mask,
+      reference_date=options.reference_date,
+      averaging=options.averaging,
+      cloud_filter=options.cloud_filter,
+      period=options.periods.get(name),
+    )
+    for key, array in zip(("inputs", "dates", "valid"), series, strict=True):
+      example[key][name] = patch.fit_length(array, self.lengths[name])
+
+  def _quality(self, sensor, target):
+    """Values of the quality mask [t h w m]; unknown ones count as covered."""
+    mask = self._inputs[sensor.id].mask
+    if mask is None:
+      return None
+    values, missing = rasters.read_part(mask, target, is_code=True)
+    values = np.where(missing, sensor.quality_mask.full, values)
+    bands = len(sensor.quality_mask.bands)
+    return _by_date(np.minimum(values, 255).astype(np.uint8), bands)
+
+  def _add_nothing(self, sensor, example) -> None:
+    name = sensor.id
+    shape = (*self.pixels[name], len(sensor.bands))
+    if sensor.is_series:
+      length = self.lengths[name]
+      shape = (length, *shape)
+      example["dates"][name] = np.zeros(length, np.int32)
+      example["valid"][name] = np.zeros(length, bool)
+    example["inputs"][name] = np.zeros(shape, sensor.numpy_dtype)
+
+  def nothing(self) -> dict[str, Any]:
+    """An example without data, which fills batches."""
+    example: dict[str, Any] = {
+      "inputs": {},
+      "dates": {},
+      "valid": {},
+      "present": {s.id: np.True_ for s in self._sensors},
+    }
+    for sensor in self._sensors:
+      self._add_nothing(sensor, example)
+    return example
+
+
+def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Stacks examples to a batch."""
+  return {
+    key: {
+      name: np.stack([example[key][name] for example in examples])
+      for name in examples[0][key]
+    }
+    for key in examples[0]
+  }
+
+
+def _by_date(values: np.ndarray, bands: int) -> np.ndarray:
+  """[h w t*c] -> [t h w c]."""
+  height, width, total = values.shape
+  by_date = values.reshape(height, width, total // bands, bands)
+  return by_date.transpose(2, 0, 1, 3)
+
+
+def _enlarge(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+  """The nearest value of a mask for each pixel of another size."""
+  if mask.shape == shape:
+    return mask
+  index = [
+    np.minimum(((np.arange(n) + 0.5) * m / n).astype(int), m - 1)
+    for n, m in zip(shape, mask.shape, strict=True)
+  ]
+  return mask[np.ix_(*index)]
+
+
+def _mirrored(first: int, last: int, size: int) -> np.ndarray:
+  """Index of each pixel, reflected at the borders of `first` to `last`."""
+  period = 2 * (last - first)
+  place = (np.arange(size) - first) % period
+  return first + np.minimum(place, period - 1 - place)

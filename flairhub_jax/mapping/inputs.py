@@ -1,0 +1,254 @@
+"""Inputs of a map: the rasters of each sensor, checked and on one ground."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int, Num
+
+from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax.mapping import date_file, locate, mosaic, resample
+from flairhub_jax.mapping import grid as grids
+from flairhub_jax.mapping.grid import Grid
+from flairhub_jax.mapping.mosaic import Mosaic
+from flairhub_jax.schema import Schema, Sensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+  """What a user names for one sensor.
+
+  Attributes:
+    raster: path, folder, glob or list.
+    dates: of a series, its file of dates.
+    mask: of a series, the raster of its quality mask.
+  """
+
+  raster: str
+  dates: str | None = None
+  mask: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SensorInput:
+  """The rasters of a sensor.
+
+  Attributes:
+    sensor: its description.
+    mosaic: its rasters.
+    days: of a series, days since 1970-01-01.
+    mask: of a series, the rasters of its quality mask.
+  """
+
+  sensor: Sensor
+  mosaic: Mosaic
+  days: Int[np.ndarray, "t"] | None = None
+  mask: Mosaic | None = None
+
+
+def parse_pairs(
+  flag: str, texts: Sequence[str], sensors: Sequence[str]
+) -> dict[str, str]:
+  """Splits `ID=PATH`; `ID=` may be left out where there is one sensor.
+
+  Raises:
+    InputErrors: ids that the network does not have, or given twice.
+  """
+  found, problems = {}, []
+  for text in texts:
+    name, equals, path = text.partition("=")
+    if not equals or (name not in sensors and len(sensors) == 1):
+      if len(sensors) == 1 and not (equals and os.path.sep not in name):
+        name, path = sensors[0], text
+      else:
+        expected = f"{'|'.join(sensors)}=PATH, a sensor of the network"
+        problems.append(str(InputError(flag, expected, repr(text))))
+        continue
+    if name not in sensors:
+      expected = f"one of {', '.join(sensors)}, the sensors of the network"
+      problems.append(str(InputError(flag, expected, repr(name))))
+    elif name in found:
+      problems.append(str(InputError(flag, f"{name} once", "it twice")))
+    found[name] = path
+  if problems:
+    raise InputErrors(problems)
+  return found
+
+
+def open_inputs(
+  schema: Schema,
+  used: Sequence[str],
+  named: Mapping[str, Named],
+  *,
+  reproject: bool = False,
+  skips_errors: bool = False,
+) -> dict[str, SensorInput]:
+  """Opens and checks the rasters of all sensors, in the order of the schema.
+
+  Args:
+    schema: describes the sensors.
+    used: ids of the sensors of the network.
+    named: what the user gave for each, at least for one.
+    reproject: whether rasters of another coordinate system are warped.
+    skips_errors: see `Mosaic`.
+
+  Raises:
+    InputError: rasters that cannot be read, do not fit their sensor, lie
+      elsewhere, or in another coordinate system.
+  """
+  if not named:
+    ids = ", ".join(used)
+    raise InputError("--input", f"a raster of any of {ids}", "none")
+  opened: dict[str, SensorInput] = {}
+  target = None
+  for name in [n for n in schema.sensors if n in named]:
+    found = _open_sensor(
+      schema.sensors[name],
+      named[name],
+      target if reproject else None,
+      skips_errors,
+    )
+    if target is None:
+      target = found.mosaic.grid.crs
+    opened[name] = found
+  _check_ground(opened)
+  return opened
+
+
+def _open_sensor(sensor, named, target_crs, skips_errors) -> SensorInput:
+  paths = locate.rasters(named.raster, where=f"--input {sensor.id}")
+  raster = Mosaic(
+    paths,
+    num_bands=len(sensor.bands),
+    no_data=sensor.no_data,
+    target_crs=target_crs,
+    skips_errors=skips_errors,
+  )
+  _check_bands(paths[0], raster, sensor)
+  if not sensor.is_series:
+    for flag, given in (("--dates", named.dates), ("--mask", named.mask)):
+      if given is not None:
+        raise InputError(
+          f"{flag} {sensor.id}", "a time series", "an image, without dates"
+        )
+    return SensorInput(sensor, raster)
+  if named.dates is None:
+    raise InputError(
+      f"--dates {sensor.id}=FILE", "the dates of this time series", "none"
+    )
+  locate.check_local(named.dates, where="--dates")
+  days = date_file.read_days(os.path.expanduser(named.dates))
+  number = raster.num_bands // len(sensor.bands)
+  if len(days) != number:
+    raise InputError(
+      named.dates,
+      f"{number} dates, as {paths[0]} has ({raster.num_bands} bands of"
+      f" {len(sensor.bands)} per date)",
+      len(days),
+    )
+  mask = None
+  if named.mask is not None:
+    mask = _open_mask(sensor, named.mask, number, target_crs, skips_errors)
+  return SensorInput(sensor, raster, days, mask)
+
+
+def _open_mask(sensor, path, num_dates, target_crs, skips_errors) -> Mosaic:
+  if sensor.quality_mask is None:
+    raise InputError(
+      f"--mask {sensor.id}", "a sensor with a quality mask", "none in the run"
+    )
+  bands = sensor.quality_mask.bands
+  paths = locate.rasters(path, where=f"--mask {sensor.id}")
+  mask = Mosaic(
+    paths,
+    num_bands=len(bands),
+    target_crs=target_crs,
+    skips_errors=skips_errors,
+  )
+  if mask.num_bands != num_dates * len(bands):
+    raise InputError(
+      paths[0],
+      f"{num_dates} dates of {len(bands)} bands ({', '.join(bands)})",
+      f"{mask.num_bands} bands",
+    )
+  if mask.dtype not in (np.uint8, np.uint16):
+    raise InputError(paths[0], "type uint8 or uint16", mask.dtype)
+  return mask
+
+
+def _check_bands(path, raster: Mosaic, sensor: Sensor) -> None:
+  number, bands = len(sensor.bands), ", ".join(sensor.bands)
+  if sensor.is_series and raster.num_bands % number:
+    raise InputError(
+      path,
+      f"a multiple of {number} bands ({bands}) of {sensor.id}",
+      f"{raster.num_bands} bands",
+    )
+  if not sensor.is_series and raster.num_bands != number:
+    raise InputError(
+      path, f"{number} bands ({bands}) of {sensor.id}", raster.num_bands
+    )
+  both_fractions = raster.dtype.kind == "f" and sensor.dtype == "float32"
+  if not both_fractions and not np.can_cast(
+    raster.dtype, sensor.numpy_dtype, "safe"
+  ):
+    raise InputError(
+      path, f"type {sensor.dtype} of {sensor.id}", f"{raster.dtype}"
+    )
+
+
+def _check_ground(opened: Mapping[str, SensorInput]) -> None:
+  """Refuses rasters of several coordinate systems, or without common ground."""
+  (first, reference), *others = opened.items()
+  ground = reference.mosaic.grid
+  for name, other in others:
+    found = other.mosaic.grid
+    if not grids.is_same_crs(ground.crs, found.crs):
+      raise InputError(
+        f"--input {name}",
+        f"{grids.crs_name(ground.crs)}, as {first} has, or --reproject",
+        grids.crs_name(found.crs),
+      )
+    if not grids.overlaps(ground.bounds, found.bounds):
+      raise InputError(
+        f"--input {name}",
+        f"ground that {first} covers ({ground.extent()}"
+        f" in {grids.crs_name(ground.crs)})",
+        found.extent(),
+      )
+  for name, each in opened.items():
+    if each.mask is None:
+      continue
+    found = each.mask.grid
+    if not (
+      grids.is_same_crs(found.crs, each.mosaic.grid.crs)
+      and grids.overlaps(found.bounds, each.mosaic.grid.bounds)
+    ):
+      raise InputError(f"--mask {name}", f"ground of {name}", found.extent())
+
+
+def read_part(
+  source: Mosaic, target: Grid, *, is_code: bool = False
+) -> tuple[Num[np.ndarray, "h w n"], Bool[np.ndarray, "h w n"]]:
+  """Reads a mosaic on another grid; see `resample`.
+
+  Args:
+    source: the mosaic.
+    target: grid of the result, in the same coordinate system.
+    is_code: see `resample.make_plan`.
+
+  Returns:
+    Values in the stored type; bool, True without data.
+  """
+  plan = resample.make_plan(source.grid, target, is_code=is_code)
+  values, missing = source.read(*resample.block(plan))
+  return resample.apply(plan, values, missing)
+
+
+def close(opened: Mapping[str, SensorInput]) -> None:
+  """Closes all rasters."""
+  for each in opened.values():
+    for found in (each.mosaic, each.mask):
+      if isinstance(found, mosaic.Mosaic):
+        found.close()

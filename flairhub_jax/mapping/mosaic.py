@@ -1,0 +1,368 @@
+"""Rasters of one sensor, read by windows: one file, or tiles of a region.
+
+Tiles lie on one grid of pixels. Where they overlap, the first with data counts;
+between them there is no data.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.enums
+import rasterio.errors
+import rasterio.vrt
+import rasterio.warp
+import rasterio.windows
+
+from flairhub_jax.errors import InputError, InputErrors, RunError
+from flairhub_jax.mapping import grid as grids
+from flairhub_jax.mapping.grid import Grid
+
+# Drivers of GDAL by the end of a name; all other files are GeoTIFFs. No driver
+# that reads elsewhere: a VRT was checked in `locate`.
+_DRIVERS = {
+  ".vrt": "VRT",
+  ".jp2": "JP2OpenJPEG",
+  ".png": "PNG",
+  ".jpg": "JPEG",
+  ".jpeg": "JPEG",
+}
+_MOST_OPEN = 64
+# Pixels by which a tile may be off the common grid.
+_OFF_GRID = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+  """One file of a mosaic.
+
+  Attributes:
+    path: the file.
+    grid: its pixels.
+    row: of its first row in the mosaic.
+    col: of its first column.
+    dtype: of the stored values.
+    num_bands: without an alpha band.
+    has_alpha: whether a further band is alpha.
+    names: of its bands, "" where it has none.
+  """
+
+  path: pathlib.Path
+  grid: Grid
+  row: int
+  col: int
+  dtype: str
+  num_bands: int
+  has_alpha: bool
+  names: tuple[str, ...]
+
+
+class Mosaic:
+  """Reads windows of the tiles of one sensor.
+
+  Attributes:
+    grid: pixels that hold all tiles.
+    tiles: the files.
+    num_bands: of each.
+    dtype: of the stored values.
+    failed: files that could not be read, if that is allowed.
+    notes: warnings for the user.
+  """
+
+  def __init__(
+    self,
+    paths: Sequence[pathlib.Path],
+    *,
+    num_bands: int,
+    no_data: float | None = None,
+    target_crs: str | None = None,
+    skips_errors: bool = False,
+  ):
+    """Reads the headers of all files.
+
+    Args:
+      paths: the files.
+      num_bands: expected number of bands (per date); a surplus alpha band is
+        not one of them.
+      no_data: stored value of missing measurements, besides those declared.
+      target_crs: coordinate system to which rasters of others are warped;
+        None: they stay in their own.
+      skips_errors: whether a file that cannot be read has no data instead of
+        ending the run.
+
+    Raises:
+      InputErrors: files that cannot be read, or do not fit together.
+    """
+    self._no_data, self._target_crs = no_data, target_crs
+    self._skips_errors = skips_errors
+    self._open: OrderedDict[pathlib.Path, Any] = OrderedDict()
+    self._warped_transform: rasterio.Affine | None = None
+    self.failed: list[pathlib.Path] = []
+    self.notes: list[str] = []
+    tiles, problems = [], []
+    for path in paths:
+      try:
+        tiles.append(self._header(path, num_bands))
+      except InputError as error:
+        problems.append(str(error))
+    problems += _disagreements(tiles)
+    if problems:
+      raise InputErrors(problems)
+    self.grid, self.tiles, off = _placed(tiles)
+    if off > 0.02:
+      self.notes.append(
+        f"{paths[0]}: tiles are up to {off:.2f} pixels off a common grid; the"
+        " nearest is taken"
+      )
+    self.num_bands, self.dtype = tiles[0].num_bands, np.dtype(tiles[0].dtype)
+    self._rows = np.array([(t.row, t.row + t.grid.height) for t in self.tiles])
+    self._cols = np.array([(t.col, t.col + t.grid.width) for t in self.tiles])
+
+  def read(
+    self, row: int, col: int, height: int, width: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a block, which may reach beyond all tiles.
+
+    Returns:
+      Values [h w c] in the stored type, and bool [h w c], True without data.
+
+    Raises:
+      RunError: a file is damaged.
+    """
+    touched = np.flatnonzero(
+      (self._rows[:, 0] < row + height)
+      & (self._rows[:, 1] > row)
+      & (self._cols[:, 0] < col + width)
+      & (self._cols[:, 1] > col)
+    )
+    if len(touched) == 1:
+      tile = self.tiles[touched[0]]
+      inner = row - tile.row, col - tile.col
+      if min(inner) >= 0 and (
+        inner[0] + height <= tile.grid.height
+        and inner[1] + width <= tile.grid.width
+      ):
+        window = rasterio.windows.Window(inner[1], inner[0], width, height)
+        whole = self._read_tile(tile, window)
+        if whole is not None:
+          return whole
+    shape = (height, width, self.num_bands)
+    values, missing = np.zeros(shape, self.dtype), np.ones(shape, bool)
+    for number in touched:
+      tile = self.tiles[number]
+      first = max(row, tile.row), max(col, tile.col)
+      last = (
+        min(row + height, tile.row + tile.grid.height),
+        min(col + width, tile.col + tile.grid.width),
+      )
+      here = np.s_[
+        first[0] - row : last[0] - row, first[1] - col : last[1] - col
+      ]
+      window = rasterio.windows.Window(
+        first[1] - tile.col,
+        first[0] - tile.row,
+        last[1] - first[1],
+        last[0] - first[0],
+      )
+      found = self._read_tile(tile, window)
+      if found is not None:
+        free = missing[here] & ~found[1]
+        np.copyto(values[here], found[0], where=free)
+        missing[here] &= found[1]
+    return values, missing
+
+  def close(self) -> None:
+    """Closes all files."""
+    while self._open:
+      self._open.popitem()[1].close()
+
+  def _read_tile(self, tile, window):
+    if tile.path in self.failed:
+      return None
+    try:
+      raster = self._raster(tile.path)
+      bands = raster.read(window=window)
+      missing = self._missing(raster, bands, tile, window)
+    except (rasterio.errors.RasterioError, InputError, OSError) as error:
+      line = f"{tile.path}: cannot be read: {error.__cause__ or error}"
+      if not self._skips_errors:
+        raise RunError(
+          f"{line}; --skip-errors leaves its area without data"
+        ) from error
+      self.failed.append(tile.path)
+      return None
+    values = np.moveaxis(bands[: tile.num_bands], 0, -1)
+    return values, np.moveaxis(missing, 0, -1)
+
+  def _missing(self, raster, bands, tile, window):
+    """Bool [c h w], True where the file or the sensor says no data."""
+    count = tile.num_bands
+    values = bands[:count]
+    missing = np.zeros(values.shape, bool)
+    for i, no_data in enumerate(raster.nodatavals[:count]):
+      if no_data is not None:
+        missing[i] = values[i] == no_data
+    if self._no_data is not None:
+      missing |= values == self._no_data
+    flags, masks = raster.mask_flag_enums[0], rasterio.enums.MaskFlags
+    if masks.per_dataset in flags and masks.alpha not in flags:
+      missing |= raster.read_masks(1, window=window) == 0
+    if tile.has_alpha:
+      missing |= bands[-1] == 0
+    if np.issubdtype(values.dtype, np.floating):
+      missing |= ~np.isfinite(values)
+    return missing
+
+  def _raster(self, path: pathlib.Path) -> Any:
+    """The open file; the one unused for longest is closed."""
+    if path in self._open:
+      self._open.move_to_end(path)
+      return self._open[path]
+    raster = _open(path)
+    if self._target_crs and not grids.is_same_crs(
+      _crs(raster), self._target_crs
+    ):
+      raster = self._warped(raster)
+    self._open[path] = raster
+    if len(self._open) > _MOST_OPEN:
+      self._open.popitem(last=False)[1].close()
+    return raster
+
+  def _warped(self, raster: Any) -> Any:
+    """The raster in the target system; all tiles get one grid of pixels."""
+    options: dict[str, Any] = {}
+    if self._warped_transform is not None:
+      place = self._warped_transform
+      bounds = rasterio.warp.transform_bounds(
+        raster.crs, self._target_crs, *raster.bounds
+      )
+      grid = Grid(None, place, 1, 1)
+      inverse = ~place
+      left, top = grids.at(inverse, bounds[0], bounds[3])
+      right, bottom = grids.at(inverse, bounds[2], bounds[1])
+      row, col = math.floor(top), math.floor(left)
+      options = {
+        "transform": grid.part(row, col, 1, 1).transform,
+        "width": math.ceil(right) - col,
+        "height": math.ceil(bottom) - row,
+      }
+    warped = rasterio.vrt.WarpedVRT(
+      raster,
+      crs=self._target_crs,
+      resampling=rasterio.enums.Resampling.nearest,
+      add_alpha=raster.nodata is None,
+      **options,
+    )
+    self._warped_transform = self._warped_transform or warped.transform
+    return warped
+
+  def _header(self, path: pathlib.Path, num_bands: int) -> Tile:
+    raster = self._raster(path)
+    dtypes = set(raster.dtypes[: raster.count])
+    if len(dtypes) > 1 or not min(dtypes).startswith(("uint", "int", "float")):
+      raise InputError(
+        path, "bands of one type, whole or fractional", ", ".join(dtypes)
+      )
+    if any(s != 1 for s in raster.scales) or any(raster.offsets):
+      raise InputError(
+        path,
+        "stored values that are the measured ones (scale 1, offset 0)",
+        f"scale {raster.scales[0]:g}, offset {raster.offsets[0]:g}",
+      )
+    alpha = raster.colorinterp[-1] == rasterio.enums.ColorInterp.alpha
+    has_alpha = (
+      alpha
+      and raster.count > num_bands
+      and raster.count % num_bands == 1 % num_bands
+    ) or (alpha and raster.count == num_bands + 1)
+    transform = raster.transform
+    return Tile(
+      path=path,
+      grid=Grid(_crs(raster), transform, raster.height, raster.width),
+      row=0,
+      col=0,
+      dtype=min(dtypes),
+      num_bands=raster.count - has_alpha,
+      has_alpha=has_alpha,
+      names=tuple(name or "" for name in raster.descriptions),
+    )
+
+
+def _open(path: pathlib.Path) -> Any:
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+      driver = _DRIVERS.get(path.suffix.lower(), "GTiff")
+      return rasterio.open(os.path.abspath(path), driver=driver)
+  except (rasterio.errors.RasterioError, OSError) as error:
+    raise InputError(path, "a readable raster", error) from error
+
+
+def _crs(raster: Any) -> str | None:
+  return raster.crs.to_wkt() if raster.crs else None
+
+
+def _disagreements(tiles: Sequence[Tile]) -> list[str]:
+  """Faults of tiles that cannot lie beside the first one."""
+  problems: list[str] = []
+  if len(tiles) < 2:
+    return problems
+  first = tiles[0]
+  for tile in tiles[1:]:
+    for expected, found, what in (
+      (first.num_bands, tile.num_bands, "bands"),
+      (first.dtype, tile.dtype, "type"),
+    ):
+      if expected != found:
+        text = f"{what} {expected}, as {first.path} has"
+        problems.append(str(InputError(tile.path, text, found)))
+    if not grids.is_same_crs(first.grid.crs, tile.grid.crs):
+      names = grids.crs_name(first.grid.crs), grids.crs_name(tile.grid.crs)
+      problems.append(
+        str(InputError(tile.path, f"{names[0]} of {first.path}", names[1]))
+      )
+      continue
+    t, u = first.grid.transform, tile.grid.transform
+    size = max(tile.grid.height, tile.grid.width)
+    pixel = max(abs(t.a), abs(t.e), abs(t.b), abs(t.d))
+    off = max(
+      abs(x - y)
+      for x, y in zip((t.a, t.b, t.d, t.e), (u.a, u.b, u.d, u.e), strict=True)
+    )
+    if off * size > _OFF_GRID * pixel:
+      problems.append(
+        str(
+          InputError(
+            tile.path,
+            f"pixels of {t.a:g} x {t.e:g}, as {first.path} has",
+            f"{u.a:g} x {u.e:g}",
+          )
+        )
+      )
+  return problems
+
+
+def _placed(tiles: Sequence[Tile]) -> tuple[Grid, list[Tile], float]:
+  """Common grid, tiles with their places in it, and how far they are off it."""
+  first = tiles[0].grid
+  inverse = ~first.transform
+  placed, off = [], 0.0
+  for tile in tiles:
+    t = tile.grid.transform
+    col, row = grids.at(inverse, t.c, t.f)
+    off = max(off, abs(col - round(col)), abs(row - round(row)))
+    placed.append(dataclasses.replace(tile, row=round(row), col=round(col)))
+  top, left = min(t.row for t in placed), min(t.col for t in placed)
+  bottom = max(t.row + t.grid.height for t in placed)
+  right = max(t.col + t.grid.width for t in placed)
+  placed = [
+    dataclasses.replace(t, row=t.row - top, col=t.col - left) for t in placed
+  ]
+  return first.part(top, left, bottom - top, right - left), placed, off

@@ -1,0 +1,133 @@
+"""The network over a batch of windows: weighted probabilities of each task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flairhub_jax import mesh
+from flairhub_jax.mapping.layout import Layout
+
+
+class WindowNetwork:
+  """A network compiled for the windows of one map.
+
+  Attributes:
+    batch_size: windows of a batch, a multiple of the number of devices.
+    memory: bytes that the compiled program needs, weights included; 0 where the
+      compiler does not tell.
+  """
+
+  def __init__(
+    self,
+    model: Any,
+    variables: Any,
+    example: Mapping[str, Any],
+    layout: Layout,
+    *,
+    batch_size: int,
+  ):
+    """Compiles the program.
+
+    Args:
+      model: the network, with logits of `layout.logits`.
+      variables: its weights, on every device.
+      example: a batch of one window, for shapes.
+      layout: of the map.
+      batch_size: windows of a batch, before rounding up.
+    """
+    self._devices = mesh.build_mesh()
+    count = self._devices.size
+    self.batch_size = -(-batch_size // count) * count
+    self._variables = variables
+    shares = {
+      "rows": np.zeros((1, layout.shape[0]), np.float32),
+      "columns": np.zeros((1, layout.shape[1]), np.float32),
+    }
+    shapes = mesh.batch_shapes(
+      {"batch": dict(example), "shares": shares}, self.batch_size, self._devices
+    )
+    step = jax.jit(
+      _make_step(model, layout),
+      out_shardings=mesh.split_batch(self._devices),
+      compiler_options=mesh.compiler_options(model.deterministic),
+    )
+    self._step = step.lower(
+      variables, shapes["batch"], shapes["shares"]
+    ).compile()
+    self.memory = _memory(self._step)
+
+  def __call__(
+    self,
+    batch: Mapping[str, Any],
+    rows: np.ndarray,
+    columns: np.ndarray,
+  ) -> dict[str, jax.Array]:
+    """Starts a batch.
+
+    Args:
+      batch: inputs of all its windows.
+      rows: float32 [b h], weight of each row of each window.
+      columns: float32 [b w], weight of each column.
+
+    Returns:
+      Task -> float32 [b h w k], probabilities times weights.
+    """
+    placed = mesh.place_batch(
+      {"batch": batch, "shares": {"rows": rows, "columns": columns}},
+      self._devices,
+    )
+    return self._step(self._variables, placed["batch"], placed["shares"])
+
+
+def _make_step(model: Any, layout: Layout) -> Any:
+  index = None
+  if layout.shape != layout.logits:
+    index = tuple(
+      _nearest(pixels, size, layout.margin)
+      for pixels, size in zip(layout.shape, layout.logits, strict=True)
+    )
+
+  def step(variables, batch, shares):
+    logits = model.apply(variables, batch, train=False)["logits"]
+    weights = shares["rows"][:, :, None] * shares["columns"][:, None, :]
+
+    def weighted(values):
+      if index is not None:
+        values = values[:, index[0]][:, :, index[1]]
+      values = jax.nn.softmax(values.astype(jnp.float32), -1)
+      return values * weights[..., None]
+
+    return jax.tree.map(weighted, logits)
+
+  return step
+
+
+def _nearest(pixels: int, size: int, margin: int) -> np.ndarray:
+  """Index of the pixel of the logits for each pixel of the map.
+
+  The rule is the reference's (`scipy.ndimage.zoom` of order 0): the first and
+  last pixels of the centre go to the first and last, others in proportion.
+
+  Args:
+    pixels: of a window of the map.
+    size: of the logits.
+    margin: of the logits, left out on each side.
+  """
+  outside = round(margin * pixels / size)
+  step = (size - 2 * margin - 1) / max(pixels - 2 * outside - 1, 1)
+  index = np.rint((np.arange(pixels) - outside) * step) + margin
+  return np.clip(index, 0, size - 1).astype(np.int32)
+
+
+def _memory(compiled: Any) -> int:
+  found = compiled.memory_analysis()
+  if found is None:
+    return 0
+  return int(
+    found.temp_size_in_bytes
+    + found.argument_size_in_bytes
+    + found.output_size_in_bytes
+  )

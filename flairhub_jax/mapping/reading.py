@@ -1,0 +1,130 @@
+"""Batches of windows, read by a thread ahead of the network."""
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from flairhub_jax.mapping.examples import Reader, Window, stack
+from flairhub_jax.mapping.layout import Layout
+
+# Batches that the thread is ahead.
+AHEAD = 2
+_SECONDS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """Windows of a batch in their places.
+
+  A place depends on the windows with data before it only, so that a run which
+  was interrupted computes the same batches.
+
+  Attributes:
+    windows: None where the batch is filled up.
+    inputs: of all its places.
+    rows: float32 [b h], weights of rows.
+    columns: float32 [b w], weights of columns.
+    places: for each row of windows begun, the place of its first window in the
+      sequence of windows with data.
+  """
+
+  windows: tuple[Window | None, ...]
+  inputs: dict[str, Any]
+  rows: np.ndarray
+  columns: np.ndarray
+  places: tuple[int, ...]
+
+
+def batches(
+  reader: Reader,
+  layout: Layout,
+  *,
+  batch_size: int,
+  area: Callable[[int, int, int, int], Bool[np.ndarray, "h w"]] | None,
+  places: tuple[int, ...],
+) -> Generator[Batch, None, None]:
+  """Yields the windows with data, in order.
+
+  Args:
+    reader: used by the thread alone.
+    layout: of the map.
+    batch_size: windows of a batch.
+    area: see `engine.run`; windows outside are not read.
+    places: of earlier rows of windows, and of the one to begin with.
+  """
+  ready: queue.Queue = queue.Queue(AHEAD)
+  stop = threading.Event()
+
+  def put(item) -> bool:
+    while not stop.is_set():
+      try:
+        ready.put(item, timeout=_SECONDS)
+        return True
+      except queue.Full:
+        continue
+    return False
+
+  def work() -> None:
+    try:
+      for batch in _read(reader, layout, batch_size, area, places):
+        if not put(batch):
+          return
+      put(None)
+    except BaseException as error:
+      put(error)
+
+  thread = threading.Thread(target=work, daemon=True)
+  thread.start()
+  try:
+    while (item := ready.get()) is not None:
+      if isinstance(item, BaseException):
+        raise item
+      yield item
+  finally:
+    stop.set()
+    thread.join()
+
+
+def _read(reader, layout, batch_size, area, places) -> Iterator[Batch]:
+  begun, place = list(places[:-1]), places[-1]
+  nothing = reader.nothing()
+  windows: list[Window | None] = [None] * (place % batch_size)
+  for row in range(len(places) - 1, len(layout.rows)):
+    begun.append(place)
+    for column in range(len(layout.columns)):
+      start = layout.rows.starts[row], layout.columns.starts[column]
+      if area is not None and not area(*start, *layout.shape).any():
+        continue
+      window = reader.read(row, column)
+      if window is None:
+        continue
+      windows.append(window)
+      place += 1
+      if len(windows) == batch_size:
+        yield _stacked(windows, layout, batch_size, nothing, begun)
+        windows = []
+  if any(window is not None for window in windows):
+    yield _stacked(windows, layout, batch_size, nothing, begun)
+
+
+def _stacked(windows, layout, batch_size, nothing, begun) -> Batch:
+  windows = windows + [None] * (batch_size - len(windows))
+  rows = np.zeros((batch_size, layout.shape[0]), np.float32)
+  columns = np.zeros((batch_size, layout.shape[1]), np.float32)
+  for place, window in enumerate(windows):
+    if window is not None:
+      rows[place] = layout.rows.weights[window.row]
+      columns[place] = layout.columns.weights[window.column]
+  examples = [nothing if w is None else w.example for w in windows]
+  return Batch(
+    tuple(w and dataclasses.replace(w, example={}) for w in windows),
+    stack(examples),
+    rows,
+    columns,
+    tuple(begun),
+  )

@@ -1,0 +1,326 @@
+"""One map of a region: checked, computed, written."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from flairhub_jax import terminal
+from flairhub_jax.errors import InputError, RunError, listed
+from flairhub_jax.figures import map_sheet
+from flairhub_jax.mapping import engine, examples, output
+from flairhub_jax.mapping.area import Area
+from flairhub_jax.mapping.inputs import SensorInput
+from flairhub_jax.mapping.layout import Layout
+from flairhub_jax.mapping.network import WindowNetwork
+from flairhub_jax.mapping.store import Progress, Store
+from flairhub_jax.schema import LabelTask
+
+_MEGABYTE = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+  """What a map is made of, and where it goes.
+
+  Attributes:
+    inputs: rasters of the sensors.
+    layout: grid and windows.
+    tasks: id -> classes.
+    layers: what is written of each task.
+    out: the GeoTIFF of the classes.
+    area: of interest; None: all.
+    origin: what identifies run and weights, for the metadata.
+  """
+
+  inputs: Mapping[str, SensorInput]
+  layout: Layout
+  tasks: Mapping[str, LabelTask]
+  layers: engine.Layers
+  out: pathlib.Path
+  area: Area | None
+  origin: Mapping[str, Any]
+
+  def file(self, layer: str) -> pathlib.Path:
+    """The GeoTIFF of a layer `<task>.<kind>`."""
+    task, kind = layer.rsplit(".", 1)
+    stem = self.out.stem
+    if len(self.tasks) > 1:
+      stem += f"_{task}"
+    if kind != "classes":
+      stem += f"_{kind}"
+    return self.out.with_name(stem + self.out.suffix)
+
+  def identity(self) -> str:
+    """Digest of all that determines the map: weights, rasters, windows."""
+    layout = self.layout
+    content = {
+      "origin": {
+        key: self.origin[key] for key in ("weights", "config", "batch_size")
+      },
+      "inputs": {
+        name: [_signature(each.mosaic), _signature(each.mask), str(each.days)]
+        for name, each in self.inputs.items()
+      },
+      "grid": [str(layout.grid), str(layout.is_flipped)],
+      "windows": [layout.rows.starts, layout.columns.starts, layout.shape],
+      "pixels": dict(layout.pixels),
+      "margin": layout.margin,
+      "weights": _digest(layout.rows.weights[0], layout.columns.weights[0]),
+      "area": None if self.area is None else str(self.area.shape),
+      "layers": [
+        {task: list(v) for task, v in self.layers.probabilities.items()},
+        self.layers.with_confidence,
+      ],
+    }
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(*arrays) -> str:
+  sha256 = hashlib.sha256()
+  for array in arrays:
+    sha256.update(array.tobytes())
+  return sha256.hexdigest()
+
+
+def _signature(mosaic: Any) -> Any:
+  """Paths, sizes and times of change of the files of a mosaic."""
+  if mosaic is None:
+    return None
+  found = []
+  for tile in mosaic.tiles:
+    status = os.stat(tile.path)
+    path = str(tile.path.resolve())
+    found.append([path, status.st_size, status.st_mtime_ns])
+  return found
+
+
+def check_out(out: pathlib.Path) -> None:
+  """Checks that a map can be written, before anything is computed.
+
+  Raises:
+    InputError: its name or folder does not allow it.
+  """
+  if out.suffix.lower() not in (".tif", ".tiff"):
+    raise InputError("--out", "a name that ends in .tif", repr(str(out)))
+  if out.is_dir():
+    raise InputError("--out", "a file", f"the folder {out}")
+  folder = out.absolute().parent
+  if not folder.is_dir():
+    raise InputError("--out", f"an existing folder {folder}", "none")
+  if not os.access(folder, os.W_OK | os.X_OK):
+    raise InputError("--out", "a folder that can be written", str(folder))
+
+
+def is_finished(region: Region, identity: str) -> bool:
+  """Whether all files of this very map exist.
+
+  Raises:
+    InputError: one of them is another map, or no map.
+  """
+  layers = region.layers.bands(tuple(region.tasks))
+  done = []
+  for layer in layers:
+    file = region.file(layer)
+    if not file.exists():
+      done.append(False)
+      continue
+    found = output.read_identity(file)
+    if found != identity:
+      raise InputError(
+        file,
+        f"no file, or this map ({identity[:12]})",
+        f"another map ({found[:12]})" if found else "another file",
+      )
+    done.append(True)
+  return all(done)
+
+
+def write(
+  region: Region,
+  network: WindowNetwork,
+  reader: examples.Reader,
+  identity: str,
+) -> None:
+  """Computes a map, or what is left of it, and writes all files.
+
+  Raises:
+    InputError: its unfinished rows belong to another map.
+    RunError: the disk is full, or a raster is damaged.
+  """
+  layout, tasks = region.layout, region.tasks
+  shape = layout.grid.height, layout.grid.width
+  layers = region.layers.bands(tuple(tasks))
+  store = Store(region.out, identity, layers, shape)
+  _check_disk(store)
+  with store.opened() as progress:
+    progress = _compute(region, network, reader, store, progress)
+    if progress.num_windows == 0:
+      terminal.print_line("warning: no window has data: the map is empty")
+    tags = _tags(region, identity, progress)
+    for layer in layers:
+      _write_layer(region, store, layer, tags)
+    for task in tasks.values():
+      _write_companions(region, task)
+  store.remove()
+
+
+def _compute(region, network, reader, store, progress) -> Progress:
+  layout = region.layout
+  total = len(layout.rows) * len(layout.columns)
+  done = progress.window_rows * len(layout.columns)
+  if done:
+    terminal.print_line(
+      f"continues at row {progress.rows} of {layout.rows.size}"
+    )
+  bar = terminal.progress_bar(
+    total=total, initial=done, desc="map", unit="window"
+  )
+  with bar:
+    return engine.run(
+      network,
+      reader,
+      layout,
+      region.layers,
+      {task: row.num_classes for task, row in region.tasks.items()},
+      write=lambda first, layers: store.write(first, layers, layout.is_flipped),
+      save=store.save,
+      area=None if region.area is None else region.area.on(layout.grid),
+      progress=progress,
+      on_windows=bar.update,
+    )
+
+
+def _check_disk(store: Store) -> None:
+  free = shutil.disk_usage(store.folder.parent).free
+  have = 0
+  if store.folder.exists():
+    have = sum(file.stat().st_size for file in store.folder.glob("*.raw"))
+  needed = 2 * store.num_bytes - have
+  if needed > free:
+    raise RunError(
+      f"{store.folder.parent}: expected {needed / _MEGABYTE:.0f} MB of free"
+      f" disk for a map of this size, found {free / _MEGABYTE:.0f} MB"
+    )
+
+
+def _tags(region, identity, progress) -> dict[str, str]:
+  tags = {
+    output.IDENTITY: identity,
+    "FLAIRHUB_ORIGIN": json.dumps(dict(region.origin), sort_keys=True),
+    "FLAIRHUB_INPUTS": json.dumps(
+      {
+        name: listed([tile.path.name for tile in each.mosaic.tiles])
+        for name, each in region.inputs.items()
+      }
+    ),
+  }
+  if progress.absent:
+    tags["FLAIRHUB_ABSENT"] = json.dumps(
+      {n: k / progress.num_windows for n, k in progress.absent.items()}
+    )
+  for name, number in progress.absent.items():
+    share = 100 * number / progress.num_windows
+    terminal.print_line(f"{name}: absent in {share:.0f} % of the windows")
+  return tags
+
+
+def _write_layer(region, store, layer, tags) -> None:
+  task_id, kind = layer.rsplit(".", 1)
+  task, grid = region.tasks[task_id], region.layout.output_grid()
+  raw, file = store.path(layer), region.file(layer)
+  tags = {**tags, "FLAIRHUB_TASK": task_id}
+  if kind == "classes":
+    output.write_classes(raw, file, grid, task, tags)
+    return
+  names = ["largest probability"]
+  if kind == "probabilities":
+    indices = region.layers.probabilities[task_id]
+    names = [f"probability of {task.class_names[i]}" for i in indices]
+  output.write_probabilities(raw, file, grid, names, tags)
+
+
+def _write_companions(region, task) -> None:
+  """Style and overview of a map of classes."""
+  file = region.file(f"{task.id}.classes")
+  output.write_style(file.with_suffix(".qml"), task)
+  classes = output.read_small(file)
+  rows, columns = region.layout.is_flipped
+  classes = classes[:: -1 if rows else 1, :: -1 if columns else 1]
+  grid = region.layout.grid
+  small = grid.with_size(*classes.shape)
+  map_sheet.draw_map(
+    file.with_suffix(".png"),
+    classes,
+    task,
+    title=f"{task.short_name}: {file.name}",
+    pixel=small.pixel_metres,
+    unit="m" if grid.crs is not None else "pixels",
+  )
+
+
+def describe(
+  region: Region, network: WindowNetwork, reader: examples.Reader
+) -> list[str]:
+  """Lines that tell what is to be computed, and the memory it needs."""
+  layout = region.layout
+  rows, columns = len(layout.rows), len(layout.columns)
+  num_classes = sum(task.num_classes for task in region.tasks.values())
+  batch = examples.stack([reader.nothing()])
+  batch_bytes = network.batch_size * sum(
+    leaf.nbytes for leaf in jax.tree.leaves(batch)
+  )
+  memory = engine.memory(layout, num_classes, batch_bytes, network.memory)
+  size = sum(region.layers.bands(tuple(region.tasks)).values())
+  disk = size * layout.grid.height * layout.grid.width
+  return [
+    *layout.notes,
+    f"map: {layout.output_grid().describe()}",
+    f"windows: {rows} x {columns} of {layout.shape[0]} x {layout.shape[1]}"
+    f" pixels, in batches of {network.batch_size}",
+    f"memory: {math.ceil(memory / _MEGABYTE)} MB at most, beside the"
+    f" {_resident() // _MEGABYTE} MB of the process; disk: up to"
+    f" {math.ceil(2 * disk / _MEGABYTE)} MB",
+  ]
+
+
+def _resident() -> int:
+  """Bytes of memory of this process now, 0 where the system does not tell."""
+  try:
+    pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+  except OSError:
+    return 0
+
+
+def class_indices(
+  tasks: Mapping[str, LabelTask], names: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+  """Indices by task of classes that are wanted by name, or `all`.
+
+  Raises:
+    InputError: a name that no task has.
+  """
+  found: dict[str, list[int]] = {task: [] for task in tasks}
+  for name in names:
+    places = [
+      (task, index)
+      for task, row in tasks.items()
+      for index, known in enumerate(row.class_names)
+      if name in (known, "all")
+    ]
+    if not places:
+      known = [n for row in tasks.values() for n in row.class_names]
+      raise InputError("--probabilities", f"any of {', '.join(known)}", name)
+    for task, index in places:
+      if index not in found[task]:
+        found[task].append(index)
+  return {task: tuple(indices) for task, indices in found.items()}

@@ -1,0 +1,88 @@
+"""Runs of networks that were drawn, not trained, and rasters to map."""
+
+import pathlib
+import warnings
+
+import jax
+import numpy as np
+import rasterio
+import rasterio.errors
+from rasterio import Affine
+
+from flairhub_jax import checkpoint, run_directory
+from flairhub_jax.models import build, initialise
+from tests import tiny
+
+COSIA = "AERIAL_LABEL-COSIA"
+ORIGIN = (700000.0, 6600000.0)
+
+
+def write_run(folder, *, modalities=("AERIAL_RGBI",), pixels=64, **fields):
+  """The run directory of a network for windows of so many pixels."""
+  config = tiny.get_config()
+  config.data.modalities = modalities
+  config.data.tasks = (COSIA,)
+  config.data.batch_size = 2
+  config.update_from_flattened_dict(fields)
+  for name in modalities:
+    metres = pixels * 0.2
+    side = metres / config.schema.sensors[name].gsd
+    config.inputs[name].pixels = max(1, round(side))
+  model = build.build_segmenter(config)
+  variables = initialise.init_variables(
+    model, build.input_shapes(config), seed=0
+  )
+  # Drawn networks see one class only.
+  rng = np.random.default_rng(0)
+  variables["params"] = jax.tree.map(
+    lambda x: x + 0.2 * rng.standard_normal(x.shape).astype(np.float32),
+    variables["params"],
+  )
+  run = run_directory.start_or_continue(pathlib.Path(folder), config.lock())
+  checkpoints = checkpoint.Checkpoints(run.checkpoints)
+  checkpoints.save(variables, 3, None)
+  checkpoints.close()
+  return run
+
+
+def image(height, width, bands=4, seed=0, dtype=np.uint8):
+  """Blocks of 8 pixels of random colours, [h w c]."""
+  rng = np.random.default_rng(seed)
+  blocks = rng.integers(1, 250, (-(-height // 8), -(-width // 8), bands))
+  whole = np.kron(blocks, np.ones((8, 8, 1)))[:height, :width]
+  return whole.astype(dtype)
+
+
+def write_raster(
+  path, values, *, pixel=0.2, transform=None, crs="EPSG:2154", **profile
+):
+  """Writes values [h w c] as a GeoTIFF."""
+  if transform is None:
+    transform = Affine(pixel, 0, ORIGIN[0], 0, -pixel, ORIGIN[1])
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    raster = rasterio.open(
+      path,
+      "w",
+      driver="GTiff",
+      height=values.shape[0],
+      width=values.shape[1],
+      count=values.shape[2],
+      dtype=values.dtype,
+      crs=crs,
+      transform=transform,
+      photometric="MINISBLACK",
+      **profile,
+    )
+  with raster:
+    raster.write(np.moveaxis(values, -1, 0))
+  return path
+
+
+def read(path):
+  """Values [h w c] and the profile of a raster."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    raster = rasterio.open(path)
+  with raster:
+    return np.moveaxis(raster.read(), 0, -1), raster.profile

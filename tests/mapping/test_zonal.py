@@ -1,0 +1,258 @@
+"""`flairhub zonal` as a user calls it."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import rasterio
+from rasterio import Affine
+
+from flairhub_jax import __main__, configuration
+from flairhub_jax.inference import trained
+from flairhub_jax.mapping import store
+from flairhub_jax.models import build
+from tests.mapping import regions
+
+SIDE = 32
+X, Y = regions.ORIGIN
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("runs") / "aerial"
+  return regions.write_run(folder, pixels=SIDE)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+  """A network of an image and a series, which tolerates missing ones."""
+  folder = tmp_path_factory.mktemp("runs") / "both"
+  return regions.write_run(
+    folder,
+    modalities=("AERIAL_RGBI", "SENTINEL2_TS"),
+    pixels=256,
+    **{"fusion.kind": "late_mean", "data.cloud_filter.enabled": False},
+  )
+
+
+@pytest.fixture(scope="module")
+def values():
+  return regions.image(75, 90)
+
+
+@pytest.fixture(scope="module")
+def raster(values, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("rasters")
+  return regions.write_raster(folder / "aerial.tif", values)
+
+
+def zonal(run, out, *words, code=0):
+  argv = ["zonal", "--run", run.path, "--out", out, *words]
+  assert __main__.main([str(word) for word in argv]) == code
+  return None if code else regions.read(out)[0][..., 0]
+
+
+def refused(capsys, run, out, *words, code=2):
+  zonal(run, out, *words, code=code)
+  lines = capsys.readouterr().err.strip().splitlines()
+  lines = [line for line in lines if line.startswith("flairhub zonal: ")]
+  assert len(lines) == 1 and not out.exists()
+  assert not list(out.parent.glob(f".{out.stem}*"))
+  return lines[0]
+
+
+def direct(run, image, output_size=None):
+  """Logits of one image [h w c] without any of the mapping code."""
+  config = configuration.load_json(run.config)
+  batch = {"inputs": {"AERIAL_RGBI": image[None]}}
+  size = output_size or image.shape[:2]
+  model = build.build_segmenter(config, output_size=size)
+  variables, _ = trained.restore(run.path, build.variables_shape(model, batch))
+  apply = jax.jit(lambda v, b: model.apply(v, b)["logits"][regions.COSIA])
+  return np.asarray(apply(variables, batch))[0]
+
+
+def test_one_window_is_one_forward_pass(run, values, tmp_path):
+  path = regions.write_raster(tmp_path / "a.tif", values[:SIDE, :SIDE])
+  found = zonal(run, tmp_path / "m.tif", "--input", path)
+  expected = direct(run, values[:SIDE, :SIDE]).argmax(-1)
+  assert len(np.unique(expected)) > 1
+  assert (found == expected).mean() >= 0.999
+
+
+def test_a_map_blends_windows(run, values, raster, tmp_path):
+  found = zonal(
+    run, tmp_path / "m.tif", "--input", raster, "--overlap", 8, "--confidence",
+    "--probabilities", "all",
+  )  # fmt: skip
+  sums, total = np.zeros((75, 90, 19)), np.zeros((75, 90, 1))
+  rise = np.sin(np.pi * (np.arange(8) + 0.5) / 16) ** 2
+  profile = np.concatenate([rise, np.ones(SIDE - 16), rise[::-1]])
+  weight = np.outer(profile, profile)[..., None]
+  for row in (0, 24, 43):
+    for col in (0, 24, 48, 58):
+      here = np.s_[row : row + SIDE, col : col + SIDE]
+      logits = direct(run, values[here])
+      sums[here] += weight * np.asarray(jax.nn.softmax(logits, -1))
+      total[here] += weight
+  expected = sums / total
+  assert (found == expected.argmax(-1)).mean() >= 0.999
+  shares, _ = regions.read(tmp_path / "m_probabilities.tif")
+  np.testing.assert_allclose(shares / 250, expected, atol=0.0025)
+  largest, _ = regions.read(tmp_path / "m_confidence.tif")
+  np.testing.assert_allclose(largest[..., 0], shares.max(-1), atol=1)
+
+
+def test_a_map_does_not_depend_on_the_batch(run, raster, tmp_path):
+  maps = [
+    zonal(run, tmp_path / f"{n}.tif", "--input", raster, "--batch", n)
+    for n in (2, 6)
+  ]
+  assert (maps[0] == maps[1]).mean() >= 0.999
+
+
+def test_files_of_a_map(run, raster, tmp_path):
+  found = zonal(run, tmp_path / "m.tif", "--input", raster)
+  with (
+    rasterio.open(raster) as source,
+    rasterio.open(tmp_path / "m.tif") as written,
+  ):
+    assert written.shape == source.shape
+    assert written.crs == source.crs and written.transform == source.transform
+    assert written.nodata == 255 and written.dtypes == ("uint8",)
+    assert written.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+    task = configuration.load_json(run.config).schema.tasks[regions.COSIA]
+    assert written.colormap(1)[6][:3] == tuple(task.palette[6])
+    origin = json.loads(written.tags()["FLAIRHUB_ORIGIN"])
+  assert origin["run"] == run.path.name and origin["step"] == 3
+  names = (tmp_path / "m.tif.aux.xml").read_text()
+  assert "<Category>swimming pool</Category>" in names
+  style = (tmp_path / "m.qml").read_text()
+  assert f'value="6" color="{task.classes[6].colour}"' in style
+  assert (tmp_path / "m.png").stat().st_size > 5000
+  assert found.max() < 19
+  assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_large_maps_have_overviews(run, tmp_path):
+  path = regions.write_raster(tmp_path / "a.tif", regions.image(40, 1100))
+  zonal(run, tmp_path / "m.tif", "--input", path, "--overlap", 0)
+  with rasterio.open(tmp_path / "m.tif") as written:
+    assert written.overviews(1) and written.profile["tiled"]
+
+
+def test_south_up_rasters_are_seen_north_up(run, values, raster, tmp_path):
+  expected = zonal(run, tmp_path / "n.tif", "--input", raster)
+  transform = Affine(0.2, 0, X, 0, 0.2, Y - 0.2 * len(values))
+  path = regions.write_raster(
+    tmp_path / "s.tif", values[::-1], transform=transform
+  )
+  found = zonal(run, tmp_path / "m.tif", "--input", path)
+  np.testing.assert_array_equal(found, expected[::-1])
+  assert regions.read(tmp_path / "m.tif")[1]["transform"] == transform
+
+
+def test_no_data_stays_no_data(run, values, tmp_path):
+  values = values.copy()
+  values[10:60, 20:75] = 0
+  path = regions.write_raster(tmp_path / "a.tif", values, nodata=0)
+  found = zonal(run, tmp_path / "m.tif", "--input", path, "--confidence")
+  hole = np.zeros(values.shape[:2], bool)
+  hole[10:60, 20:75] = True
+  np.testing.assert_array_equal(found == 255, hole)
+  largest, _ = regions.read(tmp_path / "m_confidence.tif")
+  np.testing.assert_array_equal(largest[..., 0] == 255, hole)
+
+
+def test_rasters_smaller_than_a_window_are_mapped(run, values, tmp_path):
+  path = regions.write_raster(tmp_path / "a.tif", values[:20, :11])
+  found = zonal(run, tmp_path / "m.tif", "--input", path)
+  assert found.shape == (20, 11) and found.max() < 19
+  across = [*range(11), *range(10, -1, -1), *range(10)]
+  down = [*range(20), *range(19, 7, -1)]
+  mirrored = values[down][:, across]
+  expected = direct(run, mirrored).argmax(-1)[:20, :11]
+  assert (found == expected).mean() >= 0.99
+
+
+def test_pixels_that_are_not_square(run, values, tmp_path):
+  tall = values[::2]  # 0.4 m from row to row
+  transform = Affine(0.2, 0, X, 0, -0.4, Y)
+  path = regions.write_raster(tmp_path / "a.tif", tall, transform=transform)
+  found = zonal(run, tmp_path / "m.tif", "--input", path)
+  assert found.shape == tall.shape[:2] and found.max() < 19
+
+
+def test_the_area_of_interest_is_mapped(run, raster, tmp_path):
+  whole = zonal(run, tmp_path / "w.tif", "--input", raster)
+  ring = [[X + 2, Y - 2], [X + 12, Y - 2], [X + 12, Y - 11], [X + 2, Y - 2]]
+  shape = {"type": "Polygon", "coordinates": [ring]}
+  crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::2154"}}
+  (tmp_path / "a.geojson").write_text(
+    json.dumps(
+      {
+        "type": "FeatureCollection",
+        "crs": crs,
+        "features": [{"type": "Feature", "properties": {}, "geometry": shape}],
+      }
+    )
+  )
+  aoi = tmp_path / "a.geojson"
+  found = zonal(run, tmp_path / "m.tif", "--input", raster, "--aoi", aoi)
+  assert found.shape == (45, 50) and found[0, -1] != 255
+  assert (found[-1, :-2] == 255).all()
+  bounds = ("--bounds", X + 2, Y - 11, X + 12, Y - 2)
+  part = zonal(run, tmp_path / "b.tif", "--input", raster, *bounds)
+  assert part.shape == (45, 50) and (part != 255).all()
+  assert whole.shape == (75, 90)
+  profile = regions.read(tmp_path / "b.tif")[1]
+  assert profile["transform"].c == pytest.approx(X + 2)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+  run, raster, tmp_path, monkeypatch, capsys
+):
+  words = ("--input", raster, "--confidence", "--batch", 4, "--overlap", 12)
+  zonal(run, tmp_path / "whole.tif", *words)
+  save, calls = store.Store.save, []
+
+  def killed(self, progress):
+    save(self, progress)
+    calls.append(progress.rows)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(store.Store, "save", killed)
+  out = tmp_path / "m.tif"
+  zonal(run, out, *words, code=130)
+  assert not out.exists() and calls[-1] < 75
+  monkeypatch.setattr(store.Store, "save", save)
+  zonal(run, out, *words, "--window", 24, code=2)
+  assert "another unfinished" in capsys.readouterr().err
+  written = []
+  write = store.Store.write
+  monkeypatch.setattr(
+    store.Store,
+    "write",
+    lambda self, first, *a: (written.append(first), write(self, first, *a)),
+  )
+  zonal(run, out, *words)
+  assert written[0] == calls[-1]
+  for name in ("", "_confidence"):
+    whole = (tmp_path / f"whole{name}.tif").read_bytes()
+    assert (tmp_path / f"m{name}.tif").read_bytes() == whole
+
+
+def test_another_map_is_not_replaced(run, raster, tmp_path, capsys):
+  out = tmp_path / "m.tif"
+  zonal(run, out, "--input", raster)
+  before = out.read_bytes()
+  zonal(run, out, "--input", raster)
+  assert "exists already" in capsys.readouterr().out
+  zonal(run, out, "--input", raster, "--overlap", 4, code=2)
+  assert "another map" in capsys.readouterr().err
+  assert out.read_bytes() == before
+  (tmp_path / "x.tif").write_text("mine")
+  zonal(run, tmp_path / "x.tif", "--input", raster, code=2)
+  assert "another file" in capsys.readouterr().err
