@@ -54,7 +54,13 @@ def test_no_field_accepts_a_value_of_impossible_type(value):
   fine = {
     -1: ("mesh.data", "mesh.fsdp", "mean", "frequency_power"),
     -0.5: ("mean", "frequency_power"),
-    (): ("model.auxiliary", "data.augment.", "colour.sensors", "noise.sensors"),
+    (): (
+      "train.init_names",
+      "model.auxiliary",
+      "data.augment.",
+      "colour.sensors",
+      "noise.sensors",
+    ),
   }
   for path, default in fields.flatten(values()).items():
     if default == {}:

@@ -6,6 +6,7 @@ import pytest
 import safetensors.numpy
 
 from flairhub_jax import __main__
+from flairhub_jax.commands import initial_weights
 from flairhub_jax.configs import base
 from flairhub_jax.data import records
 from flairhub_jax.errors import InputError

@@ -264,7 +264,7 @@ def test_a_schema_is_a_name_or_a_file(tmp_path, capsys, command):
   if command == "convert":
     argv += ["--train", str(tmp_path / "none.csv")]
   assert main([*argv, "--schema", "flair-hob"]) == 2
-  assert "a file, or one of flair-hub, found 'flair-hob'" in (
+  assert "a file, or one of flair-hub, flair-1, flair-2, found 'flair-hob'" in (
     capsys.readouterr().err
   )
   file = tmp_path / "schema.toml"
