@@ -21,7 +21,7 @@ shutil.disk_usage = lambda path: Usage(1, 1, 0)
 SMALL_FILES = """
 import resource
 limit = resource.RLIMIT_FSIZE
-resource.setrlimit(limit, (6000, resource.getrlimit(limit)[1]))
+resource.setrlimit(limit, (25000, resource.getrlimit(limit)[1]))
 """
 # A batch of this process cannot be read, or does not fit.
 BROKEN_RECORD = """
