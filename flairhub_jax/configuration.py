@@ -13,7 +13,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from flairhub_jax import class_merge, fields, merge_field, schema_file
+from flairhub_jax import choice, class_merge, fields, merge_field, schema_file
 from flairhub_jax.configs import base
 from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.flair_hub import FLAIR_HUB
@@ -38,20 +38,15 @@ def label_tasks(config: Any) -> dict[str, LabelTask]:
   Raises:
     InputError: an unknown task, or a merge that does not fit its classes.
   """
-  tasks = {}
-  for name in config.data.tasks:
-    if name not in config.schema.tasks:
-      raise InputError(
-        "config.data.tasks",
-        f"any of {', '.join(config.schema.tasks)}",
-        repr(name),
-      )
-    tasks[name] = class_merge.merge_classes(
-      config.schema.tasks[name],
+  known = config.schema.tasks
+  return {
+    name: class_merge.merge_classes(
+      known[name],
       merge_field.names(config, name),
       where=f"config.tasks.{name}.merge",
     )
-  return tasks
+    for name in choice.known("config.data.tasks", config.data.tasks, known)
+  }
 
 
 def apply_overrides(

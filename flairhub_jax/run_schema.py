@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from flairhub_jax import schema_file
-from flairhub_jax.errors import InputError, InputErrors
+from flairhub_jax import choice, schema_file
+from flairhub_jax.errors import InputErrors
 
 
 def check(config: Any, dataset: Any, *, tasks: Iterable[str]) -> None:
@@ -25,11 +25,7 @@ def check(config: Any, dataset: Any, *, tasks: Iterable[str]) -> None:
     ("modalities", config.data.modalities, run.sensors),
     ("tasks", tasks, run.tasks),
   ):
-    for name in names:
-      if name not in known:
-        raise InputError(
-          f"config.data.{field}", f"any of {', '.join(known)}", repr(name)
-        )
+    choice.known(f"config.data.{field}", names, known)
   lines = schema_file.contradictions(
     run, dataset.schema, sensors=config.data.modalities, tasks=tasks
   )

@@ -16,7 +16,7 @@ from flairhub_jax.schema_check import check_distinct, check_known
 
 # Label of a pixel without a class: ignored in loss and metrics.
 NO_LABEL = 255
-# Label of a stored value that the schema does not know.
+# Label of a stored value that is undefined in the schema.
 UNKNOWN_LABEL = 254
 
 _MAX_CLASSES = 250  # below the two labels above
@@ -48,7 +48,7 @@ class _Part(pydantic.BaseModel):
 
 
 class QualityMask(_Part):
-  """A raster beside a series that says how well each pixel shows the ground.
+  """A raster beside a series: how much of each pixel is covered per date.
 
   Attributes:
     id: column of the split CSV and of the records.

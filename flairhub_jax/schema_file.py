@@ -111,7 +111,7 @@ def of_dataset(folder: str | os.PathLike) -> Schema | None:
 def contradictions(
   run: Schema, data: Schema, *, sensors: Iterable[str], tasks: Iterable[str]
 ) -> list[str]:
-  """Compares what a run and a data set say of the sensors and tasks in use.
+  """Compares the sensors and tasks in use between a run and a data set.
 
   Names, units, colours and statistics may differ.
 

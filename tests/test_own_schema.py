@@ -186,12 +186,18 @@ def test_scores_and_figures_have_its_classes(tmp_path):
   assert (tmp_path / "maps.png").stat().st_size > 1000
 
 
-def test_a_report_has_its_sensors_and_classes(tmp_path):
+def resolved_config():
+  """As `train` writes it."""
   config = get_config()
   with config.unlocked():
     config.data.fingerprint = run_folders.DATA
     config.train.num_steps = 9
     config.train.best_metric = f"{TASK}/miou"
+  return config
+
+
+def test_a_report_has_its_sensors_and_classes(tmp_path):
+  config = resolved_config()
   for seed in (1, 2):
     config = configuration.complete(config.to_dict() | {"seed": seed})
     folder = tmp_path / "runs" / "a" / str(seed)
@@ -206,11 +212,7 @@ def test_a_report_has_its_sensors_and_classes(tmp_path):
 
 
 def test_runs_on_other_classes_of_a_task_are_not_compared(tmp_path):
-  config = get_config()
-  with config.unlocked():
-    config.data.fingerprint = run_folders.DATA
-    config.train.num_steps = 9
-    config.train.best_metric = f"{TASK}/miou"
+  config = resolved_config()
   merge = {"roof": ("tiles", "slate"), "rest": ("grass", "cloud")}
   given = config.to_dict()
   given["tasks"][TASK]["merge"] = merge

@@ -1,4 +1,4 @@
-"""Writes the Chesapeake sample as a user would bring it.
+"""Writes the Chesapeake sample as data of another sensor and other classes.
 
     python chesapeake.py SAMPLE OUT
 
@@ -9,12 +9,8 @@ Three-band orthophotos (RGB.tif) and native labels of one value per class
 import csv
 import pathlib
 import sys
-import warnings
 
-import rasterio
-import rasterio.errors
-
-warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+import geotiffs
 
 
 def main(sample: pathlib.Path, out: pathlib.Path) -> None:
@@ -28,32 +24,10 @@ def main(sample: pathlib.Path, out: pathlib.Path) -> None:
       for patch in patches:
         print(f"{patch},{patch}_RGB.tif,{patch}_LABEL.tif", file=file)
     for patch in patches:
-      copy(find(sample, "AERIAL_RGBI", patch), out / f"{patch}_RGB.tif", 3)
-      copy(find(sample, "LABEL-NATIVE", patch), out / f"{patch}_LABEL.tif", 1)
-
-
-def find(sample: pathlib.Path, product: str, patch: str) -> pathlib.Path:
-  """Returns the file of a patch in the published layout."""
-  domain, roi, number = patch.split("_")
-  folder = sample / f"{domain}_{product}" / roi
-  return folder / f"{domain}_{product}_{roi}_{number}.tif"
-
-
-def copy(source: pathlib.Path, target: pathlib.Path, num_bands: int) -> None:
-  """Copies the first bands of a GeoTIFF."""
-  with rasterio.open(source) as raster:
-    values = raster.read(list(range(1, num_bands + 1)))
-  _, height, width = values.shape
-  with rasterio.open(
-    target,
-    "w",
-    driver="GTiff",
-    dtype=values.dtype,
-    count=num_bands,
-    height=height,
-    width=width,
-  ) as raster:
-    raster.write(values)
+      image = geotiffs.read(sample, "AERIAL_RGBI", patch)
+      geotiffs.write(out / f"{patch}_RGB.tif", image[:3])
+      label = geotiffs.read(sample, "LABEL-NATIVE", patch)
+      geotiffs.write(out / f"{patch}_LABEL.tif", label)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,15 @@ more bands, so the values are raised by one (what could not be decoded, 255, is
 
 import pathlib
 import sys
-import warnings
 
+import geotiffs
 import numpy as np
-import rasterio
-import rasterio.errors
 
 from flairhub_jax import schema_file
 from flairhub_jax.data import convert
 from flairhub_jax.flair_challenges import FLAIR_2
 from flairhub_jax.schema import Schema
 
-warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
 PATCH, BANDS = "D903-0000_RM-S1-1_1-1", ("R", "G", "B")
 OTHER = 19
 
@@ -29,10 +26,10 @@ OTHER = 19
 def main(sample: pathlib.Path, out: pathlib.Path) -> None:
   """Converts the patch and compares its labels."""
   out.mkdir(parents=True)
-  native = read(sample, "AERIAL_LABEL-NATIVE")
+  native = geotiffs.read(sample, "AERIAL_LABEL-NATIVE", PATCH)
   stored = np.where(native >= 12, OTHER, native + 1).astype(np.uint8)
-  write(out / "label.tif", stored)
-  write(out / "image.tif", read(sample, "AERIAL_RGBI"))
+  geotiffs.write(out / "label.tif", stored)
+  geotiffs.write(out / "image.tif", geotiffs.read(sample, "AERIAL_RGBI", PATCH))
   (out / "patch.csv").write_text(
     f"patch_id,AERIAL_RGBIE,FLAIR_LABEL\n{PATCH},image.tif,label.tif\n"
   )
@@ -50,7 +47,7 @@ def main(sample: pathlib.Path, out: pathlib.Path) -> None:
   task = dataset.schema.tasks["AERIAL_LABEL-COSIA"]
   labels, cosia = (
     task.label_of_value[record],
-    read(sample, "AERIAL_LABEL-COSIA")[0],
+    geotiffs.read(sample, "AERIAL_LABEL-COSIA", PATCH)[0],
   )
   print(f"{(labels == cosia).sum():,} of {cosia.size:,} labels equal COSIA's")
   for index, name in enumerate(task.class_names):
@@ -70,29 +67,6 @@ def with_bands(schema: Schema, bands: tuple[str, ...]) -> Schema:
   )
   tasks = tuple(schema.tasks.values())
   return Schema(name=f"{schema.name}, RGB", sensors=(sensor,), tasks=tasks)
-
-
-def read(sample: pathlib.Path, product: str) -> np.ndarray:
-  """Returns the bands of a product of the patch."""
-  domain, roi, number = PATCH.split("_")
-  name = f"{domain}_{product}_{roi}_{number}.tif"
-  with rasterio.open(sample / f"{domain}_{product}" / roi / name) as raster:
-    return raster.read()
-
-
-def write(path: pathlib.Path, values: np.ndarray) -> None:
-  """Writes bands as GeoTIFF."""
-  count, height, width = values.shape
-  with rasterio.open(
-    path,
-    "w",
-    driver="GTiff",
-    dtype=values.dtype,
-    count=count,
-    height=height,
-    width=width,
-  ) as raster:
-    raster.write(values)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Writes the schema, and a line for everything the files do not say."""
+  """Writes the schema, and a line per assumption."""
   if args.out is not None and args.out.exists():
     raise InputError(args.out, "a new file", "one that exists")
   guesses: list[str] = []
@@ -88,7 +88,7 @@ def to_toml(schema: Schema, guesses: list[str]) -> str:
   """Returns the text of a `.toml` file; assumptions are comments on top."""
   document = tomlkit.document()
   if guesses:
-    document.add(tomlkit.comment("Assumed, since the files do not say it:"))
+    document.add(tomlkit.comment("Assumptions, to be checked:"))
   for line in guesses:
     document.add(tomlkit.comment(line))
   content = schema_file.to_json(schema)

@@ -36,18 +36,17 @@ def _crop_options(config, section, dataset):
     for name in config.data.modalities
     if name in dataset.modalities
   }
-  streams = [config.schema.tasks[name].stream for name in config.data.tasks]
   sizes |= {
     name: dataset.tasks[name].shape[:2]
-    for name in streams
+    for name in config.data.tasks
     if name in dataset.tasks
   }
   sizes["logits"] = dataset.output_size
   cells = tuple(math.gcd(*sides) for sides in zip(*sizes.values(), strict=True))
   exact = [section["fraction"] * number for number in cells]
-  kept = tuple(round(number) for number in exact)
-  fits = np.allclose(kept, exact, rtol=0, atol=_TOLERANCE)
-  if not fits or min(kept) < 1 or kept == cells:
+  crop = tuple(round(number) for number in exact)
+  fits = np.allclose(crop, exact, rtol=0, atol=_TOLERANCE)
+  if not fits or min(crop) < 1 or crop == cells:
     listed = ", ".join(f"{n} {h} x {w}" for n, (h, w) in sizes.items())
     number = math.gcd(*cells)
     parts = f"k/{number}, k from 1 to {number - 1}"
@@ -56,7 +55,7 @@ def _crop_options(config, section, dataset):
       f"{parts if number > 1 else 'no crop'}, for whole pixels of {listed}",
       section["fraction"],
     )
-  return {"cells": cells, "kept": kept}
+  return {"cells": cells, "crop_cells": crop}
 
 
 def _colour_options(config, section, dataset):
@@ -162,8 +161,8 @@ class Augmentation:
     """Rows and columns of what were `size` pixels of a whole patch."""
     for name, _, options in self.steps:
       if name == "crop":
-        pairs = zip(size, options["kept"], options["cells"], strict=True)
-        rows, columns = (side * kept // cells for side, kept, cells in pairs)
+        pairs = zip(size, options["crop_cells"], options["cells"], strict=True)
+        rows, columns = (side * crop // cells for side, crop, cells in pairs)
         size = rows, columns
     return size
 

@@ -111,7 +111,7 @@ def find_gsd(column: Column, extent: float | None, guesses: list[str]) -> float:
     column: a column.
     extent: width of a patch on the ground in metres, for files without a
       georeference; None: unknown.
-    guesses: takes a line for what the files do not say.
+    guesses: receives a line per assumption.
   """
   known = known_gsd(column)
   if known is None:

@@ -1,4 +1,4 @@
-"""What a schema says of the rasters in the columns of a split."""
+"""Properties of the rasters in the columns of a split, by the schema."""
 
 import dataclasses
 

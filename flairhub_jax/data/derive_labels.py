@@ -23,7 +23,7 @@ def derive_task(
   Args:
     column: a column of rasters.
     extent: see `column_sample.find_gsd`.
-    guesses: takes a line for what the files do not say.
+    guesses: receives a line per assumption.
 
   Raises:
     InputError: labels that are no whole numbers, or of too many values.

@@ -37,8 +37,7 @@ def derive(
     progress: whether to show a progress bar on stderr.
 
   Returns:
-    The schema, and a line `<column>, <field>: …` for everything that the files
-    do not say.
+    The schema, and a line `<column>, <field>: …` per assumption.
 
   Raises:
     InputError: the CSV or a file cannot be read, or no column is a sensor.

@@ -62,8 +62,8 @@ def store(
 
   Returns:
     The stored values, where bands that no task reads are without data; and
-    (band, value) -> number of pixels for each value that some task of the band
-    knows neither as a class nor as ignored.
+    (band, value) -> number of pixels for each value that is neither a class
+    nor an ignored value of every task of the band.
   """
   form = storage(tasks)
   stored = np.full(values.shape, form.no_data, form.dtype)
@@ -73,7 +73,7 @@ def store(
     hole = None if missing is None else missing[..., band]
     tables = [task.label_of_value for task in tasks if task.band == band]
     for value, number in _count(plane if hole is None else plane[~hole]):
-      if not all(_knows(table, value) for table in tables):
+      if not all(_has_value(table, value) for table in tables):
         unknown[band, value] = number
     # A value beyond the type is among the unknown ones.
     layer = plane.astype(form.dtype)
@@ -83,18 +83,18 @@ def store(
   return stored, unknown
 
 
-def _knows(table: UInt8[np.ndarray, "n"], value: int) -> bool:
+def _has_value(table: UInt8[np.ndarray, "n"], value: int) -> bool:
   return 0 <= value < len(table) and bool(table[value] != UNKNOWN_LABEL)
 
 
-def strangers(
+def tasks_without(
   value: int, tasks: Sequence[LabelTask], band: int
 ) -> list[LabelTask]:
-  """Returns the tasks of a band that do not know a stored value."""
+  """Returns the tasks of a band in which a stored value is undefined."""
   return [
     task
     for task in tasks
-    if task.band == band and not _knows(task.label_of_value, value)
+    if task.band == band and not _has_value(task.label_of_value, value)
   ]
 
 
@@ -175,7 +175,7 @@ def describe_unknown(
   """
   lines = []
   for (band, value), (pixels, patches, first) in sorted(unknown.items()):
-    names = ", ".join(task.id for task in strangers(value, tasks, band))
+    names = ", ".join(task.id for task in tasks_without(value, tasks, band))
     lines.append(
       str(
         InputError(

@@ -50,7 +50,7 @@ def read_split(path: str | os.PathLike, columns: Sequence[str] | None) -> Split:
 
   Args:
     path: UTF-8, with a header of `patch_id` and any of `columns`.
-    columns: names that the schema knows, see `Schema.columns`; None: any.
+    columns: names in the schema, see `Schema.columns`; None: any.
 
   Raises:
     InputError: the file cannot be read, has an unknown or duplicate column, no

@@ -87,10 +87,10 @@ def crop(
     example: rasters of one extent.
     rng: draws where.
     options: `cells`, rows and columns of the finest grid of which a cell is a
-      whole number of pixels of each raster; `kept`, those of the crop.
+      whole number of pixels of each raster; `crop_cells`, those of the crop.
   """
-  pairs = zip(options["cells"], options["kept"], strict=True)
-  corner = [int(rng.integers(number - kept + 1)) for number, kept in pairs]
+  pairs = zip(options["cells"], options["crop_cells"], strict=True)
+  corner = [int(rng.integers(number - part + 1)) for number, part in pairs]
   return cut(example, corner, options)
 
 
@@ -99,10 +99,10 @@ def cut(example: Example, corner: Any, options: Options) -> dict[str, Any]:
 
   def cut_raster(values: np.ndarray) -> np.ndarray:
     rows, columns = (
-      slice(first * size // cells, (first + kept) * size // cells)
-      for first, kept, cells, size in zip(
+      slice(first * size // cells, (first + part) * size // cells)
+      for first, part, cells, size in zip(
         corner,
-        options["kept"],
+        options["crop_cells"],
         options["cells"],
         values.shape[-3:-1],
         strict=True,

@@ -8,10 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flairhub_jax import class_merge, configuration
+from flairhub_jax import choice, class_merge, configuration
 from flairhub_jax.errors import InputError
 from flairhub_jax.models import (
-  choice,
   convnext,
   convolution,
   initialise,

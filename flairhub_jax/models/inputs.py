@@ -4,8 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from flairhub_jax import choice
 from flairhub_jax.errors import InputError
-from flairhub_jax.models import choice
 from flairhub_jax.models.normalise import InputSpec
 from flairhub_jax.schema import Sensor
 

@@ -237,7 +237,7 @@ def _is_new(
   lacking = [id for id in target.ids if renamed.get(id, id) not in source.ids]
   if any(_names(path, id) for id in lacking):
     return True
-  # The head of a U-TAE has as many layers as the classes ask for.
+  # The head of a U-TAE has a number of layers that depends on the classes.
   module, *rest = path.split("/")[1:]
   return module.startswith("encoder_") and rest[0] == "head"
 

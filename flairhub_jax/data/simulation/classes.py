@@ -95,7 +95,7 @@ def _divide(
 
 
 def _value_of_class(tasks: Sequence[LabelTask]) -> Integer[np.ndarray, "k"]:
-  """Returns a stored value per class of the first task that all tasks know.
+  """Returns a stored value per class of the first task, defined in all tasks.
 
   The last entry is for pixels without a class.
   """
@@ -107,13 +107,13 @@ def _value_of_class(tasks: Sequence[LabelTask]) -> Integer[np.ndarray, "k"]:
       task.ignored,
     )
     for value in values
-    if not label_values.strangers(value, tasks, task.band)
+    if not label_values.tasks_without(value, tasks, task.band)
   )
   if not every:
     names = ", ".join(each.id for each in tasks)
     raise InputError(
       f"tasks {names}",
-      f"a value that all of them know in band {task.band + 1}",
+      f"a value defined in all of them in band {task.band + 1}",
       "none",
     )
   usual = next(iter(every))
