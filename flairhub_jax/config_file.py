@@ -60,8 +60,8 @@ def _of_its_data(
   for word in overrides:
     if word.startswith(flag):
       folder = os.path.expanduser(word.removeprefix(flag))
-  found = schema_file.of_dataset(folder) if folder else None
-  return config if found is None else _with_schema(config, found)
+  schema = schema_file.of_dataset(folder) if folder else None
+  return config if schema is None else _with_schema(config, schema)
 
 
 def _with_schema(

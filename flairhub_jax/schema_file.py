@@ -104,8 +104,8 @@ def of_dataset(folder: str | os.PathLike) -> Schema | None:
       content = json.loads(file.read())
   except (OSError, ValueError, RecursionError):
     return None
-  found = content.get("schema") if isinstance(content, dict) else None
-  return None if found is None else parse(found, where=f"{path}, schema")
+  schema = content.get("schema") if isinstance(content, dict) else None
+  return None if schema is None else parse(schema, where=f"{path}, schema")
 
 
 def contradictions(
@@ -174,7 +174,7 @@ def _unequal(where: str, pairs: Iterable[tuple[str, Any, Any]]) -> list[str]:
 
 
 def dumps(value: Any, indent: str = "") -> str:
-  """Returns JSON in which what fits on a line of 100 characters has one."""
+  """Returns JSON; a value of up to 100 characters stays on one line."""
   line = json.dumps(value, allow_nan=False)
   if not isinstance(value, (dict, list)) or len(indent) + len(line) <= 100:
     return line

@@ -222,15 +222,15 @@ def _check_patches(
 ) -> tuple[list[tuple[int, int]], list[str]]:
   """Returns sizes and modification times of files, and the missing files."""
   statuses, problems = [], []
-  schema, held = source.schema, source.columns()
-  labels = [name for name in held if name in schema.label_columns]
+  schema, columns = source.schema, source.columns()
+  labels = [name for name in columns if name in schema.label_columns]
   for row in source.rows(shard):
     patch = source.patch(row)
     where = f"{source.split.path}, patch {patch.patch_id}"
     required = labels + [
       mask
       for mask, sensor in schema.quality_masks.items()
-      if sensor.id in patch.files and mask in held
+      if sensor.id in patch.files and mask in columns
     ]
     for column in required:
       if column not in patch.files:
@@ -278,11 +278,11 @@ def describe_lacking(shapes: Shapes, schema: Schema) -> list[str]:
   for column, tasks in schema.label_columns.items():
     if column not in shapes:
       continue
-    found = shapes[column][2]
-    if lost := [task.id for task in tasks if task.band >= found]:
+    number = shapes[column][2]
+    if missing := [task.id for task in tasks if task.band >= number]:
       lines.append(
-        f"{column}: {found} of {tasks[0].num_bands} bands, without "
-        f"{', '.join(lost)}"
+        f"{column}: {number} of {tasks[0].num_bands} bands, without "
+        f"{', '.join(missing)}"
       )
   return lines
 

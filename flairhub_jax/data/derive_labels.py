@@ -110,8 +110,8 @@ def _count_values(column: column_sample.Column) -> tuple[dict[int, int], int]:
     if missing is not None:
       num_missing += int(missing[..., 0].sum())
       band = band[~missing[..., 0]]
-    found, numbers = np.unique(band, return_counts=True)
-    for value, number in zip(found.tolist(), numbers.tolist(), strict=True):
+    present, numbers = np.unique(band, return_counts=True)
+    for value, number in zip(present.tolist(), numbers.tolist(), strict=True):
       counts[value] = counts.get(value, 0) + number
     if len(counts) > 65536:
       break

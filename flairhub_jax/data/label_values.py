@@ -102,10 +102,10 @@ def _count(values: Integer[np.ndarray, "..."]) -> list[tuple[int, int]]:
   """Returns each value that occurs with its number of pixels."""
   if values.dtype.name in ("uint8", "uint16"):
     counts = np.bincount(values.ravel())
-    found = np.flatnonzero(counts)
-    return list(zip(found.tolist(), counts[found].tolist(), strict=True))
-  found, counts = np.unique(values, return_counts=True)
-  return list(zip(found.tolist(), counts.tolist(), strict=True))
+    present = np.flatnonzero(counts)
+    return list(zip(present.tolist(), counts[present].tolist(), strict=True))
+  present, counts = np.unique(values, return_counts=True)
+  return list(zip(present.tolist(), counts.tolist(), strict=True))
 
 
 def count_classes(

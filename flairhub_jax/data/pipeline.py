@@ -130,16 +130,16 @@ class PatchReader:
         dataset.folder, f"a split of {sorted(dataset.splits)}", repr(split)
       )
     streams = dataset.splits[split].streams
-    held = [name for name in dataset.modalities if name in streams]
-    held += [
+    available = [name for name in dataset.modalities if name in streams]
+    available += [
       name
       for name in dataset.tasks
       if dataset.schema.tasks[name].stream in streams
     ]
     for name in (*options.modalities, *options.tasks):
-      if name not in held:
+      if name not in available:
         raise InputError(
-          f"{dataset.folder}, split {split}", f"one of {held}", repr(name)
+          f"{dataset.folder}, split {split}", f"one of {available}", repr(name)
         )
     self._dataset = dataset
     self._split = split

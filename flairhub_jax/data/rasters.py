@@ -122,11 +122,11 @@ def labels_of(
   if not np.issubdtype(values.dtype, np.integer):
     raise InputError(path, "labels of whole numbers", values.dtype.name)
   _check_shape(path, values.shape, shape)
-  found, least = values.shape[2], min(task.band for task in tasks) + 1
+  number, least = values.shape[2], min(task.band for task in tasks) + 1
   most = tasks[0].num_bands
-  if not least <= found <= most:
+  if not least <= number <= most:
     expected = f"{least}-{most} bands" if least < most else f"{most} bands"
-    raise InputError(path, expected, found)
+    raise InputError(path, expected, number)
   return label_values.store(values, missing, tasks)
 
 

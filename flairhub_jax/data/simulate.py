@@ -2,7 +2,7 @@
 
 Folders, names, CSVs, GeoTIFFs and GeoPackages are those of the release, so
 whatever reads one reads the other. With another schema, sensors and tasks that
-FLAIR-HUB does not have are drawn from what the schema says of them.
+FLAIR-HUB does not have are drawn by the statistics of the schema.
 """
 
 import csv
@@ -100,13 +100,13 @@ def _checked(
   if seed < 0:
     raise InputError("--seed", "0 or more", seed)
   known = schema.sensors
-  wanted = tuple(known if modalities is None else modalities)
-  unknown = [name for name in wanted if name not in known]
-  if unknown or not wanted:
+  requested = tuple(known if modalities is None else modalities)
+  unknown = [name for name in requested if name not in known]
+  if unknown or not requested:
     raise InputError(
       "--modalities", f"some of {', '.join(known)}", unknown or "none"
     )
-  ordered = tuple(name for name in known if name in wanted)
+  ordered = tuple(name for name in known if name in requested)
   return plan.Settings(num_patches, pixels, ordered, seed, schema)
 
 

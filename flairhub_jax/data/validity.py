@@ -15,7 +15,7 @@ _MIN_FRACTION_OF_ZEROS = 0.01
 
 
 def treatment(schema: Schema, column: str) -> str:
-  """Says what becomes of the no-data values of a column."""
+  """Describes the treatment of the no-data values of a column."""
   if column in schema.quality_masks:
     return "taken as covered"
   if column not in schema.sensors:

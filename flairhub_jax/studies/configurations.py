@@ -64,10 +64,10 @@ def tasks_of(rows: Sequence[Configuration]) -> dict[str, LabelTask]:
   Raises:
     InputError: two configurations have other classes of one task.
   """
-  found: dict[str, tuple[LabelTask, Configuration]] = {}
+  by_task: dict[str, tuple[LabelTask, Configuration]] = {}
   for row in rows:
     for name, task in configuration.label_tasks(row.config).items():
-      first, other = found.setdefault(name, (task, row))
+      first, other = by_task.setdefault(name, (task, row))
       if first.class_names != task.class_names:
         folder = next(iter(row.runs.values())).folder
         raise InputError(
@@ -76,7 +76,7 @@ def tasks_of(rows: Sequence[Configuration]) -> dict[str, LabelTask]:
           f"others ({', '.join(task.class_names)})"[:200],
         )
   order = {name: None for row in rows for name in row.config.schema.tasks}
-  return {name: found[name][0] for name in order if name in found}
+  return {name: by_task[name][0] for name in order if name in by_task}
 
 
 def group(

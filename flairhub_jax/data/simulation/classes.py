@@ -54,7 +54,7 @@ def _draw_task(
   parcel: Float[np.ndarray, "h w"],
   drawn: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
-  """Adds the classes of a task and what is left of `parcel`, both [h w]."""
+  """Adds the classes of a task and the rest of `parcel`, both [h w]."""
   if task.id in drawn:
     return
   if task.parent is not None:

@@ -52,8 +52,8 @@ def see(region: plan.Region, settings: plan.Settings) -> dict[str, np.ndarray]:
   for name in settings.modalities:
     sensor = settings.schema.sensors[name]
     if plan.is_published(sensor) and settings.metres == published:
-      seen = known[name](draws[name])
-      arrays |= seen if isinstance(seen, dict) else {name: seen}
+      view = known[name](draws[name])
+      arrays |= view if isinstance(view, dict) else {name: view}
     else:
       arrays |= _see_other(sensor, region, settings, scene)
   return arrays
