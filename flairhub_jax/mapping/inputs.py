@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from flairhub_jax.errors import InputError, InputErrors
-from flairhub_jax.mapping import date_file, locate, mosaic, resample
+from flairhub_jax.mapping import date_file, locate, mosaic, resample, vrt
 from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping.grid import Grid
 from flairhub_jax.mapping.mosaic import Mosaic
@@ -137,7 +137,7 @@ def _open_sensor(sensor, named, target_crs, skips_errors) -> SensorInput:
     raise InputError(
       f"--dates {sensor.id}=FILE", "the dates of this time series", "none"
     )
-  locate.check_local(named.dates, where="--dates")
+  vrt.check_local(named.dates, where="--dates")
   days = date_file.read_days(os.path.expanduser(named.dates))
   number = raster.num_bands // len(sensor.bands)
   if len(days) != number:

@@ -1,0 +1,143 @@
+"""Checks that virtual rasters (VRT) read local rasters only.
+
+GDAL opens the sources of a VRT with any driver: a name may be a web service, a
+description of one, or an archive. A source must therefore be a file of a known
+format, by its name and by its first bytes.
+"""
+
+import os
+import pathlib
+import re
+import xml.etree.ElementTree as ElementTree
+
+from flairhub_jax.errors import InputError
+
+# First bytes of files by the ends of their names; VRTs are parsed instead.
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_JPEG = (b"\xff\xd8\xff",)
+_SIGNATURES = {
+  ".tif": _TIFF,
+  ".tiff": _TIFF,
+  ".jp2": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+  ".png": (b"\x89PNG\r\n\x1a\n",),
+  ".jpg": _JPEG,
+  ".jpeg": _JPEG,
+}
+# Ends of the names of rasters.
+SUFFIXES = (".vrt", *_SIGNATURES)
+_MAX_BYTES = 64 << 20
+_REMOTE = re.compile(r"^\s*(/vsi|[A-Za-z][A-Za-z0-9+.-]+://)", re.IGNORECASE)
+# `WMS:…`, `NETCDF:…`; a single letter is a drive of Windows.
+_PREFIX = re.compile(r"^[A-Za-z][A-Za-z0-9_+.-]+:")
+# GDAL compares names of elements and attributes without case.
+_SOURCES = {"sourcefilename", "sourcedataset"}
+# Elements and keys by which a VRT names further files.
+_UNCHECKED = {"openoptions", "processingsteps", "dempath", "rpc_dem"}
+_UNCHECKED |= {"x_dataset", "y_dataset"}
+
+
+def check_local(text: str, *, where: str) -> None:
+  """Refuses paths that GDAL would read from elsewhere.
+
+  Raises:
+    InputError: it is one.
+  """
+  if _REMOTE.match(text):
+    raise InputError(where, "a path on this machine", f"the remote {text!r}")
+
+
+def check(path: pathlib.Path) -> None:
+  """Checks a VRT, and the VRTs among its sources.
+
+  Raises:
+    InputError: one is no VRT, larger than 64 MiB, declares a document type or
+      entities, or has a source that is no local raster.
+  """
+  pending, checked = [path], {path.resolve()}
+  while pending:
+    file = pending.pop()
+    for source in _sources(file):
+      if source.suffix.lower() == ".vrt" and source.resolve() not in checked:
+        checked.add(source.resolve())
+        pending.append(source)
+
+
+def _sources(path: pathlib.Path) -> list[pathlib.Path]:
+  """The files that a VRT reads."""
+  sources = []
+  for element in _parse(path).iter():
+    tag = _name(element.tag)
+    attributes = {*map(_name, element.attrib)}
+    keys = {_name(element.get(key, "")) for key in ("key", "name")}
+    refused = {tag, *attributes, *keys} & _UNCHECKED | attributes & _SOURCES
+    if refused:
+      raise InputError(
+        path,
+        "a VRT whose only files are elements SourceFilename or SourceDataset",
+        min(refused),
+      )
+    if tag in _SOURCES:
+      sources.append(_source(path, element))
+  return sources
+
+
+def _parse(path: pathlib.Path) -> ElementTree.Element:
+  try:
+    with open(path, "rb") as file:
+      data = file.read(_MAX_BYTES + 1)
+  except OSError as error:
+    raise InputError(path, "a readable VRT", error) from error
+  if len(data) > _MAX_BYTES:
+    raise InputError(path, f"a VRT of at most {_MAX_BYTES >> 20} MiB", "more")
+  try:
+    text = data.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise InputError(path, "a VRT in UTF-8", error) from error
+  for word in ("<!DOCTYPE", "<!ENTITY"):
+    # Entities may be expanded to gigabytes, or name other files.
+    if word in text.upper():
+      raise InputError(path, "a VRT without DOCTYPE and ENTITY", f"{word}…")
+  try:
+    return ElementTree.fromstring(text)
+  except ElementTree.ParseError as error:
+    raise InputError(path, "a readable VRT", error) from error
+
+
+def _name(text: str) -> str:
+  """Name of an element or attribute without namespace, in lower case."""
+  return text.rpartition("}")[2].rpartition(":")[2].lower()
+
+
+def _source(path: pathlib.Path, element: ElementTree.Element) -> pathlib.Path:
+  """The local raster that an element of a VRT names."""
+  source = "".join(element.itertext()).strip()
+  check_local(source, where=str(path))
+  flags = {_name(key): value for key, value in element.attrib.items()}
+  is_relative = flags.get("relativetovrt", "0")
+  # GDAL takes other names as relative to the current folder.
+  file = path.parent / source if is_relative == "1" else pathlib.Path(source)
+  if (
+    len(element)
+    or is_relative not in ("0", "1")
+    or _PREFIX.match(source)
+    or not _is_raster(file)
+  ):
+    kinds = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+    raise InputError(
+      path, f"sources that are local rasters ({kinds})", repr(source[:200])
+    )
+  return file
+
+
+def _is_raster(file: pathlib.Path) -> bool:
+  """Whether a file exists and has a known format."""
+  suffix = file.suffix.lower()
+  try:
+    if suffix not in SUFFIXES or not os.path.isfile(file):
+      return False
+    if suffix == ".vrt":
+      return True
+    with open(file, "rb") as content:
+      return content.read(16).startswith(_SIGNATURES[suffix])
+  except (OSError, ValueError):  # a name with a null character
+    return False
