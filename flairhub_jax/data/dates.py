@@ -223,33 +223,52 @@ def _parse_dates(
   where = f"{path}, patch {patch_id}, acquisition_dates"
   if path.suffix.lower() == ".csv" and not (text or "").startswith("{"):
     days = [
-      _days_since_1970(where, date)
+      _day(where, date)
       for date in re.split(r"[\s;]+", (text or "").strip(" ;"))
       if date
     ]
     return np.array(days, np.int32)
   try:
-    dates = json.loads(text)
-    # Sort as numbers: as strings, "10" would precede "2".
-    keys = sorted(dates.keys(), key=int)
-  except (
-    ValueError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-  ) as error:
+    dates = json_in_order(text)
+  except ValueError as error:
     raise InputError(
       where, 'JSON like {"1": "20210114"}', repr(text)[:80]
     ) from error
-  return np.array([_days_since_1970(where, dates[k]) for k in keys], np.int32)
+  return np.array([_day(where, date) for date in dates], np.int32)
 
 
-def _days_since_1970(where: str, date: Any) -> int:
+def _day(where: str, date: Any) -> int:
   try:
-    # strptime alone would also accept "2021114".
-    if len(date) != 8:
-      raise ValueError("not eight digits")
-    parsed = datetime.datetime.strptime(date, "%Y%m%d")
-  except (ValueError, TypeError) as error:
+    return days_since_1970(date)
+  except ValueError as error:
     raise InputError(where, "dates as YYYYMMDD", repr(date)) from error
+
+
+def json_in_order(text: str | None) -> list[Any]:
+  """Returns the values of a JSON object in the order of its keys as numbers.
+
+  Args:
+    text: `{"1": "20210114", …}`; None is no JSON.
+
+  Raises:
+    ValueError: no JSON, no object, or a key that is no number.
+  """
+  try:
+    dates = json.loads(text)
+    # Sort as numbers: as strings, "10" would precede "2".
+    return [dates[key] for key in sorted(dates.keys(), key=int)]
+  except (TypeError, AttributeError, RecursionError) as error:
+    raise ValueError(str(error)) from error
+
+
+def days_since_1970(date: Any) -> int:
+  """Returns the number of days from 1970-01-01 to a date.
+
+  Raises:
+    ValueError: it is no text YYYYMMDD, or no day of the calendar.
+  """
+  # strptime alone would also accept "2021114".
+  if not isinstance(date, str) or len(date) != 8:
+    raise ValueError("not eight digits")
+  parsed = datetime.datetime.strptime(date, "%Y%m%d")
   return (parsed - datetime.datetime(1970, 1, 1)).days

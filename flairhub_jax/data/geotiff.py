@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import warnings
+from typing import TypeAlias
 
 import numpy as np
 import rasterio
@@ -10,12 +11,18 @@ import rasterio.control
 import rasterio.enums
 import rasterio.errors
 import rasterio.transform
+import rasterio.vrt
+import rasterio.windows
+from jaxtyping import Bool, Num
 
 from flairhub_jax import atomic
 from flairhub_jax.errors import InputError
 
 # A raster that would need more memory than this is rejected before reading.
 MAX_BYTES = 2 << 30
+
+# An open raster, in its own coordinate system or warped to another one.
+Raster: TypeAlias = rasterio.DatasetReader | rasterio.vrt.WarpedVRT
 
 _COLOUR_BANDS = {
   rasterio.enums.ColorInterp.red: "R",
@@ -83,6 +90,35 @@ def _header(
   num_bands: int | None,
 ) -> RasterHeader:
   """Reads and checks the header; excludes an alpha band from the count."""
+  check_stored_values(path, raster)
+  crs, transform = raster.crs, raster.transform
+  points, points_crs = raster.gcps
+  if not crs and points:
+    crs, transform = points_crs, _fit_points(path, points)
+  return RasterHeader(
+    Georeference(
+      crs=crs.to_wkt() if crs else None,
+      transform=tuple(transform)[:6],
+      height=raster.height,
+      width=raster.width,
+    ),
+    num_bands=raster.count - has_alpha(raster, num_bands),
+    dtype=raster.dtypes[0],
+    nodata=raster.nodata,
+    descriptions=tuple(raster.descriptions),
+  )
+
+
+def check_stored_values(path: str | os.PathLike, raster: Raster) -> None:
+  """Checks that all bands hold measured values of one type.
+
+  Args:
+    path: names the raster in errors.
+    raster: the open raster.
+
+  Raises:
+    InputError: bands of several types, complex numbers, a scale or an offset.
+  """
   types = set(raster.dtypes)
   # Compare names: NumPy lacks GDAL's complex integer types.
   if len(types) > 1 or not min(types).startswith(("uint", "int", "float")):
@@ -98,22 +134,6 @@ def _header(
       f"scale {_first_other(raster.scales, 1):g}, "
       f"offset {_first_other(raster.offsets, 0):g}",
     )
-  crs, transform = raster.crs, raster.transform
-  points, points_crs = raster.gcps
-  if not crs and points:
-    crs, transform = points_crs, _fit_points(path, points)
-  return RasterHeader(
-    Georeference(
-      crs=crs.to_wkt() if crs else None,
-      transform=tuple(transform)[:6],
-      height=raster.height,
-      width=raster.width,
-    ),
-    num_bands=raster.count - _has_alpha(raster, num_bands),
-    dtype=raster.dtypes[0],
-    nodata=raster.nodata,
-    descriptions=tuple(raster.descriptions),
-  )
 
 
 def _first_other(numbers: tuple[float, ...], usual: float) -> float:
@@ -145,11 +165,15 @@ def _fit_points(
   )
 
 
-def _has_alpha(raster: rasterio.DatasetReader, num_bands: int | None) -> bool:
+def has_alpha(raster: Raster, num_bands: int | None) -> bool:
   """Returns whether the last band is an alpha band, not a measurement.
 
   Some writers mark the fourth band of any RGB image as alpha, even if it is
   near infrared: it counts as alpha only if it exceeds the expected bands.
+
+  Args:
+    raster: the open raster.
+    num_bands: expected number of bands (per date); None: no band is alpha.
   """
   alpha = rasterio.enums.ColorInterp.alpha
   if num_bands is None or raster.colorinterp[-1] != alpha:
@@ -256,9 +280,7 @@ def read_measurements(
       )
     try:
       bands = raster.read()
-      missing = _missing(raster, bands, header.num_bands)
-      if no_data is not None:
-        missing |= bands[: header.num_bands] == no_data
+      missing = missing_values(raster, bands, header.num_bands, no_data=no_data)
     except rasterio.errors.RasterioError as error:
       # The outer message is only "Read failed. See previous exception".
       raise InputError(
@@ -273,10 +295,23 @@ def read_measurements(
   return values, missing, header
 
 
-def _missing(
-  raster: rasterio.DatasetReader, bands: np.ndarray, num_bands: int
-) -> np.ndarray:
-  """Returns the no-data mask of the first bands, bool [c h w]."""
+def missing_values(
+  raster: Raster,
+  bands: Num[np.ndarray, "n h w"],
+  num_bands: int,
+  *,
+  no_data: float | None = None,
+  window: rasterio.windows.Window | None = None,
+) -> Bool[np.ndarray, "c h w"]:
+  """Returns the mask of the values without data.
+
+  Args:
+    raster: the open raster.
+    bands: all its bands, with an alpha band.
+    num_bands: number of bands without an alpha band.
+    no_data: another value that marks missing data, besides the file's own.
+    window: part of the raster that `bands` holds; None: the whole.
+  """
   missing = np.zeros((num_bands, *bands.shape[1:]), bool)
   for i, nodata in enumerate(raster.nodatavals[:num_bands]):
     if nodata is not None:
@@ -284,9 +319,11 @@ def _missing(
   flags = raster.mask_flag_enums[0]
   masks = rasterio.enums.MaskFlags
   if masks.per_dataset in flags and masks.alpha not in flags:
-    missing |= raster.read_masks(1) == 0
+    missing |= raster.read_masks(1, window=window) == 0
   if num_bands < raster.count:
     missing |= bands[-1] == 0
+  if no_data is not None:
+    missing |= bands[:num_bands] == no_data
   return missing
 
 

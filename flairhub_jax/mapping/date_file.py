@@ -1,6 +1,5 @@
 """Dates of a series: a text or CSV file, or the reference's JSON."""
 
-import datetime
 import json
 import pathlib
 import re
@@ -8,10 +7,10 @@ import re
 import numpy as np
 from jaxtyping import Int
 
+from flairhub_jax.data import dates
 from flairhub_jax.errors import InputError
 
 _DATE = re.compile(r"^(\d{4})-?(\d{2})-?(\d{2})$")
-_EPOCH = datetime.date(1970, 1, 1)
 
 
 def read_days(path: str | pathlib.Path) -> Int[np.ndarray, "t"]:
@@ -45,15 +44,13 @@ def read_days(path: str | pathlib.Path) -> Int[np.ndarray, "t"]:
 
 def _json_entries(path, text):
   try:
-    content = json.loads(text)
-    if isinstance(content, dict):
-      # As numbers: as strings, "10" would precede "2".
-      content = [content[key] for key in sorted(content, key=int)]
-    return [(f"date {i + 1}", str(date)) for i, date in enumerate(content)]
-  except (ValueError, TypeError, RecursionError) as error:
+    is_list = text.lstrip().startswith("[")
+    content = json.loads(text) if is_list else dates.json_in_order(text)
+  except (ValueError, RecursionError) as error:
     raise InputError(
       path, 'JSON like {"1": "20210114"} or ["20210114"]', error
     ) from error
+  return [(f"date {i + 1}", str(date)) for i, date in enumerate(content)]
 
 
 def _lines(text):
@@ -62,9 +59,9 @@ def _lines(text):
   for number, line in enumerate(text.splitlines(), 1):
     fields = [part.strip().strip('"') for part in re.split(r"[,;\t ]", line)]
     fields = [part for part in fields if part]
-    dates = [part for part in fields if _DATE.match(part)]
-    if dates:
-      entries.append((f"line {number}", dates[0]))
+    first = next(filter(_DATE.match, fields), None)
+    if first is not None:
+      entries.append((f"line {number}", first))
     elif fields and not (number == 1 and not fields[0][:1].isdigit()):
       entries.append((f"line {number}", line.strip()))
   return entries
@@ -73,6 +70,6 @@ def _lines(text):
 def _day(where: str, entry: str) -> int:
   match = _DATE.match(entry)
   try:
-    return (datetime.date(*map(int, match.groups())) - _EPOCH).days
+    return dates.days_since_1970("".join(match.groups()))
   except (AttributeError, ValueError) as error:
     raise InputError(where, "a date as YYYYMMDD", repr(entry[:80])) from error

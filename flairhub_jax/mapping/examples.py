@@ -10,14 +10,13 @@ from jaxtyping import Bool
 from flairhub_jax.data import (
   patch,
   pipeline,
+  rasters,
   temporal_average,
-  time_series,
   validity,
 )
 from flairhub_jax.mapping import grid as grids
-from flairhub_jax.mapping import inputs as rasters
 from flairhub_jax.mapping.grid import Grid
-from flairhub_jax.mapping.inputs import SensorInput
+from flairhub_jax.mapping.inputs import SensorInput, read_part
 from flairhub_jax.mapping.layout import Layout
 
 # A sensor with data for less of a window counts as absent there, if another has
@@ -101,7 +100,7 @@ class Reader:
     has_data = np.zeros((ground.height, ground.width), bool)
     for name, each in self._inputs.items():
       target = ground.with_size(*self.pixels[name])
-      values, missing = rasters.read_part(each.mosaic, target)
+      values, missing = read_part(each.mosaic, target)
       values = values.astype(each.sensor.numpy_dtype, copy=False)
       if not missing.any():  # the usual case, without work per pixel
         has_data[:] = True
@@ -177,20 +176,23 @@ class Reader:
         values = validity.fill(values[None], missing[None])[0]
       example["inputs"][name] = patch.prepare_image(values)
       return
-    bands = len(sensor.bands)
-    values, missing = _by_date(values, bands), _by_date(missing, bands)
-    days, quality = self._inputs[name].days, self._quality(sensor, target)
+    arrays = {
+      "values": rasters.split_dates(name, values, sensor.bands),
+      "dates": self._inputs[name].days,
+    }
+    has_mask = self._inputs[name].mask is not None
+    mask = sensor.quality_mask if has_mask else None
+    if mask is not None:
+      arrays["quality"] = self._quality(sensor, target)
     if missing.any() and not is_fraction:
-      kept = missing.mean((1, 2, 3)) <= time_series.MAX_FRACTION_MISSING
-      values = validity.fill(values[kept], missing[kept])
-      days = days[kept]
-      quality = None if quality is None else quality[kept]
+      by_date = rasters.split_dates(name, missing, sensor.bands)
+      arrays, _ = rasters.fill_series(arrays, by_date)
     options = self._options
     series = patch.prepare_series(
-      values,
-      days,
-      quality,
-      quality_mask=None if quality is None else sensor.quality_mask,
+      arrays["values"],
+      arrays["dates"],
+      arrays.get("quality"),
+      quality_mask=mask,
       reference_date=options.reference_date,
       averaging=options.averaging,
       cloud_filter=options.cloud_filter,
@@ -201,13 +203,11 @@ class Reader:
 
   def _quality(self, sensor, target):
     """Values of the quality mask [t h w m]; unknown ones count as covered."""
-    mask = self._inputs[sensor.id].mask
-    if mask is None:
-      return None
-    values, missing = rasters.read_part(mask, target, is_code=True)
-    values = np.where(missing, sensor.quality_mask.full, values)
-    bands = len(sensor.quality_mask.bands)
-    return _by_date(np.minimum(values, 255).astype(np.uint8), bands)
+    mask = sensor.quality_mask
+    source = self._inputs[sensor.id].mask
+    values, missing = read_part(source, target, is_code=True)
+    values = np.minimum(np.where(missing, mask.full, values), 255)
+    return rasters.split_dates(mask.id, values.astype(np.uint8), mask.bands)
 
   def _add_nothing(self, sensor, example) -> None:
     name = sensor.id
@@ -241,13 +241,6 @@ def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     for key in examples[0]
   }
-
-
-def _by_date(values: np.ndarray, bands: int) -> np.ndarray:
-  """[h w t*c] -> [t h w c]."""
-  height, width, total = values.shape
-  by_date = values.reshape(height, width, total // bands, bands)
-  return by_date.transpose(2, 0, 1, 3)
 
 
 def _enlarge(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

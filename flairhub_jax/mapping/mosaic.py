@@ -21,12 +21,13 @@ import rasterio.vrt
 import rasterio.warp
 import rasterio.windows
 
+from flairhub_jax.data import geotiff
 from flairhub_jax.errors import InputError, InputErrors, RunError
 from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping.grid import Grid
 
 # Drivers of GDAL by the end of a name; all other files are GeoTIFFs. No driver
-# that reads elsewhere: a VRT was checked in `locate`.
+# that reads elsewhere: VRTs are checked in `locate`.
 _DRIVERS = {
   ".vrt": "VRT",
   ".jp2": "JP2OpenJPEG",
@@ -50,7 +51,6 @@ class Tile:
     col: of its first column.
     dtype: of the stored values.
     num_bands: without an alpha band.
-    has_alpha: whether a further band is alpha.
     names: of its bands, "" where it has none.
   """
 
@@ -60,7 +60,6 @@ class Tile:
   col: int
   dtype: str
   num_bands: int
-  has_alpha: bool
   names: tuple[str, ...]
 
 
@@ -101,6 +100,7 @@ class Mosaic:
       InputErrors: files that cannot be read, or do not fit together.
     """
     self._no_data, self._target_crs = no_data, target_crs
+    self._num_bands = num_bands  # per date
     self._skips_errors = skips_errors
     self._open: OrderedDict[pathlib.Path, Any] = OrderedDict()
     self._warped_transform: rasterio.Affine | None = None
@@ -109,7 +109,7 @@ class Mosaic:
     tiles, problems = [], []
     for path in paths:
       try:
-        tiles.append(self._header(path, num_bands))
+        tiles.append(self._header(path))
       except InputError as error:
         problems.append(str(error))
     problems += _disagreements(tiles)
@@ -189,7 +189,9 @@ class Mosaic:
     try:
       raster = self._raster(tile.path)
       bands = raster.read(window=window)
-      missing = self._missing(raster, bands, tile, window)
+      missing = geotiff.missing_values(
+        raster, bands, tile.num_bands, no_data=self._no_data, window=window
+      )
     except (rasterio.errors.RasterioError, InputError, OSError) as error:
       line = f"{tile.path}: cannot be read: {error.__cause__ or error}"
       if not self._skips_errors:
@@ -198,27 +200,10 @@ class Mosaic:
         ) from error
       self.failed.append(tile.path)
       return None
-    values = np.moveaxis(bands[: tile.num_bands], 0, -1)
-    return values, np.moveaxis(missing, 0, -1)
-
-  def _missing(self, raster, bands, tile, window):
-    """Bool [c h w], True where the file or the sensor says no data."""
-    count = tile.num_bands
-    values = bands[:count]
-    missing = np.zeros(values.shape, bool)
-    for i, no_data in enumerate(raster.nodatavals[:count]):
-      if no_data is not None:
-        missing[i] = values[i] == no_data
-    if self._no_data is not None:
-      missing |= values == self._no_data
-    flags, masks = raster.mask_flag_enums[0], rasterio.enums.MaskFlags
-    if masks.per_dataset in flags and masks.alpha not in flags:
-      missing |= raster.read_masks(1, window=window) == 0
-    if tile.has_alpha:
-      missing |= bands[-1] == 0
+    values = bands[: tile.num_bands]
     if np.issubdtype(values.dtype, np.floating):
       missing |= ~np.isfinite(values)
-    return missing
+    return np.moveaxis(values, 0, -1), np.moveaxis(missing, 0, -1)
 
   def _raster(self, path: pathlib.Path) -> Any:
     """The open file; the one unused for longest is closed."""
@@ -229,14 +214,20 @@ class Mosaic:
     if self._target_crs and not grids.is_same_crs(
       _crs(raster), self._target_crs
     ):
-      raster = self._warped(raster)
+      raster = self._warped(path, raster)
     self._open[path] = raster
     if len(self._open) > _MOST_OPEN:
       self._open.popitem(last=False)[1].close()
     return raster
 
-  def _warped(self, raster: Any) -> Any:
+  def _warped(self, path: pathlib.Path, raster: Any) -> Any:
     """The raster in the target system; all tiles get one grid of pixels."""
+    is_marked = rasterio.enums.ColorInterp.alpha in raster.colorinterp
+    if is_marked and not geotiff.has_alpha(raster, self._num_bands):
+      # GDAL would take the measurements of this band for transparency.
+      raise InputError(
+        path, "no band of measurements marked as alpha, to be warped", "one"
+      )
     options: dict[str, Any] = {}
     if self._warped_transform is not None:
       place = self._warped_transform
@@ -257,42 +248,34 @@ class Mosaic:
       raster,
       crs=self._target_crs,
       resampling=rasterio.enums.Resampling.nearest,
-      add_alpha=raster.nodata is None,
+      add_alpha=raster.nodata is None and not is_marked,
       **options,
     )
     self._warped_transform = self._warped_transform or warped.transform
     return warped
 
-  def _header(self, path: pathlib.Path, num_bands: int) -> Tile:
+  def _header(self, path: pathlib.Path) -> Tile:
     raster = self._raster(path)
-    dtypes = set(raster.dtypes[: raster.count])
-    if len(dtypes) > 1 or not min(dtypes).startswith(("uint", "int", "float")):
-      raise InputError(
-        path, "bands of one type, whole or fractional", ", ".join(dtypes)
-      )
-    if any(s != 1 for s in raster.scales) or any(raster.offsets):
-      raise InputError(
-        path,
-        "stored values that are the measured ones (scale 1, offset 0)",
-        f"scale {raster.scales[0]:g}, offset {raster.offsets[0]:g}",
-      )
-    alpha = raster.colorinterp[-1] == rasterio.enums.ColorInterp.alpha
-    has_alpha = (
-      alpha
-      and raster.count > num_bands
-      and raster.count % num_bands == 1 % num_bands
-    ) or (alpha and raster.count == num_bands + 1)
-    transform = raster.transform
+    geotiff.check_stored_values(path, raster)
+    has_alpha = _added_alpha(raster) or geotiff.has_alpha(
+      raster, self._num_bands
+    )
     return Tile(
       path=path,
-      grid=Grid(_crs(raster), transform, raster.height, raster.width),
+      grid=Grid(_crs(raster), raster.transform, raster.height, raster.width),
       row=0,
       col=0,
-      dtype=min(dtypes),
+      dtype=raster.dtypes[0],
       num_bands=raster.count - has_alpha,
-      has_alpha=has_alpha,
       names=tuple(name or "" for name in raster.descriptions),
     )
+
+
+def _added_alpha(raster: geotiff.Raster) -> bool:
+  """Whether warping added an alpha band."""
+  if not isinstance(raster, rasterio.vrt.WarpedVRT):
+    return False
+  return raster.count > raster.src_dataset.count
 
 
 def _open(path: pathlib.Path) -> Any:

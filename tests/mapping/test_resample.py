@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import rasterio
 from rasterio import Affine
+from rasterio.enums import ColorInterp
 
+from flairhub_jax.errors import InputError
 from flairhub_jax.mapping import inputs, mosaic, resample
 from flairhub_jax.mapping.grid import Grid
 from tests.mapping import regions
@@ -125,4 +128,62 @@ def test_no_data_of_tags_masks_and_sensors(tmp_path):
   _, missing = source.read(0, 0, 8, 8)
   assert np.argwhere(missing.all(-1)).tolist() == [[0, 0], [2, 2]]
   assert missing.sum() == 5
+  source.close()
+
+
+def mark_alpha(path):
+  with rasterio.open(path, "r+") as raster:
+    raster.colorinterp = [*raster.colorinterp[:-1], ColorInterp.alpha]
+  return path
+
+
+def test_no_data_of_masks_and_alpha_in_a_window(tmp_path):
+  values = regions.image(8, 8, 3)
+  values[2:4, 5] = 0
+  for bands in (2, 3):
+    path = regions.write_raster(tmp_path / f"{bands}.tif", values)
+    source = mosaic.Mosaic([mark_alpha(path)], num_bands=bands)
+    part, missing = source.read(1, 4, 5, 3)
+    np.testing.assert_array_equal(part, values[1:6, 4:7, :bands])
+    # A band that is expected is no alpha band.
+    rows = [[1, 1], [2, 1]] if bands == 2 else []
+    assert np.argwhere(missing.any(-1)).tolist() == rows
+    source.close()
+  path = regions.write_raster(tmp_path / "mask.tif", values)
+  mask = np.full((8, 8), True)
+  mask[3, 6] = False
+  with rasterio.open(path, "r+") as raster:
+    raster.write_mask(mask)
+  source = mosaic.Mosaic([path], num_bands=3)
+  _, missing = source.read(1, 4, 5, 3)
+  assert np.argwhere(missing.all(-1)).tolist() == [[2, 2]]
+  assert missing.sum() == 3
+  source.close()
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3])
+def test_alpha_bands_of_warped_rasters(tmp_path, bands):
+  crs = rasterio.CRS.from_epsg(32631).to_wkt()
+  values = regions.image(40, 40, bands + 1)
+  values[..., -1] = 255
+  for name, num_bands in (("plain", bands + 1), ("alpha", bands)):
+    path = regions.write_raster(tmp_path / f"{name}.tif", values)
+    if name == "alpha":
+      mark_alpha(path)
+    source = mosaic.Mosaic([path], num_bands=num_bands, target_crs=crs)
+    grid = source.grid
+    part, missing = source.read(0, 0, grid.height, grid.width)
+    assert part.shape[-1] == num_bands and not missing[5:35, 5:35].any()
+    assert (part[~missing] != 0).all()
+    source.close()
+  with pytest.raises(InputError, match="expected no band of measurements"):
+    mosaic.Mosaic([path], num_bands=bands + 1, target_crs=crs)
+
+
+def test_a_series_of_one_band_per_date_has_no_alpha_band(tmp_path):
+  path = mark_alpha(
+    regions.write_raster(tmp_path / "a.tif", regions.image(8, 8, 4))
+  )
+  source = mosaic.Mosaic([path], num_bands=1)
+  assert source.num_bands == 4
   source.close()
