@@ -1,4 +1,4 @@
-"""Runs of networks that were drawn, not trained, and rasters to map."""
+"""Runs with random weights, rasters to map, and calls of `flairhub zonal`."""
 
 import pathlib
 import warnings
@@ -9,12 +9,14 @@ import rasterio
 import rasterio.errors
 from rasterio import Affine
 
-from flairhub_jax import checkpoint, run_directory
+from flairhub_jax import __main__, checkpoint, run_directory
 from flairhub_jax.models import build, initialise
 from tests import tiny
 
 COSIA = "AERIAL_LABEL-COSIA"
 ORIGIN = (700000.0, 6600000.0)
+# Pixels of a window of the run of one sensor.
+SIDE = 32
 
 
 def write_run(folder, *, modalities=("AERIAL_RGBI",), pixels=64, **fields):
@@ -32,7 +34,7 @@ def write_run(folder, *, modalities=("AERIAL_RGBI",), pixels=64, **fields):
   variables = initialise.init_variables(
     model, build.input_shapes(config), seed=0
   )
-  # Drawn networks see one class only.
+  # Initial weights predict one class only.
   rng = np.random.default_rng(0)
   variables["params"] = jax.tree.map(
     lambda x: x + 0.2 * rng.standard_normal(x.shape).astype(np.float32),
@@ -86,3 +88,20 @@ def read(path):
     raster = rasterio.open(path)
   with raster:
     return np.moveaxis(raster.read(), 0, -1), raster.profile
+
+
+def zonal(run, out, *words, code=0):
+  """Classes [h w] of the map that the command writes; None if it fails."""
+  argv = ["zonal", "--run", run.path, "--out", out, *words]
+  assert __main__.main([str(word) for word in argv]) == code
+  return None if code else read(out)[0][..., 0]
+
+
+def refused(capsys, run, out, *words, code=2):
+  """The line of a command that fails and writes nothing."""
+  zonal(run, out, *words, code=code)
+  lines = capsys.readouterr().err.strip().splitlines()
+  lines = [line for line in lines if line.startswith("flairhub zonal: ")]
+  assert len(lines) == 1 and not out.exists()
+  assert not list(out.parent.glob(f".{out.stem}*"))
+  return lines[0]

@@ -8,32 +8,15 @@ import pytest
 import rasterio
 from rasterio import Affine
 
-from flairhub_jax import __main__, configuration
+from flairhub_jax import configuration
 from flairhub_jax.inference import trained
 from flairhub_jax.mapping import store
 from flairhub_jax.models import build
 from tests.mapping import regions
+from tests.mapping.regions import zonal
 
-SIDE = 32
+SIDE = regions.SIDE
 X, Y = regions.ORIGIN
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("runs") / "aerial"
-  return regions.write_run(folder, pixels=SIDE)
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-  """A network of an image and a series, which tolerates missing ones."""
-  folder = tmp_path_factory.mktemp("runs") / "both"
-  return regions.write_run(
-    folder,
-    modalities=("AERIAL_RGBI", "SENTINEL2_TS"),
-    pixels=256,
-    **{"fusion.kind": "late_mean", "data.cloud_filter.enabled": False},
-  )
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +28,6 @@ def values():
 def raster(values, tmp_path_factory):
   folder = tmp_path_factory.mktemp("rasters")
   return regions.write_raster(folder / "aerial.tif", values)
-
-
-def zonal(run, out, *words, code=0):
-  argv = ["zonal", "--run", run.path, "--out", out, *words]
-  assert __main__.main([str(word) for word in argv]) == code
-  return None if code else regions.read(out)[0][..., 0]
-
-
-def refused(capsys, run, out, *words, code=2):
-  zonal(run, out, *words, code=code)
-  lines = capsys.readouterr().err.strip().splitlines()
-  lines = [line for line in lines if line.startswith("flairhub zonal: ")]
-  assert len(lines) == 1 and not out.exists()
-  assert not list(out.parent.glob(f".{out.stem}*"))
-  return lines[0]
 
 
 def direct(run, image, output_size=None):

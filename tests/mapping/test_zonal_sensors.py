@@ -12,16 +12,10 @@ from rasterio import Affine
 from flairhub_jax.errors import InputError
 from flairhub_jax.mapping import area, grid, mosaic, region
 from tests.mapping import regions
-from tests.mapping.test_zonal import refused, zonal
+from tests.mapping.regions import refused, zonal
 
-SIDE = 32
+SIDE = regions.SIDE
 X, Y = regions.ORIGIN
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("runs") / "aerial"
-  return regions.write_run(folder, pixels=SIDE)
 
 
 @pytest.fixture(scope="module")
