@@ -108,7 +108,7 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
     "--window",
     type=int,
     metavar="N",
-    help="rows and columns that the network sees; default: those of the run",
+    help="rows and columns of a window; default: those of the run",
   )
   blending = parser.add_mutually_exclusive_group()
   blending.add_argument(
@@ -132,36 +132,36 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Maps a region, or goes on where a killed command stopped."""
+  """Maps a region, or resumes a killed command."""
   mesh.tune_cpu_process()
   folder, config = run_directory.open_run(args.run)
   out = pathlib.Path(args.out)
   region.check_out(out)
   tasks = configuration.label_tasks(config)
-  opened = _open_inputs(args, config)
+  sensors = _open_inputs(args, config)
   try:
-    return _map(args, folder, config, out, tasks, opened)
+    return _map(args, folder, config, out, tasks, sensors)
   finally:
-    inputs.close(opened)
+    inputs.close(sensors)
 
 
 def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
-  used = tuple(config.data.modalities)
-  rasters = inputs.parse_pairs("--input", args.input, used)
-  series = [n for n in used if config.schema.sensors[n].is_series]
-  dates = inputs.parse_pairs("--dates", args.dates, series or used)
-  masks = inputs.parse_pairs("--mask", args.mask, series or used)
-  for flag, given in (("--dates", dates), ("--mask", masks)):
-    for name in given.keys() - rasters.keys():
+  names = tuple(config.data.modalities)
+  rasters = inputs.parse_pairs("--input", args.input, names)
+  series = [n for n in names if config.schema.sensors[n].is_series]
+  dates = inputs.parse_pairs("--dates", args.dates, series or names)
+  masks = inputs.parse_pairs("--mask", args.mask, series or names)
+  for flag, paths in (("--dates", dates), ("--mask", masks)):
+    for name in paths.keys() - rasters.keys():
       raise InputError(f"{flag} {name}", f"--input {name}=PATH", "none")
   for name in args.assume_gsd:
     if name not in rasters:
       raise InputError("--assume-gsd", f"any of {', '.join(rasters)}", name)
   return inputs.open_inputs(
     config.schema,
-    used,
+    names,
     {
-      name: inputs.Named(path, dates.get(name), masks.get(name))
+      name: inputs.SensorPaths(path, dates.get(name), masks.get(name))
       for name, path in rasters.items()
     },
     reproject=args.reproject,
@@ -169,77 +169,77 @@ def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
   )
 
 
-def _map(args, folder, config, out, tasks, opened) -> int:
-  found, interest = _plan(args, config, opened)
-  reader = examples.Reader(config, opened, found)
-  model = build.build_segmenter(config, output_size=found.logits)
-  example = examples.stack([reader.nothing()])
+def _map(args, folder, config, out, tasks, sensors) -> int:
+  plan, polygons = _plan(args, config, sensors)
+  reader = examples.Reader(config, sensors, plan)
+  model = build.build_segmenter(config, output_size=plan.logits)
+  example = examples.stack([reader.empty_example()])
   shape = build.variables_shape(model, example)
   variables, step = trained.restore(args.run, shape)
   batch_size = args.batch or config.data.batch_size
-  what = region.Region(
-    inputs=opened,
-    layout=found,
+  map_region = region.Region(
+    inputs=sensors,
+    layout=plan,
     tasks=tasks,
     layers=engine.Layers(
       region.class_indices(tasks, args.probabilities), args.confidence
     ),
     out=out,
-    area=interest,
+    area=polygons,
     origin=_origin(folder, config, variables, step, batch_size),
   )
-  identity = what.identity()
-  if region.is_finished(what, identity):
+  identity = map_region.identity()
+  if region.is_finished(map_region, identity):
     print(f"{out}: this map exists already")
     return 0
   program = network.WindowNetwork(
-    model, variables, example, found, batch_size=batch_size
+    model, variables, example, plan, batch_size=batch_size
   )
   for name in config.data.modalities:
-    if name not in opened:
+    if name not in sensors:
       terminal.print_line(f"warning: {name}: no raster; absent everywhere")
-  for line in region.describe(what, program, reader):
+  for line in region.describe(map_region, program, reader):
     terminal.print_line(line)
-  region.write(what, program, reader, identity)
-  for each in opened.values():
-    for path in each.mosaic.failed:
+  region.write(map_region, program, reader, identity)
+  for each in sensors.values():
+    for path in each.mosaic.unreadable:
       terminal.print_line(f"warning: {path}: left out, cannot be read")
-  for layer in what.layers.bands(tuple(tasks)):
-    print(what.file(layer))
+  for layer in map_region.layers.bands(tuple(tasks)):
+    print(map_region.file(layer))
   return 0
 
 
-def _plan(args, config, opened) -> tuple[layout.Layout, area.Area | None]:
-  ground = next(iter(opened.values())).mosaic.grid
-  interest = area.Area(args.aoi, ground.crs) if args.aoi else None
+def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:
+  crs = next(iter(sensors.values())).mosaic.grid.crs
+  polygons = area.Area(args.aoi, crs) if args.aoi else None
   bounds = (tuple(args.bounds), "--bounds") if args.bounds else None
   if bounds and not (
     args.bounds[0] < args.bounds[2] and args.bounds[1] < args.bounds[3]
   ):
     raise InputError("--bounds", "LEFT < RIGHT and BOTTOM < TOP", args.bounds)
-  if interest and not bounds:
-    bounds = interest.bounds, args.aoi
+  if polygons and not bounds:
+    bounds = polygons.bounds, args.aoi
   for flag, value, least in (
     ("--window", args.window, 1),
     ("--batch", args.batch, 1),
   ):
     if value is not None and value < least:
       raise InputError(flag, f"at least {least}", value)
-  found = layout.plan(
-    opened,
-    window=args.window or _window(config, opened),
+  plan = layout.plan(
+    sensors,
+    window=args.window or _window(config, sensors),
     overlap=args.overlap,
     margin=args.margin,
     resolution=args.resolution,
     bounds=bounds,
-    as_they_are=args.assume_gsd,
+    native_gsd=args.assume_gsd,
   )
-  return found, interest
+  return plan, polygons
 
 
-def _window(config, opened) -> int:
+def _window(config, sensors) -> int:
   """Pixels of the finest sensor in a patch of the run."""
-  finest = min(opened, key=lambda n: min(opened[n].mosaic.grid.pixel_metres))
+  finest = min(sensors, key=lambda n: min(sensors[n].mosaic.grid.pixel_metres))
   return config.inputs[finest].pixels
 
 

@@ -50,10 +50,10 @@ class Area:
       raise InputError(path, "a readable vector file", error) from error
     shapes = [] if shapes is None else shapes
     try:
-      flat = shapely.force_2d(shapely.from_wkb(shapes))
+      geometries = shapely.force_2d(shapely.from_wkb(shapes))
     except shapely.errors.ShapelyError as error:
       raise InputError(path, "valid shapes", error) from error
-    polygons = [polygon for shape in flat for polygon in _polygons(shape)]
+    polygons = [polygon for shape in geometries for polygon in _polygons(shape)]
     if not polygons:
       raise InputError(path, "polygons", f"{len(shapes)} shapes, none of them")
     shape = shapely.geometry.mapping(shapely.MultiPolygon(polygons))
@@ -73,13 +73,13 @@ class Area:
   ) -> Callable[[int, int, int, int], Bool[np.ndarray, "h w"]]:
     """Pixels whose centre lies in a polygon, by first row, column and size."""
 
-    def inside(row: int, col: int, height: int, width: int) -> np.ndarray:
+    def mask(row: int, col: int, height: int, width: int) -> np.ndarray:
       part = grid.part(row, col, height, width)
       return rasterio.features.geometry_mask(
         [self.shape], (height, width), part.transform, invert=True
       )
 
-    return inside
+    return mask
 
 
 def _polygons(shape: shapely.Geometry | None) -> list[shapely.Polygon]:

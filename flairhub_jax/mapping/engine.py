@@ -1,7 +1,7 @@
 """Maps a region: windows of the network, blended and finished row by row.
 
-The sums of a row of windows are all that is held: a row of the map is finished
-as soon as no later window touches it. One thread reads ahead of the network.
+Only the sums of one row of windows are in memory: a row of the map is finished
+once no later window covers it. One thread reads ahead of the network.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ Save = Callable[[Progress], None]
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-  """What is written of each task.
+  """Layers to write of each task.
 
   Attributes:
     probabilities: task -> indices of the classes whose probability is written.
@@ -45,14 +45,14 @@ class Layers:
 
   def bands(self, tasks: Sequence[str]) -> dict[str, int]:
     """Number of bands of each layer, by `<task>.<kind>`."""
-    found = {}
+    numbers = {}
     for task in tasks:
-      found[f"{task}.classes"] = 1
+      numbers[f"{task}.classes"] = 1
       if self.with_confidence:
-        found[f"{task}.confidence"] = 1
+        numbers[f"{task}.confidence"] = 1
       if self.probabilities.get(task):
-        found[f"{task}.probabilities"] = len(self.probabilities[task])
-    return found
+        numbers[f"{task}.probabilities"] = len(self.probabilities[task])
+    return numbers
 
   def of_rows(
     self,
@@ -62,19 +62,19 @@ class Layers:
   ) -> dict[str, UInt8[np.ndarray, "r n w"]]:
     """Layers of finished rows of a task."""
 
-    def masked(values):
+    def with_no_data(values):
       return np.where(has_data, values, NO_LABEL).astype(np.uint8)
 
-    def scaled(values):
-      return masked(np.rint(np.clip(values, 0, 1) * PROBABILITY_STEPS))
+    def as_steps(values):
+      return with_no_data(np.rint(np.clip(values, 0, 1) * PROBABILITY_STEPS))
 
-    found = {f"{task}.classes": masked(sums.argmax(-1))[:, None]}
+    layers = {f"{task}.classes": with_no_data(sums.argmax(-1))[:, None]}
     if self.with_confidence:
-      found[f"{task}.confidence"] = scaled(sums.max(-1))[:, None]
+      layers[f"{task}.confidence"] = as_steps(sums.max(-1))[:, None]
     if self.probabilities.get(task):
-      bands = [scaled(sums[..., k]) for k in self.probabilities[task]]
-      found[f"{task}.probabilities"] = np.stack(bands, 1)
-    return found
+      bands = [as_steps(sums[..., k]) for k in self.probabilities[task]]
+      layers[f"{task}.probabilities"] = np.stack(bands, 1)
+    return layers
 
 
 def memory(
@@ -106,20 +106,21 @@ def run(
   progress: Progress | None = None,
   on_windows: Callable[[int], None] = lambda _: None,
 ) -> Progress:
-  """Computes a map, or what is left of it.
+  """Computes a map, or its remaining rows.
 
   Args:
     network: compiled for its windows.
     reader: of the windows.
     layout: of the map.
-    layers: what is wanted of each task.
+    layers: to write of each task.
     tasks: task -> number of classes.
-    write: takes the first of some finished rows, and their layers.
-    save: takes the progress, once its rows are written.
-    area: gives for a row, a column, and a size the pixels of the map that are
-      wanted; None: all.
+    write: called with the index of the first finished row, and with the layers
+      of the finished rows.
+    save: called with the progress, once its rows are written.
+    area: mask of the pixels to map, by first row, first column, height and
+      width; None: all.
     progress: of an earlier run.
-    on_windows: takes the number of windows done since the last call.
+    on_windows: called with the number of windows since the last call.
 
   Returns:
     The progress at the end.
@@ -130,7 +131,7 @@ def run(
   first = _first_needed(layout, progress)
   sums = _Sums(layout, layers, tasks, area, progress, first)
   sums.write, sums.save = write, save
-  before: tuple[reading.Batch, Any] | None = None
+  previous: tuple[reading.Batch, Any] | None = None
   batches = reading.batches(
     reader,
     layout,
@@ -141,11 +142,11 @@ def run(
   with contextlib.closing(batches):
     for batch in batches:
       results = network(batch.inputs, batch.rows, batch.columns)
-      if before is not None:
-        on_windows(sums.add(*before))
-      before = batch, results
-  if before is not None:
-    on_windows(sums.add(*before))
+      if previous is not None:
+        on_windows(sums.add(*previous))
+      previous = batch, results
+  if previous is not None:
+    on_windows(sums.add(*previous))
   on_windows(sums.finish())
   return sums.progress
 
@@ -153,10 +154,8 @@ def run(
 def _first_needed(layout: Layout, progress: Progress) -> int:
   """The first row of windows that an unfinished row of the map needs."""
   starts, size = layout.rows.starts, layout.rows.window
-  reaching = (
-    n for n, start in enumerate(starts) if start + size > progress.rows
-  )
-  return min(next(reaching), len(progress.places) - 1)
+  rows = (n for n, start in enumerate(starts) if start + size > progress.rows)
+  return min(next(rows), len(progress.places) - 1)
 
 
 class _Sums:
@@ -170,12 +169,12 @@ class _Sums:
     self._layout, self._layers, self._area = layout, layers, area
     self._row = first  # of windows
     self._top = max(0, layout.rows.starts[first])  # row of the first sum
-    # Windows that an earlier run counted are computed for their sums only.
-    self._counted = progress.window_rows
-    self._absent = dict(progress.absent)
+    # Windows of earlier rows are in the counts already: only sums are added.
+    self._first_new_row = progress.window_rows
+    self._num_absent = dict(progress.num_absent)
     self._num_windows = progress.num_windows
     self._places = progress.places
-    self._told = progress.window_rows * len(layout.columns)
+    self._num_reported = progress.window_rows * len(layout.columns)
     height = min(layout.rows.window, layout.rows.size)
     width = layout.columns.size
     self._sums = {
@@ -185,32 +184,32 @@ class _Sums:
     self._has_data = np.zeros((height, width), bool)
 
   def add(self, batch: reading.Batch, results: Mapping[str, Any]) -> int:
-    """Adds the windows of a batch; returns the number of windows done."""
-    found = {task: np.asarray(values) for task, values in results.items()}
+    """Adds the windows of a batch; returns the number of windows added."""
+    arrays = {task: np.asarray(values) for task, values in results.items()}
     self._places = batch.places
-    done = self._told
+    num_done = self._num_reported
     for place, window in enumerate(batch.windows):
       if window is None:
         continue
       while self._row < window.row:
         self._next_row()
       self._add_window(
-        window, {task: values[place] for task, values in found.items()}
+        window, {task: values[place] for task, values in arrays.items()}
       )
-      if window.row >= self._counted:
+      if window.row >= self._first_new_row:
         self._num_windows += 1
-        for name in window.absent:
-          self._absent[name] = self._absent.get(name, 0) + 1
-        done = window.row * len(self._layout.columns) + window.column + 1
-    number, self._told = done - self._told, done
+        for name in window.absent_sensors:
+          self._num_absent[name] = self._num_absent.get(name, 0) + 1
+        num_done = window.row * len(self._layout.columns) + window.column + 1
+    number, self._num_reported = num_done - self._num_reported, num_done
     return number
 
   def finish(self) -> int:
-    """Finishes the last rows; returns the number of windows done."""
+    """Finishes the last rows; returns the number of windows added."""
     while self._row < len(self._layout.rows):
       self._next_row()
-    done = len(self._layout.rows) * len(self._layout.columns)
-    return done - self._told
+    num_done = len(self._layout.rows) * len(self._layout.columns)
+    return num_done - self._num_reported
 
   def _add_window(self, window, values):
     layout = self._layout
@@ -220,14 +219,14 @@ class _Sums:
     top, left = max(row, 0), max(col, 0)
     bottom = min(row + layout.shape[0], layout.rows.size)
     right = min(col + layout.shape[1], layout.columns.size)
-    here = np.s_[top - self._top : bottom - self._top, left:right]
-    there = np.s_[top - row : bottom - row, left - col : right - col]
+    target = np.s_[top - self._top : bottom - self._top, left:right]
+    source = np.s_[top - row : bottom - row, left - col : right - col]
     for task, sums in self._sums.items():
-      sums[here] += values[task][there]
-    self._has_data[here] |= window.has_data[there]
+      sums[target] += values[task][source]
+    self._has_data[target] |= window.has_data[source]
 
   def _next_row(self):
-    """Finishes the rows of the map that no later window touches."""
+    """Finishes the rows of the map that no later window covers."""
     rows, number = self._layout.rows, self._row + 1
     end = rows.first_pixel(number)
     begin = max(self._top, self.progress.rows)
@@ -238,27 +237,27 @@ class _Sums:
       self._move_to(max(0, rows.starts[number]))
     if end > self.progress.rows:
       self.progress = Progress(
-        end, number, self._places, self._absent, self._num_windows
+        end, number, self._places, self._num_absent, self._num_windows
       )
       self.save(self.progress)
 
   def _finish(self, first, last):
-    here = np.s_[first - self._top : last - self._top]
-    has_data = self._has_data[here]
+    rows = np.s_[first - self._top : last - self._top]
+    has_data = self._has_data[rows]
     if self._area is not None:
       width = self._layout.columns.size
       has_data = has_data & self._area(first, 0, last - first, width)
     layers: dict[str, np.ndarray] = {}
     for task, sums in self._sums.items():
-      layers |= self._layers.of_rows(task, sums[here], has_data)
+      layers |= self._layers.of_rows(task, sums[rows], has_data)
     self.write(first, layers)
 
   def _move_to(self, top):
     """Drops the sums of the rows above one, and moves the others up."""
     by = top - self._top
     for values in (*self._sums.values(), self._has_data):
-      kept = max(0, len(values) - by)
-      for i in range(kept):
+      num_rows = max(0, len(values) - by)
+      for i in range(num_rows):
         values[i] = values[i + by]
-      values[kept:] = 0
+      values[num_rows:] = 0
     self._top = top

@@ -1,4 +1,4 @@
-"""From windows of the ground to batches of a network."""
+"""Windows of a map as examples of a network."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,28 +19,28 @@ from flairhub_jax.mapping.grid import Grid
 from flairhub_jax.mapping.inputs import SensorInput, read_part
 from flairhub_jax.mapping.layout import Layout
 
-# A sensor with data for less of a window counts as absent there, if another has
-# more.
+# A sensor with data for a smaller share of a window counts as absent, if the
+# share of another one is larger.
 _LEAST_SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """What a network sees of one window.
+  """Inputs of a network for one window.
 
   Attributes:
     row: its number along the rows.
     column: its number along the columns.
     example: `inputs`, `dates`, `valid` and `present` of each sensor.
     has_data: bool [h w], pixels of the map for which any sensor has data.
-    absent: sensors that count as absent.
+    absent_sensors: ids of the sensors that count as absent.
   """
 
   row: int
   column: int
   example: Mapping[str, Any]
   has_data: Bool[np.ndarray, "h w"]
-  absent: tuple[str, ...]
+  absent_sensors: tuple[str, ...]
 
 
 class Reader:
@@ -54,7 +54,7 @@ class Reader:
   def __init__(
     self, config: Any, inputs: Mapping[str, SensorInput], layout: Layout
   ):
-    """Takes the rasters.
+    """Sets the sizes of the inputs.
 
     Args:
       config: of the run.
@@ -67,22 +67,22 @@ class Reader:
     self._sensors = [
       sensors[name] for name in sensors if name in config.data.modalities
     ]
-    longest = max(config.data.date_buckets)
+    max_length = max(config.data.date_buckets)
     self.lengths = {
-      s.id: self._length(s.id, longest) for s in self._sensors if s.is_series
+      s.id: self._length(s.id, max_length) for s in self._sensors if s.is_series
     }
     self.pixels = {
       s.id: layout.pixels.get(s.id) or self._pixels_of(s.gsd)
       for s in self._sensors
     }
 
-  def _length(self, name: str, longest: int) -> int:
+  def _length(self, name: str, max_length: int) -> int:
     """Number of dates to which a series is padded in every window."""
     if name in self._options.periods:
       periods = temporal_average.PERIODS[self._options.periods[name]]
-      return min(12 * len(periods), longest)
-    found = self._inputs.get(name)
-    return 1 if found is None else min(len(found.days), longest)
+      return min(12 * len(periods), max_length)
+    series = self._inputs.get(name)
+    return 1 if series is None else min(len(series.days), max_length)
 
   def _pixels_of(self, gsd: float) -> tuple[int, int]:
     """Pixels of a sensor without rasters in a window."""
@@ -106,58 +106,58 @@ class Reader:
         has_data[:] = True
         parts[name], shares[name] = (values, missing, target), 1.0
         continue
-      found = np.logical_not(missing.all(-1))
-      has_data |= _enlarge(found, has_data.shape)
+      has_values = np.logical_not(missing.all(-1))
+      has_data |= _enlarge(has_values, has_data.shape)
       values, missing = self._beyond_the_map(values, missing, ground)
       parts[name] = values, missing, target
       shares[name] = 1 - float(missing.all(-1).mean())
     if not has_data.any():
       return None
-    most = max(shares.values())
+    max_share = max(shares.values())
     example: dict[str, Any] = {
       key: {} for key in ("inputs", "dates", "valid", "present")
     }
     for sensor in self._sensors:
       share = shares.get(sensor.id, 0.0)
-      present = share > 0 and (share >= _LEAST_SHARE or share == most)
+      present = share > 0 and (share >= _LEAST_SHARE or share == max_share)
       example["present"][sensor.id] = np.bool_(present)
       if present:
         self._add(sensor, *parts[sensor.id], example)
       else:
-        self._add_nothing(sensor, example)
-    absent = tuple(
-      n for n, is_there in example["present"].items() if not is_there
+        self._add_absent(sensor, example)
+    absent_sensors = tuple(
+      n for n, is_present in example["present"].items() if not is_present
     )
-    return Window(row, column, example, has_data, absent)
+    return Window(row, column, example, has_data, absent_sensors)
 
   def _beyond_the_map(self, values, missing, ground: Grid):
-    """Fills what lies beyond the map: mirrored, or 0 as the reference does."""
+    """Fills pixels beyond the map: mirrored, or 0 as in the reference."""
     if self._layout.margin is not None:
-      outside = missing.all(-1)
-      values = np.where(outside[..., None], values.dtype.type(0), values)
-      return values, missing & ~(outside[..., None])
-    inside = []
-    for axis, start, size in self._beyond(ground):
+      is_outside = missing.all(-1)[..., None]
+      values = np.where(is_outside, values.dtype.type(0), values)
+      return values, missing & ~is_outside
+    spans = []
+    for axis, start, size in self._spans(ground):
       pixels = values.shape[axis]
       window = (ground.height, ground.width)[axis]
       first = round(max(-start, 0) * pixels / window)
       last = round(min(size - start, window) * pixels / window)
-      inside.append((first, max(last, first + 1)))
-    if inside == [(0, n) for n in values.shape[:2]]:
+      spans.append((first, max(last, first + 1)))
+    if spans == [(0, n) for n in values.shape[:2]]:
       return values, missing
     index = [
-      _mirrored(first, last, size)
-      for (first, last), size in zip(inside, values.shape[:2], strict=True)
+      _mirror(first, last, size)
+      for (first, last), size in zip(spans, values.shape[:2], strict=True)
     ]
-    (top, bottom), (left, right) = inside
-    beyond = np.ones(values.shape[:2], bool)
-    beyond[top:bottom, left:right] = False
-    taken = beyond[..., None] & missing
+    (top, bottom), (left, right) = spans
+    is_outside = np.ones(values.shape[:2], bool)
+    is_outside[top:bottom, left:right] = False
+    is_mirrored = is_outside[..., None] & missing
     mirror = np.ix_(*index)
-    values = np.where(taken, values[mirror], values)
-    return values, np.where(taken, missing[mirror], missing)
+    values = np.where(is_mirrored, values[mirror], values)
+    return values, np.where(is_mirrored, missing[mirror], missing)
 
-  def _beyond(self, ground: Grid):
+  def _spans(self, ground: Grid):
     """Axis, first pixel of a window, and size of the map along each axis."""
     whole = self._layout.grid
     corner = ground.transform.c, ground.transform.f
@@ -202,14 +202,14 @@ class Reader:
       example[key][name] = patch.fit_length(array, self.lengths[name])
 
   def _quality(self, sensor, target):
-    """Values of the quality mask [t h w m]; unknown ones count as covered."""
+    """Values of the quality mask [t h w m]; full cover where it has no data."""
     mask = sensor.quality_mask
     source = self._inputs[sensor.id].mask
     values, missing = read_part(source, target, is_code=True)
     values = np.minimum(np.where(missing, mask.full, values), 255)
     return rasters.split_dates(mask.id, values.astype(np.uint8), mask.bands)
 
-  def _add_nothing(self, sensor, example) -> None:
+  def _add_absent(self, sensor, example) -> None:
     name = sensor.id
     shape = (*self.pixels[name], len(sensor.bands))
     if sensor.is_series:
@@ -219,7 +219,7 @@ class Reader:
       example["valid"][name] = np.zeros(length, bool)
     example["inputs"][name] = np.zeros(shape, sensor.numpy_dtype)
 
-  def nothing(self) -> dict[str, Any]:
+  def empty_example(self) -> dict[str, Any]:
     """An example without data, which fills batches."""
     example: dict[str, Any] = {
       "inputs": {},
@@ -228,7 +228,7 @@ class Reader:
       "present": {s.id: np.True_ for s in self._sensors},
     }
     for sensor in self._sensors:
-      self._add_nothing(sensor, example)
+      self._add_absent(sensor, example)
     return example
 
 
@@ -254,7 +254,7 @@ def _enlarge(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
   return mask[np.ix_(*index)]
 
 
-def _mirrored(first: int, last: int, size: int) -> np.ndarray:
+def _mirror(first: int, last: int, size: int) -> np.ndarray:
   """Index of each pixel, reflected at the borders of `first` to `last`."""
   period = 2 * (last - first)
   place = (np.arange(size) - first) % period

@@ -49,7 +49,7 @@ class Grid:
 
   @property
   def pixel_metres(self) -> tuple[float, float]:
-    """Height and width of a pixel in metres; in units without a CRS."""
+    """Height and width of a pixel in metres; in its units without a CRS."""
     t = self.transform
     across, down = (1.0, 1.0)
     if self.crs is not None:
@@ -102,8 +102,8 @@ class Grid:
   def is_south_up(self) -> tuple[bool, bool]:
     """Whether its first row is the southern one; its first column, eastern.
 
-    Networks see north up. A grid that is turned stays as it is, and so does an
-    image without a place.
+    Inputs of networks have north up. False for a turned grid and for an image
+    without a place.
     """
     if not self.is_placed or not self.is_straight:
       return False, False
@@ -153,9 +153,9 @@ def crs_name(crs: str | None) -> str:
   """Code or name of a coordinate system."""
   if crs is None:
     return "no CRS"
-  found = rasterio.crs.CRS.from_wkt(crs)
-  code = found.to_epsg()
-  return f"EPSG:{code}" if code else found.to_wkt().split('"')[1]
+  system = rasterio.crs.CRS.from_wkt(crs)
+  code = system.to_epsg()
+  return f"EPSG:{code}" if code else system.to_wkt().split('"')[1]
 
 
 def is_same_crs(crs: str | None, other: str | None) -> bool:

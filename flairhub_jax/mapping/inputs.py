@@ -1,4 +1,4 @@
-"""Inputs of a map: the rasters of each sensor, checked and on one ground."""
+"""Inputs of a map: checked rasters of each sensor on common ground."""
 
 import dataclasses
 import os
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from flairhub_jax.errors import InputError, InputErrors
-from flairhub_jax.mapping import date_file, locate, mosaic, resample, vrt
+from flairhub_jax.mapping import date_file, locate, resample, vrt
 from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping.grid import Grid
 from flairhub_jax.mapping.mosaic import Mosaic
@@ -16,8 +16,8 @@ from flairhub_jax.schema import Schema, Sensor
 
 
 @dataclasses.dataclass(frozen=True)
-class Named:
-  """What a user names for one sensor.
+class SensorPaths:
+  """Paths of the files of one sensor, as the user gives them.
 
   Attributes:
     raster: path, folder, glob or list.
@@ -55,7 +55,7 @@ def parse_pairs(
   Raises:
     InputErrors: ids that the network does not have, or given twice.
   """
-  found, problems = {}, []
+  paths, problems = {}, []
   for text in texts:
     name, equals, path = text.partition("=")
     if not equals or (name not in sensors and len(sensors) == 1):
@@ -68,18 +68,18 @@ def parse_pairs(
     if name not in sensors:
       expected = f"one of {', '.join(sensors)}, the sensors of the network"
       problems.append(str(InputError(flag, expected, repr(name))))
-    elif name in found:
+    elif name in paths:
       problems.append(str(InputError(flag, f"{name} once", "it twice")))
-    found[name] = path
+    paths[name] = path
   if problems:
     raise InputErrors(problems)
-  return found
+  return paths
 
 
 def open_inputs(
   schema: Schema,
-  used: Sequence[str],
-  named: Mapping[str, Named],
+  names: Sequence[str],
+  paths: Mapping[str, SensorPaths],
   *,
   reproject: bool = False,
   skips_errors: bool = False,
@@ -88,8 +88,8 @@ def open_inputs(
 
   Args:
     schema: describes the sensors.
-    used: ids of the sensors of the network.
-    named: what the user gave for each, at least for one.
+    names: ids of the sensors of the network.
+    paths: of the sensors with rasters, at least one.
     reproject: whether rasters of another coordinate system are warped.
     skips_errors: see `Mosaic`.
 
@@ -97,59 +97,59 @@ def open_inputs(
     InputError: rasters that cannot be read, do not fit their sensor, lie
       elsewhere, or in another coordinate system.
   """
-  if not named:
-    ids = ", ".join(used)
+  if not paths:
+    ids = ", ".join(names)
     raise InputError("--input", f"a raster of any of {ids}", "none")
-  opened: dict[str, SensorInput] = {}
+  inputs: dict[str, SensorInput] = {}
   target = None
-  for name in [n for n in schema.sensors if n in named]:
-    found = _open_sensor(
+  for name in [n for n in schema.sensors if n in paths]:
+    sensor_input = _open_sensor(
       schema.sensors[name],
-      named[name],
+      paths[name],
       target if reproject else None,
       skips_errors,
     )
     if target is None:
-      target = found.mosaic.grid.crs
-    opened[name] = found
-  _check_ground(opened)
-  return opened
+      target = sensor_input.mosaic.grid.crs
+    inputs[name] = sensor_input
+  _check_ground(inputs)
+  return inputs
 
 
-def _open_sensor(sensor, named, target_crs, skips_errors) -> SensorInput:
-  paths = locate.rasters(named.raster, where=f"--input {sensor.id}")
+def _open_sensor(sensor, paths, target_crs, skips_errors) -> SensorInput:
+  files = locate.rasters(paths.raster, where=f"--input {sensor.id}")
   raster = Mosaic(
-    paths,
+    files,
     num_bands=len(sensor.bands),
     no_data=sensor.no_data,
     target_crs=target_crs,
     skips_errors=skips_errors,
   )
-  _check_bands(paths[0], raster, sensor)
+  _check_bands(files[0], raster, sensor)
   if not sensor.is_series:
-    for flag, given in (("--dates", named.dates), ("--mask", named.mask)):
-      if given is not None:
+    for flag, path in (("--dates", paths.dates), ("--mask", paths.mask)):
+      if path is not None:
         raise InputError(
           f"{flag} {sensor.id}", "a time series", "an image, without dates"
         )
     return SensorInput(sensor, raster)
-  if named.dates is None:
+  if paths.dates is None:
     raise InputError(
       f"--dates {sensor.id}=FILE", "the dates of this time series", "none"
     )
-  vrt.check_local(named.dates, where="--dates")
-  days = date_file.read_days(os.path.expanduser(named.dates))
+  vrt.check_local(paths.dates, where="--dates")
+  days = date_file.read_days(os.path.expanduser(paths.dates))
   number = raster.num_bands // len(sensor.bands)
   if len(days) != number:
     raise InputError(
-      named.dates,
-      f"{number} dates, as {paths[0]} has ({raster.num_bands} bands of"
+      paths.dates,
+      f"{number} dates, as {files[0]} has ({raster.num_bands} bands of"
       f" {len(sensor.bands)} per date)",
       len(days),
     )
   mask = None
-  if named.mask is not None:
-    mask = _open_mask(sensor, named.mask, number, target_crs, skips_errors)
+  if paths.mask is not None:
+    mask = _open_mask(sensor, paths.mask, number, target_crs, skips_errors)
   return SensorInput(sensor, raster, days, mask)
 
 
@@ -198,34 +198,34 @@ def _check_bands(path, raster: Mosaic, sensor: Sensor) -> None:
     )
 
 
-def _check_ground(opened: Mapping[str, SensorInput]) -> None:
+def _check_ground(inputs: Mapping[str, SensorInput]) -> None:
   """Refuses rasters of several coordinate systems, or without common ground."""
-  (first, reference), *others = opened.items()
+  (first, reference), *others = inputs.items()
   ground = reference.mosaic.grid
   for name, other in others:
-    found = other.mosaic.grid
-    if not grids.is_same_crs(ground.crs, found.crs):
+    grid = other.mosaic.grid
+    if not grids.is_same_crs(ground.crs, grid.crs):
       raise InputError(
         f"--input {name}",
         f"{grids.crs_name(ground.crs)}, as {first} has, or --reproject",
-        grids.crs_name(found.crs),
+        grids.crs_name(grid.crs),
       )
-    if not grids.overlaps(ground.bounds, found.bounds):
+    if not grids.overlaps(ground.bounds, grid.bounds):
       raise InputError(
         f"--input {name}",
         f"ground that {first} covers ({ground.extent()}"
         f" in {grids.crs_name(ground.crs)})",
-        found.extent(),
+        grid.extent(),
       )
-  for name, each in opened.items():
+  for name, each in inputs.items():
     if each.mask is None:
       continue
-    found = each.mask.grid
+    grid = each.mask.grid
     if not (
-      grids.is_same_crs(found.crs, each.mosaic.grid.crs)
-      and grids.overlaps(found.bounds, each.mosaic.grid.bounds)
+      grids.is_same_crs(grid.crs, each.mosaic.grid.crs)
+      and grids.overlaps(grid.bounds, each.mosaic.grid.bounds)
     ):
-      raise InputError(f"--mask {name}", f"ground of {name}", found.extent())
+      raise InputError(f"--mask {name}", f"ground of {name}", grid.extent())
 
 
 def read_part(
@@ -246,9 +246,9 @@ def read_part(
   return resample.apply(plan, values, missing)
 
 
-def close(opened: Mapping[str, SensorInput]) -> None:
+def close(inputs: Mapping[str, SensorInput]) -> None:
   """Closes all rasters."""
-  for each in opened.values():
-    for found in (each.mosaic, each.mask):
-      if isinstance(found, mosaic.Mosaic):
-        found.close()
+  for each in inputs.values():
+    each.mosaic.close()
+    if each.mask is not None:
+      each.mask.close()

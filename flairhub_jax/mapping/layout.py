@@ -1,9 +1,8 @@
 """Layout of a map: its grid, its windows, and the pixels of each sensor.
 
-A network sees every sensor at the ground sampling distance it was trained on,
-within `resample.ALIKE`. The sensor that gives the map its grid is an exception:
-its pixels are taken as they are, so that the map has the grid of the raster,
-unless a resolution is asked for.
+The ground sampling distance of the network's inputs is that of its training,
+within `resample.ALIKE`. Pixels of the finest sensor are not resampled, so that
+the map has the grid of its raster, unless a resolution is given.
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ Bounds = tuple[float, float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Where the windows of a map lie, and what a network sees of them.
+  """Grid and windows of a map, and sizes of the inputs of the network.
 
   Attributes:
     grid: of the map, north up if it is straight.
@@ -35,7 +34,7 @@ class Layout:
     logits: rows and columns of the network's logits in a window.
     margin: pixels of the network left out around each window, as in the
       reference; None: windows are blended.
-    notes: what the user should know.
+    notes: lines for the user.
   """
 
   grid: Grid
@@ -71,7 +70,7 @@ def plan(
   margin: int | None = None,
   resolution: float | None = None,
   bounds: tuple[Bounds, str] | None = None,
-  as_they_are: Sequence[str] = (),
+  native_gsd: Sequence[str] = (),
 ) -> Layout:
   """Plans a map.
 
@@ -83,7 +82,7 @@ def plan(
     resolution: of the map, in metres (in units of a raster without CRS); None:
       that of the finest raster.
     bounds: part of the ground to map, and the name of the flag.
-    as_they_are: sensors whose pixels are not resampled, whatever their size.
+    native_gsd: sensors whose pixels are not resampled, whatever their size.
 
   Raises:
     InputError: sizes that do not fit, or bounds elsewhere.
@@ -95,19 +94,19 @@ def plan(
   if bounds is not None:
     grid = grids.clip(grid, bounds[0], where=bounds[1])
   if resolution is None:
-    # Nobody knows the size of pixels without a CRS.
-    unknown = [n for n, each in inputs.items() if not each.mosaic.grid.crs]
-    as_they_are = (*as_they_are, finest, *unknown)
+    # The size of pixels without a CRS is unknown.
+    without_crs = [n for n, each in inputs.items() if not each.mosaic.grid.crs]
+    native_gsd = (*native_gsd, finest, *without_crs)
   else:
     grid = _at_resolution(grid, resolution)
-  seen = {name: _seen(each, as_they_are) for name, each in inputs.items()}
+  gsds = {name: _input_gsd(each, native_gsd) for name, each in inputs.items()}
   down, across = grid.pixel_metres
-  ground = window * seen[finest]
+  ground = window * gsds[finest]
   shape = max(1, round(ground / down)), max(1, round(ground / across))
   metres = shape[0] * down, shape[1] * across
   pixels = {
     name: (max(1, round(metres[0] / size)), max(1, round(metres[1] / size)))
-    for name, size in seen.items()
+    for name, size in gsds.items()
   }
   rows, columns = _axes(grid, shape, window, overlap, margin)
   return Layout(
@@ -138,11 +137,11 @@ def _axes(grid, shape, window, overlap, margin):
   )
 
 
-def _seen(each: SensorInput, as_they_are: Sequence[str]) -> float:
-  """Size of the pixels that the network sees, in metres."""
-  own, trained = min(each.mosaic.grid.pixel_metres), each.sensor.gsd
-  is_alike = abs(own / trained - 1) <= resample.ALIKE
-  return own if is_alike or each.sensor.id in as_they_are else trained
+def _input_gsd(each: SensorInput, native_gsd: Sequence[str]) -> float:
+  """Ground sampling distance of a sensor in the network's inputs, in metres."""
+  own, gsd = min(each.mosaic.grid.pixel_metres), each.sensor.gsd
+  is_alike = abs(own / gsd - 1) <= resample.ALIKE
+  return own if is_alike or each.sensor.id in native_gsd else gsd
 
 
 def _at_resolution(grid: Grid, resolution: float) -> Grid:
@@ -168,9 +167,9 @@ def _notes(inputs, window, pixels) -> tuple[str, ...]:
 def _notes_of(
   each: SensorInput, window: Grid, pixels: tuple[int, int]
 ) -> list[str]:
-  """What happens to a sensor's pixels, and what is unlikely about them."""
-  name, trained, found = each.sensor.id, each.sensor.gsd, each.mosaic.grid
-  method = resample.make_plan(found, window.with_size(*pixels)).method
+  """Lines about the resampling of a sensor, and warnings about its pixels."""
+  name, gsd, grid = each.sensor.id, each.sensor.gsd, each.mosaic.grid
+  method = resample.make_plan(grid, window.with_size(*pixels)).method
   method = {
     "aligned": "as stored",
     "average": "averaged",
@@ -180,20 +179,20 @@ def _notes_of(
   size = window.pixel_metres[1] * window.width / pixels[1]
   files = len(each.mosaic.tiles)
   notes = [
-    f"{name}: {files} file{'s' * (files > 1)}, {found.describe()}; a window is"
+    f"{name}: {files} file{'s' * (files > 1)}, {grid.describe()}; a window is"
     f" {pixels[0]} x {pixels[1]} of them, {method}"
   ]
   if method != "as stored":
     notes[0] = notes[0].replace("of them", f"pixels of {size:.5g}")
   notes += each.mosaic.notes
-  if found.crs is None:
+  if grid.crs is None:
     notes.append(
-      f"warning: {name}: no CRS; its pixels are taken for those of {trained:g}"
+      f"warning: {name}: no CRS; its pixels are taken for those of {gsd:g}"
       " m on which the network was trained"
     )
-  elif abs(size / trained - 1) > resample.ALIKE:
+  elif abs(size / gsd - 1) > resample.ALIKE:
     notes.append(
-      f"warning: {name}: the network was trained on pixels of {trained:g} m and"
-      f" sees those of {size:.5g} m; --resolution {trained:g} resamples them"
+      f"warning: {name}: the network was trained on pixels of {gsd:g} m and"
+      f" its inputs have {size:.5g} m; --resolution {gsd:g} resamples them"
     )
   return notes

@@ -71,7 +71,7 @@ class Mosaic:
     tiles: the files.
     num_bands: of each.
     dtype: of the stored values.
-    failed: files that could not be read, if that is allowed.
+    unreadable: files that could not be read, if that is allowed.
     notes: warnings for the user.
   """
 
@@ -102,9 +102,9 @@ class Mosaic:
     self._no_data, self._target_crs = no_data, target_crs
     self._num_bands = num_bands  # per date
     self._skips_errors = skips_errors
-    self._open: OrderedDict[pathlib.Path, Any] = OrderedDict()
+    self._rasters: OrderedDict[pathlib.Path, Any] = OrderedDict()
     self._warped_transform: rasterio.Affine | None = None
-    self.failed: list[pathlib.Path] = []
+    self.unreadable: list[pathlib.Path] = []
     self.notes: list[str] = []
     tiles, problems = [], []
     for path in paths:
@@ -115,11 +115,11 @@ class Mosaic:
     problems += _disagreements(tiles)
     if problems:
       raise InputErrors(problems)
-    self.grid, self.tiles, off = _placed(tiles)
-    if off > 0.02:
+    self.grid, self.tiles, offset = _on_common_grid(tiles)
+    if offset > 0.02:
       self.notes.append(
-        f"{paths[0]}: tiles are up to {off:.2f} pixels off a common grid; the"
-        " nearest is taken"
+        f"{paths[0]}: tiles are up to {offset:.2f} pixels off a common grid;"
+        " the nearest is taken"
       )
     self.num_bands, self.dtype = tiles[0].num_bands, np.dtype(tiles[0].dtype)
     self._rows = np.array([(t.row, t.row + t.grid.height) for t in self.tiles])
@@ -136,33 +136,33 @@ class Mosaic:
     Raises:
       RunError: a file is damaged.
     """
-    touched = np.flatnonzero(
+    indices = np.flatnonzero(
       (self._rows[:, 0] < row + height)
       & (self._rows[:, 1] > row)
       & (self._cols[:, 0] < col + width)
       & (self._cols[:, 1] > col)
     )
-    if len(touched) == 1:
-      tile = self.tiles[touched[0]]
+    if len(indices) == 1:
+      tile = self.tiles[indices[0]]
       inner = row - tile.row, col - tile.col
       if min(inner) >= 0 and (
         inner[0] + height <= tile.grid.height
         and inner[1] + width <= tile.grid.width
       ):
         window = rasterio.windows.Window(inner[1], inner[0], width, height)
-        whole = self._read_tile(tile, window)
-        if whole is not None:
-          return whole
+        block = self._read_tile(tile, window)
+        if block is not None:
+          return block
     shape = (height, width, self.num_bands)
     values, missing = np.zeros(shape, self.dtype), np.ones(shape, bool)
-    for number in touched:
-      tile = self.tiles[number]
+    for index in indices:
+      tile = self.tiles[index]
       first = max(row, tile.row), max(col, tile.col)
       last = (
         min(row + height, tile.row + tile.grid.height),
         min(col + width, tile.col + tile.grid.width),
       )
-      here = np.s_[
+      part = np.s_[
         first[0] - row : last[0] - row, first[1] - col : last[1] - col
       ]
       window = rasterio.windows.Window(
@@ -171,20 +171,20 @@ class Mosaic:
         last[1] - first[1],
         last[0] - first[0],
       )
-      found = self._read_tile(tile, window)
-      if found is not None:
-        free = missing[here] & ~found[1]
-        np.copyto(values[here], found[0], where=free)
-        missing[here] &= found[1]
+      block = self._read_tile(tile, window)
+      if block is not None:
+        is_new = missing[part] & ~block[1]
+        np.copyto(values[part], block[0], where=is_new)
+        missing[part] &= block[1]
     return values, missing
 
   def close(self) -> None:
     """Closes all files."""
-    while self._open:
-      self._open.popitem()[1].close()
+    while self._rasters:
+      self._rasters.popitem()[1].close()
 
   def _read_tile(self, tile, window):
-    if tile.path in self.failed:
+    if tile.path in self.unreadable:
       return None
     try:
       raster = self._raster(tile.path)
@@ -198,7 +198,7 @@ class Mosaic:
         raise RunError(
           f"{line}; --skip-errors leaves its area without data"
         ) from error
-      self.failed.append(tile.path)
+      self.unreadable.append(tile.path)
       return None
     values = bands[: tile.num_bands]
     if np.issubdtype(values.dtype, np.floating):
@@ -207,17 +207,17 @@ class Mosaic:
 
   def _raster(self, path: pathlib.Path) -> Any:
     """The open file; the one unused for longest is closed."""
-    if path in self._open:
-      self._open.move_to_end(path)
-      return self._open[path]
+    if path in self._rasters:
+      self._rasters.move_to_end(path)
+      return self._rasters[path]
     raster = _open(path)
     if self._target_crs and not grids.is_same_crs(
       _crs(raster), self._target_crs
     ):
       raster = self._warped(path, raster)
-    self._open[path] = raster
-    if len(self._open) > _MOST_OPEN:
-      self._open.popitem(last=False)[1].close()
+    self._rasters[path] = raster
+    if len(self._rasters) > _MOST_OPEN:
+      self._rasters.popitem(last=False)[1].close()
     return raster
 
   def _warped(self, path: pathlib.Path, raster: Any) -> Any:
@@ -299,13 +299,13 @@ def _disagreements(tiles: Sequence[Tile]) -> list[str]:
     return problems
   first = tiles[0]
   for tile in tiles[1:]:
-    for expected, found, what in (
+    for expected, actual, quantity in (
       (first.num_bands, tile.num_bands, "bands"),
       (first.dtype, tile.dtype, "type"),
     ):
-      if expected != found:
-        text = f"{what} {expected}, as {first.path} has"
-        problems.append(str(InputError(tile.path, text, found)))
+      if expected != actual:
+        text = f"{quantity} {expected}, as {first.path} has"
+        problems.append(str(InputError(tile.path, text, actual)))
     if not grids.is_same_crs(first.grid.crs, tile.grid.crs):
       names = grids.crs_name(first.grid.crs), grids.crs_name(tile.grid.crs)
       problems.append(
@@ -315,11 +315,11 @@ def _disagreements(tiles: Sequence[Tile]) -> list[str]:
     t, u = first.grid.transform, tile.grid.transform
     size = max(tile.grid.height, tile.grid.width)
     pixel = max(abs(t.a), abs(t.e), abs(t.b), abs(t.d))
-    off = max(
+    difference = max(
       abs(x - y)
       for x, y in zip((t.a, t.b, t.d, t.e), (u.a, u.b, u.d, u.e), strict=True)
     )
-    if off * size > _OFF_GRID * pixel:
+    if difference * size > _OFF_GRID * pixel:
       problems.append(
         str(
           InputError(
@@ -332,20 +332,22 @@ def _disagreements(tiles: Sequence[Tile]) -> list[str]:
   return problems
 
 
-def _placed(tiles: Sequence[Tile]) -> tuple[Grid, list[Tile], float]:
+def _on_common_grid(tiles: Sequence[Tile]) -> tuple[Grid, list[Tile], float]:
   """Common grid, tiles with their places in it, and how far they are off it."""
   first = tiles[0].grid
   inverse = ~first.transform
-  placed, off = [], 0.0
+  offset = 0.0
+  corners = []
   for tile in tiles:
     t = tile.grid.transform
     col, row = grids.at(inverse, t.c, t.f)
-    off = max(off, abs(col - round(col)), abs(row - round(row)))
-    placed.append(dataclasses.replace(tile, row=round(row), col=round(col)))
-  top, left = min(t.row for t in placed), min(t.col for t in placed)
-  bottom = max(t.row + t.grid.height for t in placed)
-  right = max(t.col + t.grid.width for t in placed)
-  placed = [
-    dataclasses.replace(t, row=t.row - top, col=t.col - left) for t in placed
+    offset = max(offset, abs(col - round(col)), abs(row - round(row)))
+    corners.append((round(row), round(col)))
+  top, left = (min(starts) for starts in zip(*corners, strict=True))
+  mosaic = [
+    dataclasses.replace(tile, row=row - top, col=col - left)
+    for tile, (row, col) in zip(tiles, corners, strict=True)
   ]
-  return first.part(top, left, bottom - top, right - left), placed, off
+  height = max(t.row + t.grid.height for t in mosaic)
+  width = max(t.col + t.grid.width for t in mosaic)
+  return first.part(top, left, height, width), mosaic, offset

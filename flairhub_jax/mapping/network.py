@@ -16,8 +16,8 @@ class WindowNetwork:
 
   Attributes:
     batch_size: windows of a batch, a multiple of the number of devices.
-    memory: bytes that the compiled program needs, weights included; 0 where the
-      compiler does not tell.
+    memory: bytes that the compiled program needs, weights included; 0 if
+      unavailable.
   """
 
   def __init__(
@@ -75,11 +75,11 @@ class WindowNetwork:
     Returns:
       Task -> float32 [b h w k], probabilities times weights.
     """
-    placed = mesh.place_batch(
+    arrays = mesh.place_batch(
       {"batch": batch, "shares": {"rows": rows, "columns": columns}},
       self._devices,
     )
-    return self._step(self._variables, placed["batch"], placed["shares"])
+    return self._step(self._variables, arrays["batch"], arrays["shares"])
 
 
 def _make_step(model: Any, layout: Layout) -> Any:
@@ -94,13 +94,13 @@ def _make_step(model: Any, layout: Layout) -> Any:
     logits = model.apply(variables, batch, train=False)["logits"]
     weights = shares["rows"][:, :, None] * shares["columns"][:, None, :]
 
-    def weighted(values):
+    def weigh(values):
       if index is not None:
         values = values[:, index[0]][:, :, index[1]]
       values = jax.nn.softmax(values.astype(jnp.float32), -1)
       return values * weights[..., None]
 
-    return jax.tree.map(weighted, logits)
+    return jax.tree.map(weigh, logits)
 
   return step
 
@@ -123,11 +123,11 @@ def _nearest(pixels: int, size: int, margin: int) -> np.ndarray:
 
 
 def _memory(compiled: Any) -> int:
-  found = compiled.memory_analysis()
-  if found is None:
+  analysis = compiled.memory_analysis()
+  if analysis is None:
     return 0
   return int(
-    found.temp_size_in_bytes
-    + found.argument_size_in_bytes
-    + found.output_size_in_bytes
+    analysis.temp_size_in_bytes
+    + analysis.argument_size_in_bytes
+    + analysis.output_size_in_bytes
   )

@@ -143,12 +143,12 @@ def read_identity(path: pathlib.Path) -> str | None:
     return None
 
 
-def read_small(path: pathlib.Path, most: int = 1200) -> np.ndarray:
-  """Classes of a map on at most `most` rows and columns: uint8 [h w]."""
+def read_small(path: pathlib.Path, max_size: int = 1200) -> np.ndarray:
+  """Classes of a map on at most `max_size` rows and columns: uint8 [h w]."""
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
     with rasterio.open(path) as raster:
-      scale = max(1.0, max(raster.shape) / most)
+      scale = max(1.0, max(raster.shape) / max_size)
       shape = tuple(max(1, round(size / scale)) for size in raster.shape)
       return raster.read(1, out_shape=shape)
 

@@ -21,16 +21,15 @@ _SECONDS = 0.2
 class Batch:
   """Windows of a batch in their places.
 
-  A place depends on the windows with data before it only, so that a run which
-  was interrupted computes the same batches.
+  A place depends on the windows with data before it only: a resumed run
+  computes the same batches.
 
   Attributes:
-    windows: None where the batch is filled up.
+    windows: None in places of padding.
     inputs: of all its places.
     rows: float32 [b h], weights of rows.
     columns: float32 [b w], weights of columns.
-    places: for each row of windows begun, the place of its first window in the
-      sequence of windows with data.
+    places: see `store.Progress`.
   """
 
   windows: tuple[Window | None, ...]
@@ -55,15 +54,15 @@ def batches(
     layout: of the map.
     batch_size: windows of a batch.
     area: see `engine.run`; windows outside are not read.
-    places: of earlier rows of windows, and of the one to begin with.
+    places: of earlier rows of windows, and of the first one to read.
   """
-  ready: queue.Queue = queue.Queue(AHEAD)
+  results: queue.Queue = queue.Queue(AHEAD)
   stop = threading.Event()
 
   def put(item) -> bool:
     while not stop.is_set():
       try:
-        ready.put(item, timeout=_SECONDS)
+        results.put(item, timeout=_SECONDS)
         return True
       except queue.Full:
         continue
@@ -81,7 +80,7 @@ def batches(
   thread = threading.Thread(target=work, daemon=True)
   thread.start()
   try:
-    while (item := ready.get()) is not None:
+    while (item := results.get()) is not None:
       if isinstance(item, BaseException):
         raise item
       yield item
@@ -91,11 +90,11 @@ def batches(
 
 
 def _read(reader, layout, batch_size, area, places) -> Iterator[Batch]:
-  begun, place = list(places[:-1]), places[-1]
-  nothing = reader.nothing()
+  row_places, place = list(places[:-1]), places[-1]
+  padding = reader.empty_example()
   windows: list[Window | None] = [None] * (place % batch_size)
   for row in range(len(places) - 1, len(layout.rows)):
-    begun.append(place)
+    row_places.append(place)
     for column in range(len(layout.columns)):
       start = layout.rows.starts[row], layout.columns.starts[column]
       if area is not None and not area(*start, *layout.shape).any():
@@ -106,13 +105,13 @@ def _read(reader, layout, batch_size, area, places) -> Iterator[Batch]:
       windows.append(window)
       place += 1
       if len(windows) == batch_size:
-        yield _stacked(windows, layout, batch_size, nothing, begun)
+        yield _make_batch(windows, layout, batch_size, padding, row_places)
         windows = []
   if any(window is not None for window in windows):
-    yield _stacked(windows, layout, batch_size, nothing, begun)
+    yield _make_batch(windows, layout, batch_size, padding, row_places)
 
 
-def _stacked(windows, layout, batch_size, nothing, begun) -> Batch:
+def _make_batch(windows, layout, batch_size, padding, row_places) -> Batch:
   windows = windows + [None] * (batch_size - len(windows))
   rows = np.zeros((batch_size, layout.shape[0]), np.float32)
   columns = np.zeros((batch_size, layout.shape[1]), np.float32)
@@ -120,11 +119,11 @@ def _stacked(windows, layout, batch_size, nothing, begun) -> Batch:
     if window is not None:
       rows[place] = layout.rows.weights[window.row]
       columns[place] = layout.columns.weights[window.column]
-  examples = [nothing if w is None else w.example for w in windows]
+  examples = [padding if w is None else w.example for w in windows]
   return Batch(
     tuple(w and dataclasses.replace(w, example={}) for w in windows),
     stack(examples),
     rows,
     columns,
-    tuple(begun),
+    tuple(row_places),
   )

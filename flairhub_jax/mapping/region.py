@@ -28,16 +28,16 @@ _MEGABYTE = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-  """What a map is made of, and where it goes.
+  """Inputs, layout and files of a map.
 
   Attributes:
     inputs: rasters of the sensors.
     layout: grid and windows.
     tasks: id -> classes.
-    layers: what is written of each task.
+    layers: to write of each task.
     out: the GeoTIFF of the classes.
     area: of interest; None: all.
-    origin: what identifies run and weights, for the metadata.
+    origin: identity of run and weights, for the metadata.
   """
 
   inputs: Mapping[str, SensorInput]
@@ -95,12 +95,12 @@ def _signature(mosaic: Any) -> Any:
   """Paths, sizes and times of change of the files of a mosaic."""
   if mosaic is None:
     return None
-  found = []
+  files = []
   for tile in mosaic.tiles:
     status = os.stat(tile.path)
     path = str(tile.path.resolve())
-    found.append([path, status.st_size, status.st_mtime_ns])
-  return found
+    files.append([path, status.st_size, status.st_mtime_ns])
+  return files
 
 
 def check_out(out: pathlib.Path) -> None:
@@ -127,21 +127,21 @@ def is_finished(region: Region, identity: str) -> bool:
     InputError: one of them is another map, or no map.
   """
   layers = region.layers.bands(tuple(region.tasks))
-  done = []
+  exists = []
   for layer in layers:
     file = region.file(layer)
     if not file.exists():
-      done.append(False)
+      exists.append(False)
       continue
-    found = output.read_identity(file)
-    if found != identity:
+    other = output.read_identity(file)
+    if other != identity:
       raise InputError(
         file,
         f"no file, or this map ({identity[:12]})",
-        f"another map ({found[:12]})" if found else "another file",
+        f"another map ({other[:12]})" if other else "another file",
       )
-    done.append(True)
-  return all(done)
+    exists.append(True)
+  return all(exists)
 
 
 def write(
@@ -150,7 +150,7 @@ def write(
   reader: examples.Reader,
   identity: str,
 ) -> None:
-  """Computes a map, or what is left of it, and writes all files.
+  """Computes a map, or its remaining rows, and writes all files.
 
   Raises:
     InputError: its unfinished rows belong to another map.
@@ -161,7 +161,7 @@ def write(
   layers = region.layers.bands(tuple(tasks))
   store = Store(region.out, identity, layers, shape)
   _check_disk(store)
-  with store.opened() as progress:
+  with store.open() as progress:
     progress = _compute(region, network, reader, store, progress)
     if progress.num_windows == 0:
       terminal.print_line("warning: no window has data: the map is empty")
@@ -176,13 +176,13 @@ def write(
 def _compute(region, network, reader, store, progress) -> Progress:
   layout = region.layout
   total = len(layout.rows) * len(layout.columns)
-  done = progress.window_rows * len(layout.columns)
-  if done:
+  num_done = progress.window_rows * len(layout.columns)
+  if num_done:
     terminal.print_line(
       f"continues at row {progress.rows} of {layout.rows.size}"
     )
   bar = terminal.progress_bar(
-    total=total, initial=done, desc="map", unit="window"
+    total=total, initial=num_done, desc="map", unit="window"
   )
   with bar:
     return engine.run(
@@ -201,10 +201,10 @@ def _compute(region, network, reader, store, progress) -> Progress:
 
 def _check_disk(store: Store) -> None:
   free = shutil.disk_usage(store.folder.parent).free
-  have = 0
+  existing = 0
   if store.folder.exists():
-    have = sum(file.stat().st_size for file in store.folder.glob("*.raw"))
-  needed = 2 * store.num_bytes - have
+    existing = sum(file.stat().st_size for file in store.folder.glob("*.raw"))
+  needed = 2 * store.num_bytes - existing
   if needed > free:
     raise RunError(
       f"{store.folder.parent}: expected {needed / _MEGABYTE:.0f} MB of free"
@@ -223,11 +223,11 @@ def _tags(region, identity, progress) -> dict[str, str]:
       }
     ),
   }
-  if progress.absent:
+  if progress.num_absent:
     tags["FLAIRHUB_ABSENT"] = json.dumps(
-      {n: k / progress.num_windows for n, k in progress.absent.items()}
+      {n: k / progress.num_windows for n, k in progress.num_absent.items()}
     )
-  for name, number in progress.absent.items():
+  for name, number in progress.num_absent.items():
     share = 100 * number / progress.num_windows
     terminal.print_line(f"{name}: absent in {share:.0f} % of the windows")
   return tags
@@ -270,11 +270,11 @@ def _write_companions(region, task) -> None:
 def describe(
   region: Region, network: WindowNetwork, reader: examples.Reader
 ) -> list[str]:
-  """Lines that tell what is to be computed, and the memory it needs."""
+  """Lines about the map to compute, its memory and its disk space."""
   layout = region.layout
   rows, columns = len(layout.rows), len(layout.columns)
   num_classes = sum(task.num_classes for task in region.tasks.values())
-  batch = examples.stack([reader.nothing()])
+  batch = examples.stack([reader.empty_example()])
   batch_bytes = network.batch_size * sum(
     leaf.nbytes for leaf in jax.tree.leaves(batch)
   )
@@ -293,7 +293,7 @@ def describe(
 
 
 def _resident() -> int:
-  """Bytes of memory of this process now, 0 where the system does not tell."""
+  """Bytes of memory of this process now; 0 if unavailable."""
   try:
     pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -304,23 +304,23 @@ def _resident() -> int:
 def class_indices(
   tasks: Mapping[str, LabelTask], names: Sequence[str]
 ) -> dict[str, tuple[int, ...]]:
-  """Indices by task of classes that are wanted by name, or `all`.
+  """Indices by task of classes, by their names or `all`.
 
   Raises:
     InputError: a name that no task has.
   """
-  found: dict[str, list[int]] = {task: [] for task in tasks}
+  indices: dict[str, list[int]] = {task: [] for task in tasks}
   for name in names:
     places = [
       (task, index)
       for task, row in tasks.items()
-      for index, known in enumerate(row.class_names)
-      if name in (known, "all")
+      for index, class_name in enumerate(row.class_names)
+      if name in (class_name, "all")
     ]
     if not places:
-      known = [n for row in tasks.values() for n in row.class_names]
-      raise InputError("--probabilities", f"any of {', '.join(known)}", name)
+      names = [n for row in tasks.values() for n in row.class_names]
+      raise InputError("--probabilities", f"any of {', '.join(names)}", name)
     for task, index in places:
-      if index not in found[task]:
-        found[task].append(index)
-  return {task: tuple(indices) for task, indices in found.items()}
+      if index not in indices[task]:
+        indices[task].append(index)
+  return {task: tuple(values) for task, values in indices.items()}

@@ -130,25 +130,26 @@ def apply(
       places.append(np.clip(index, 0, values.shape[axis] - 1))
     index = np.ix_(*places)
     return values[index], missing[index]
-  has = (~missing).astype(np.float64)
+  weights = (~missing).astype(np.float64)
   sums = np.where(missing, 0, values).astype(np.float64)
   for axis in (0, 1):
     points = plan.origin[axis] - firsts[axis]
     step, size = plan.step[axis], plan.shape[axis]
     along = _average if abs(step) > 1 else _interpolate
     sums = along(sums, points, step, size, axis)
-    has = along(has, points, step, size, axis)
-  return _divided(sums, has, values.dtype)
+    weights = along(weights, points, step, size, axis)
+  return _divide(sums, weights, values.dtype)
 
 
-def _divided(sums, has, dtype):
-  missing = has < 0.5 - 1e-6
-  found = sums / np.where(missing, 1, has)
+def _divide(sums, weights, dtype):
+  """Means by sums of values and of weights, and where they are missing."""
+  missing = weights < 0.5 - 1e-6
+  values = sums / np.where(missing, 1, weights)
   if np.issubdtype(dtype, np.integer):
     limits = np.iinfo(dtype)
-    found = np.clip(np.rint(found), limits.min, limits.max)
-  found[missing] = 0
-  return found.astype(dtype), missing
+    values = np.clip(np.rint(values), limits.min, limits.max)
+  values[missing] = 0
+  return values.astype(dtype), missing
 
 
 def _average(
@@ -181,9 +182,9 @@ def _interpolate(
   low = np.floor(points).astype(int)
   share = (points - low)[:, None, None]
   last = len(x) - 1
-  found = x[np.clip(low, 0, last)] * (1 - share)
-  found += x[np.clip(low + 1, 0, last)] * share
-  return np.moveaxis(found, 0, axis)
+  values = x[np.clip(low, 0, last)] * (1 - share)
+  values += x[np.clip(low + 1, 0, last)] * share
+  return np.moveaxis(values, 0, axis)
 
 
 def _apply_turned(plan, values, missing, row, column):
@@ -192,11 +193,11 @@ def _apply_turned(plan, values, missing, row, column):
   number = 1
   if plan.method == "average":
     number = int(np.ceil(max(plan.step)))
-  has = np.zeros((height, width, values.shape[-1]))
-  sums = np.zeros_like(has)
+  weights = np.zeros((height, width, values.shape[-1]))
+  sums = np.zeros_like(weights)
   offsets = (np.arange(number) + 0.5) / number
   source = np.where(missing, 0, values).astype(np.float64)
-  known = (~missing).astype(np.float64)
+  has_data = (~missing).astype(np.float64)
   for down in offsets:
     for across in offsets:
       rows, columns = np.meshgrid(
@@ -213,8 +214,8 @@ def _apply_turned(plan, values, missing, row, column):
         i = np.clip(i, 0, values.shape[0] - 1)
         j = np.clip(j, 0, values.shape[1] - 1)
         sums += source[i, j] * weight[..., None] / number**2
-        has += known[i, j] * weight[..., None] / number**2
-  return _divided(sums, has, values.dtype)
+        weights += has_data[i, j] * weight[..., None] / number**2
+  return _divide(sums, weights, values.dtype)
 
 
 def _corners(x, y):

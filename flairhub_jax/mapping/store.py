@@ -1,7 +1,7 @@
-"""Finished rows of a map, kept beside it until all are done.
+"""Files of the finished rows of a map, beside it until it is complete.
 
-A killed run goes on at the first row that is not finished. The folder belongs
-to one map, named by the digest of all that determines it.
+A killed run resumes at the first unfinished row. The folder belongs to one map,
+by the digest of all that determines it.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from flairhub_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-  """How far a map is.
+  """Progress of a map.
 
   Attributes:
     rows: finished rows of the map, from the first.
     window_rows: finished rows of windows.
-    places: for each row of windows begun, the place of its first window in the
-      sequence of windows with data.
-    absent: sensor -> number of windows that lacked it.
+    places: for each row of windows that has been read, and for the row being
+      read, the place of its first window in the sequence of windows with data.
+    num_absent: sensor -> number of windows without it.
     num_windows: number of windows with data.
   """
 
   rows: int = 0
   window_rows: int = 0
   places: tuple[int, ...] = (0,)
-  absent: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  num_absent: Mapping[str, int] = dataclasses.field(default_factory=dict)
   num_windows: int = 0
 
 
@@ -76,8 +76,8 @@ class Store:
     return self.folder / f"{layer}.raw"
 
   @contextlib.contextmanager
-  def opened(self) -> Iterator[Progress]:
-    """Creates or continues the files, for this process alone.
+  def open(self) -> Iterator[Progress]:
+    """Creates the files or resumes, for this process alone.
 
     Raises:
       InputError: the folder belongs to another map, cannot be written, or
@@ -94,20 +94,20 @@ class Store:
 
   def _begin(self) -> Progress:
     if self._state.exists():
-      found = run_directory.read_json(self._state)
-      if found.get("identity") != self._identity:
-        other = str(found.get("identity"))[:12]
+      state = run_directory.read_json(self._state)
+      if state.get("identity") != self._identity:
+        other = str(state.get("identity"))[:12]
         raise InputError(
           self.folder,
           f"rows of this map ({self._identity[:12]}), or another --out",
           f"those of another unfinished one ({other})",
         )
       return Progress(
-        found["rows"],
-        found["window_rows"],
-        tuple(found["places"]),
-        found["absent"],
-        found["num_windows"],
+        state["rows"],
+        state["window_rows"],
+        tuple(state["places"]),
+        state["num_absent"],
+        state["num_windows"],
       )
     for layer, bands in self.layers.items():
       with open(self.path(layer), "wb") as file:
@@ -120,22 +120,22 @@ class Store:
     self,
     first: int,
     layers: Mapping[str, np.ndarray],
-    flipped: tuple[bool, bool],
+    is_flipped: tuple[bool, bool],
   ) -> None:
     """Writes rows of all layers.
 
     Args:
       first: the first row, in the order of computation.
       layers: name -> uint8 [rows bands w].
-      flipped: whether the file has rows, and columns, in reverse order.
+      is_flipped: whether the file has rows, and columns, in reverse order.
     """
     height, width = self._shape
     for name, values in layers.items():
       count, bands = values.shape[:2]
-      start = height - first - count if flipped[0] else first
-      if flipped[0]:
+      start = height - first - count if is_flipped[0] else first
+      if is_flipped[0]:
         values = values[::-1]
-      if flipped[1]:
+      if is_flipped[1]:
         values = values[..., ::-1]
       with open(self.path(name), "r+b") as file:
         file.seek(start * bands * width)

@@ -32,8 +32,8 @@ _PREFIX = re.compile(r"^[A-Za-z][A-Za-z0-9_+.-]+:")
 # GDAL compares names of elements and attributes without case.
 _SOURCES = {"sourcefilename", "sourcedataset"}
 # Elements and keys by which a VRT names further files.
-_UNCHECKED = {"openoptions", "processingsteps", "dempath", "rpc_dem"}
-_UNCHECKED |= {"x_dataset", "y_dataset"}
+_FURTHER_FILES = {"openoptions", "processingsteps", "dempath", "rpc_dem"}
+_FURTHER_FILES |= {"x_dataset", "y_dataset"}
 
 
 def check_local(text: str, *, where: str) -> None:
@@ -53,13 +53,12 @@ def check(path: pathlib.Path) -> None:
     InputError: one is no VRT, larger than 64 MiB, declares a document type or
       entities, or has a source that is no local raster.
   """
-  pending, checked = [path], {path.resolve()}
-  while pending:
-    file = pending.pop()
-    for source in _sources(file):
-      if source.suffix.lower() == ".vrt" and source.resolve() not in checked:
-        checked.add(source.resolve())
-        pending.append(source)
+  stack, paths = [path], {path.resolve()}
+  while stack:
+    for source in _sources(stack.pop()):
+      if source.suffix.lower() == ".vrt" and source.resolve() not in paths:
+        paths.add(source.resolve())
+        stack.append(source)
 
 
 def _sources(path: pathlib.Path) -> list[pathlib.Path]:
@@ -69,12 +68,12 @@ def _sources(path: pathlib.Path) -> list[pathlib.Path]:
     tag = _name(element.tag)
     attributes = {*map(_name, element.attrib)}
     keys = {_name(element.get(key, "")) for key in ("key", "name")}
-    refused = {tag, *attributes, *keys} & _UNCHECKED | attributes & _SOURCES
-    if refused:
+    names = {tag, *attributes, *keys} & _FURTHER_FILES | attributes & _SOURCES
+    if names:
       raise InputError(
         path,
         "a VRT whose only files are elements SourceFilename or SourceDataset",
-        min(refused),
+        min(names),
       )
     if tag in _SOURCES:
       sources.append(_source(path, element))

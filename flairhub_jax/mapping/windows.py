@@ -74,9 +74,9 @@ def blended(size: int, window: int, overlap: int) -> Axis:
 def cropped(
   size: int, window: int, margin: int, *, is_reversed: bool = False
 ) -> Axis:
-  """Windows of which the centre is kept, as the reference does.
+  """Windows of which only the centre is used, as in the reference.
 
-  Its last window is moved inwards, and later windows replace earlier ones.
+  The last window is moved inwards, and later windows replace earlier ones.
 
   Args:
     size: pixels of the map.
@@ -88,15 +88,15 @@ def cropped(
   Raises:
     InputError: a margin that leaves no centre.
   """
-  kept = window - 2 * margin
-  if margin < 0 or kept < 1:
+  centre = window - 2 * margin
+  if margin < 0 or centre < 1:
     raise InputError(
       "--margin", f"0-{(window - 1) // 2} for windows of {window}", margin
     )
-  firsts = list(range(0, max(size - kept, 0) + 1, kept))
-  if firsts[-1] + kept < size:
-    firsts.append(size - kept)
-  ends = [*firsts[1:], min(firsts[-1] + kept, size)]
+  firsts = list(range(0, max(size - centre, 0) + 1, centre))
+  if firsts[-1] + centre < size:
+    firsts.append(size - centre)
+  ends = [*firsts[1:], min(firsts[-1] + centre, size)]
   starts, profiles = [], []
   for first, end in zip(firsts, ends, strict=True):
     profile = np.zeros(window)
@@ -116,15 +116,15 @@ def _axis(
 ) -> Axis:
   """Divides the weights by their sum at each pixel of the map."""
   total = np.zeros(size)
-  inside = []
+  parts = []
   for start, profile in zip(starts, profiles, strict=True):
     places = np.arange(start, start + window)
-    kept = (places >= 0) & (places < size)
-    inside.append((places[kept], kept))
-    total[places[kept]] += profile[kept]
+    is_inside = (places >= 0) & (places < size)
+    parts.append((places[is_inside], is_inside))
+    total[places[is_inside]] += profile[is_inside]
   weights = []
-  for (places, kept), profile in zip(inside, profiles, strict=True):
+  for (places, is_inside), profile in zip(parts, profiles, strict=True):
     shares = np.zeros(window)
-    shares[kept] = profile[kept] / total[places]
+    shares[is_inside] = profile[is_inside] / total[places]
     weights.append(shares.astype(np.float32))
   return Axis(size, window, tuple(starts), tuple(weights))

@@ -1,4 +1,4 @@
-"""Seams and memory of maps, with a network whose answer is known."""
+"""Seams and memory of maps, with a network of known logits."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +19,7 @@ from tests.mapping import regions
 TASK = regions.COSIA
 
 
-class Known:
+class PixelNetwork:
   """A network whose logits depend on the pixel alone, or on nothing."""
 
   deterministic = False
@@ -47,21 +47,21 @@ def compute(path, *, is_constant=False, batch_size=2, area=None, **options):
   """Layers of a whole map, and all windows in the order of computation."""
   config = tiny.get_config()
   config.data.modalities = ("AERIAL_RGBI",)
-  named = {"AERIAL_RGBI": inputs.Named(str(path))}
-  opened = inputs.open_inputs(config.schema, config.data.modalities, named)
-  plan = layout.plan(opened, **options)
-  reader = examples.Reader(config, opened, plan)
+  paths = {"AERIAL_RGBI": inputs.SensorPaths(str(path))}
+  sensors = inputs.open_inputs(config.schema, config.data.modalities, paths)
+  plan = layout.plan(sensors, **options)
+  reader = examples.Reader(config, sensors, plan)
   read, windows = reader.read, []
 
-  def counted(row, column):
+  def read_and_count(row, column):
     windows.append((row, column))
     return read(row, column)
 
-  reader.read = counted
+  reader.read = read_and_count
   program = network.WindowNetwork(
-    Known(is_constant),
+    PixelNetwork(is_constant),
     {"one": jnp.ones(())},
-    examples.stack([reader.nothing()]),
+    examples.stack([reader.empty_example()]),
     plan,
     batch_size=batch_size,
   )
@@ -72,10 +72,10 @@ def compute(path, *, is_constant=False, batch_size=2, area=None, **options):
     plan,
     engine.Layers({TASK: (0, 18)}, with_confidence=True),
     {TASK: 19},
-    write=lambda first, found: parts.update({first: found}),
+    write=lambda first, layers: parts.update({first: layers}),
     area=area,
   )
-  inputs.close(opened)
+  inputs.close(sensors)
   firsts = sorted(parts)
   sizes = [len(parts[first][f"{TASK}.classes"]) for first in firsts]
   assert firsts == [0, *np.cumsum(sizes)[:-1]] and sum(sizes) == 101
@@ -134,8 +134,8 @@ def test_windows_outside_the_area_are_not_read(raster):
     return (rows >= 80) & (columns < 20) & (rows < 101) & (columns >= 0)
 
   whole, windows = compute(path, area=area, window=32, overlap=8)
-  found = whole["classes"][:, 0] != 255
-  assert found.sum() == 21 * 20 and found[80:, :20].all()
+  is_mapped = whole["classes"][:, 0] != 255
+  assert is_mapped.sum() == 21 * 20 and is_mapped[80:, :20].all()
   assert set(windows) == {(3, 0)}
 
 

@@ -13,8 +13,8 @@ from tests.parity import origin as reference_numbers
 
 EQUAL_SHARE = 0.999
 FILES = {
-  "AERIAL_RGBI": inputs.Named("aerial.tif"),
-  "SENTINEL2_TS": inputs.Named("s2.tif", "s2_dates.txt"),
+  "AERIAL_RGBI": inputs.SensorPaths("aerial.tif"),
+  "SENTINEL2_TS": inputs.SensorPaths("s2.tif", "s2_dates.txt"),
 }
 
 
@@ -27,10 +27,11 @@ def numbers():
 
 def build_config(settings):
   config = base.get_config()
-  given = settings["config"]
-  config.model.encoder, config.model.decoder = given["monotemp_arch"].split("-")
+  options = settings["config"]
+  encoder, decoder = options["monotemp_arch"].split("-")
+  config.model.encoder, config.model.decoder = encoder, decoder
   config.data.modalities = tuple(
-    name for name, is_used in given["modalities"]["inputs"].items() if is_used
+    name for name, is_used in options["modalities"]["inputs"].items() if is_used
   )
   config.data.tasks = (regions.COSIA,)
   config.data.cloud_filter.enabled = False
@@ -52,15 +53,15 @@ def fixture_weights(numbers, segmenter, batch):
 
 
 def predict(numbers, name):
-  """Classes and probabilities of a map as the reference's settings say."""
+  """Classes and probabilities of a map with the reference's settings."""
   settings = numbers.settings(f"e2e/{name}")
-  config, given = build_config(settings), settings["config"]
+  config, options = build_config(settings), settings["config"]
   folder = numbers.folder / "zonaldata"
-  opened = inputs.open_inputs(
+  sensors = inputs.open_inputs(
     config.schema,
     config.data.modalities,
     {
-      sensor: inputs.Named(
+      sensor: inputs.SensorPaths(
         str(folder / FILES[sensor].raster),
         FILES[sensor].dates and str(folder / FILES[sensor].dates),
       )
@@ -68,32 +69,32 @@ def predict(numbers, name):
     },
   )
   plan = layout.plan(
-    opened,
-    window=given["img_pixels_detection"],
-    margin=given["margin"],
-    resolution=given["output_px_meters"],
-    as_they_are=("SENTINEL2_TS",),
+    sensors,
+    window=options["img_pixels_detection"],
+    margin=options["margin"],
+    resolution=options["output_px_meters"],
+    native_gsd=("SENTINEL2_TS",),
   )
-  reader = examples.Reader(config, opened, plan)
+  reader = examples.Reader(config, sensors, plan)
   model = build.build_segmenter(config, output_size=plan.logits)
-  example = examples.stack([reader.nothing()])
+  example = examples.stack([reader.empty_example()])
   variables = fixture_weights(numbers, model, example)
   program = network.WindowNetwork(
-    model, variables, example, plan, batch_size=given["batch_size"]
+    model, variables, example, plan, batch_size=options["batch_size"]
   )
-  layers = engine.Layers({regions.COSIA: tuple(range(19))})
+  selection = engine.Layers({regions.COSIA: tuple(range(19))})
   size = plan.grid.height, plan.grid.width
   classes = np.full(size, 255, np.uint8)
   probabilities = np.full((size[0], 19, size[1]), 255, np.uint8)
 
-  def write(first, found):
-    rows = found[f"{regions.COSIA}.classes"]
+  def write(first, layers):
+    rows = layers[f"{regions.COSIA}.classes"]
     classes[first : first + len(rows)] = rows[:, 0]
-    rows = found[f"{regions.COSIA}.probabilities"]
+    rows = layers[f"{regions.COSIA}.probabilities"]
     probabilities[first : first + len(rows)] = rows
 
-  engine.run(program, reader, plan, layers, {regions.COSIA: 19}, write=write)
-  inputs.close(opened)
+  engine.run(program, reader, plan, selection, {regions.COSIA: 19}, write=write)
+  inputs.close(sensors)
   return classes, np.moveaxis(probabilities, 1, 0)
 
 

@@ -34,46 +34,46 @@ def sample(source, values, target, missing=None, **options):
 def test_stored_values_stay_where_grids_agree():
   values = regions.image(20, 30)
   part = grid(20, 30).part(3, 5, 10, 12)
-  found, missing, method = sample(grid(20, 30), values, part)
+  actual, missing, method = sample(grid(20, 30), values, part)
   assert method == "aligned" and not missing.any()
-  np.testing.assert_array_equal(found, values[3:13, 5:17])
+  np.testing.assert_array_equal(actual, values[3:13, 5:17])
   flipped = part.flipped(True, True)
-  found, _, method = sample(grid(20, 30), values, flipped)
+  actual, _, method = sample(grid(20, 30), values, flipped)
   assert method == "aligned"
-  np.testing.assert_array_equal(found, values[3:13, 5:17][::-1, ::-1])
+  np.testing.assert_array_equal(actual, values[3:13, 5:17][::-1, ::-1])
 
 
 def test_pixels_outside_have_no_data():
   values = regions.image(20, 30)
-  found, missing, _ = sample(grid(20, 30), values, grid(25, 40, x=X - 5))
+  actual, missing, _ = sample(grid(20, 30), values, grid(25, 40, x=X - 5))
   assert missing[20:].all() and missing[:, :5].all() and missing[:, 35:].all()
   assert not missing[:20, 5:35].any()
-  np.testing.assert_array_equal(found[:20, 5:35], values)
+  np.testing.assert_array_equal(actual[:20, 5:35], values)
 
 
 def test_alike_pixels_take_the_nearest_value():
   values = regions.image(20, 30)
-  found, _, method = sample(grid(20, 30), values, grid(10, 10, x=X + 0.3))
+  actual, _, method = sample(grid(20, 30), values, grid(10, 10, x=X + 0.3))
   assert method == "nearest"
-  np.testing.assert_array_equal(found, values[:10, :10])
+  np.testing.assert_array_equal(actual, values[:10, :10])
 
 
 def test_coarser_pixels_are_averages_of_what_has_data():
   values = np.arange(24, dtype=np.float32).reshape(4, 6, 1)
   missing = np.zeros(values.shape, bool)
   missing[0, 0] = missing[:2, 4:] = True
-  found, none, method = sample(grid(4, 6), values, grid(2, 3, 2.0), missing)
+  actual, none, method = sample(grid(4, 6), values, grid(2, 3, 2.0), missing)
   assert method == "average"
-  assert found[0, 0, 0] == pytest.approx((1 + 6 + 7) / 3)
+  assert actual[0, 0, 0] == pytest.approx((1 + 6 + 7) / 3)
   assert none[..., 0].tolist() == [[False, False, True], [False] * 3]
-  assert found[1, 1, 0] == pytest.approx((14 + 15 + 20 + 21) / 4)
+  assert actual[1, 1, 0] == pytest.approx((14 + 15 + 20 + 21) / 4)
 
 
 def test_finer_pixels_are_interpolated_and_rounded():
   values = np.array([[[0], [100]]], np.uint8).repeat(2, 0)
-  found, _, method = sample(grid(2, 2), values, grid(8, 8, 0.25))
-  assert method == "bilinear" and found.dtype == np.uint8
-  assert found[4, :, 0].tolist() == [0, 0, 12, 38, 62, 88, 100, 100]
+  actual, _, method = sample(grid(2, 2), values, grid(8, 8, 0.25))
+  assert method == "bilinear" and actual.dtype == np.uint8
+  assert actual[4, :, 0].tolist() == [0, 0, 12, 38, 62, 88, 100, 100]
   codes, _, method = sample(grid(2, 2), values, grid(8, 8, 0.25), is_code=True)
   assert method == "nearest" and set(codes.ravel().tolist()) == {0, 100}
 
@@ -85,14 +85,14 @@ def test_turned_grids_give_the_values_of_a_plane(method):
   values = (2 * columns + 3 * rows)[..., None].astype(np.float32)
   turn = Affine(1, 0, X + 25, 0, 1, Y - 25) @ Affine.rotation(30)
   target = Grid(None, turn @ Affine.scale(pixel, -pixel), 8, 8)
-  found, missing, chosen = sample(grid(60, 60), values, target)
+  actual, missing, chosen = sample(grid(60, 60), values, target)
   assert chosen == method and not missing.any()
   j, i = np.meshgrid(np.arange(8) + 0.5, np.arange(8) + 0.5)
   t = target.transform
   x, y = t.a * j + t.b * i + t.c, t.d * j + t.e * i + t.f
   plane = 2 * (x - X) + 3 * (Y - y)
   bound = {"nearest": 2.6, "bilinear": 1e-3, "average": 2.6}[method]
-  np.testing.assert_allclose(found[..., 0], plane, atol=bound)
+  np.testing.assert_allclose(actual[..., 0], plane, atol=bound)
 
 
 def test_tiles_with_gaps_and_overlaps_are_one_raster(tmp_path):
@@ -108,11 +108,11 @@ def test_tiles_with_gaps_and_overlaps_are_one_raster(tmp_path):
     [tmp_path / f"{name}.tif" for name in "abc"], num_bands=4
   )
   assert (tiles.grid.height, tiles.grid.width) == (40, 60)
-  found, missing = tiles.read(0, 0, 40, 60)
+  actual, missing = tiles.read(0, 0, 40, 60)
   has = np.zeros((40, 60), bool)
   has[:25] = has[22:, :15] = True
   np.testing.assert_array_equal(missing.any(-1), ~has)
-  np.testing.assert_array_equal(found[has], values[has])
+  np.testing.assert_array_equal(actual[has], values[has])
   part, _ = inputs.read_part(tiles, tiles.grid.part(5, 7, 11, 13))
   np.testing.assert_array_equal(part, values[5:16, 7:20])
   tiles.close()

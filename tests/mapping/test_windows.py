@@ -6,16 +6,16 @@ from flairhub_jax.mapping import windows
 
 
 def total(axis):
-  found = np.zeros(axis.size)
+  sums = np.zeros(axis.size)
   for start, weights in zip(axis.starts, axis.weights, strict=True):
     for place, weight in zip(
       range(start, start + axis.window), weights, strict=True
     ):
       if 0 <= place < axis.size:
-        found[place] += weight
+        sums[place] += weight
       else:
         assert weight == 0
-  return found
+  return sums
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 65, 100, 200, 1000])

@@ -43,14 +43,14 @@ def direct(run, image, output_size=None):
 
 def test_one_window_is_one_forward_pass(run, values, tmp_path):
   path = regions.write_raster(tmp_path / "a.tif", values[:SIDE, :SIDE])
-  found = zonal(run, tmp_path / "m.tif", "--input", path)
+  classes = zonal(run, tmp_path / "m.tif", "--input", path)
   expected = direct(run, values[:SIDE, :SIDE]).argmax(-1)
   assert len(np.unique(expected)) > 1
-  assert (found == expected).mean() >= 0.999
+  assert (classes == expected).mean() >= 0.999
 
 
 def test_a_map_blends_windows(run, values, raster, tmp_path):
-  found = zonal(
+  classes = zonal(
     run, tmp_path / "m.tif", "--input", raster, "--overlap", 8, "--confidence",
     "--probabilities", "all",
   )  # fmt: skip
@@ -65,7 +65,7 @@ def test_a_map_blends_windows(run, values, raster, tmp_path):
       sums[here] += weight * np.asarray(jax.nn.softmax(logits, -1))
       total[here] += weight
   expected = sums / total
-  assert (found == expected.argmax(-1)).mean() >= 0.999
+  assert (classes == expected.argmax(-1)).mean() >= 0.999
   shares, _ = regions.read(tmp_path / "m_probabilities.tif")
   np.testing.assert_allclose(shares / 250, expected, atol=0.0025)
   largest, _ = regions.read(tmp_path / "m_confidence.tif")
@@ -81,7 +81,7 @@ def test_a_map_does_not_depend_on_the_batch(run, raster, tmp_path):
 
 
 def test_files_of_a_map(run, raster, tmp_path):
-  found = zonal(run, tmp_path / "m.tif", "--input", raster)
+  classes = zonal(run, tmp_path / "m.tif", "--input", raster)
   with (
     rasterio.open(raster) as source,
     rasterio.open(tmp_path / "m.tif") as written,
@@ -99,7 +99,7 @@ def test_files_of_a_map(run, raster, tmp_path):
   style = (tmp_path / "m.qml").read_text()
   assert f'value="6" color="{task.classes[6].colour}"' in style
   assert (tmp_path / "m.png").stat().st_size > 5000
-  assert found.max() < 19
+  assert classes.max() < 19
   assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
@@ -110,14 +110,14 @@ def test_large_maps_have_overviews(run, tmp_path):
     assert written.overviews(1) and written.profile["tiled"]
 
 
-def test_south_up_rasters_are_seen_north_up(run, values, raster, tmp_path):
+def test_south_up_rasters_are_mapped_north_up(run, values, raster, tmp_path):
   expected = zonal(run, tmp_path / "n.tif", "--input", raster)
   transform = Affine(0.2, 0, X, 0, 0.2, Y - 0.2 * len(values))
   path = regions.write_raster(
     tmp_path / "s.tif", values[::-1], transform=transform
   )
-  found = zonal(run, tmp_path / "m.tif", "--input", path)
-  np.testing.assert_array_equal(found, expected[::-1])
+  classes = zonal(run, tmp_path / "m.tif", "--input", path)
+  np.testing.assert_array_equal(classes, expected[::-1])
   assert regions.read(tmp_path / "m.tif")[1]["transform"] == transform
 
 
@@ -125,31 +125,31 @@ def test_no_data_stays_no_data(run, values, tmp_path):
   values = values.copy()
   values[10:60, 20:75] = 0
   path = regions.write_raster(tmp_path / "a.tif", values, nodata=0)
-  found = zonal(run, tmp_path / "m.tif", "--input", path, "--confidence")
+  classes = zonal(run, tmp_path / "m.tif", "--input", path, "--confidence")
   hole = np.zeros(values.shape[:2], bool)
   hole[10:60, 20:75] = True
-  np.testing.assert_array_equal(found == 255, hole)
+  np.testing.assert_array_equal(classes == 255, hole)
   largest, _ = regions.read(tmp_path / "m_confidence.tif")
   np.testing.assert_array_equal(largest[..., 0] == 255, hole)
 
 
 def test_rasters_smaller_than_a_window_are_mapped(run, values, tmp_path):
   path = regions.write_raster(tmp_path / "a.tif", values[:20, :11])
-  found = zonal(run, tmp_path / "m.tif", "--input", path)
-  assert found.shape == (20, 11) and found.max() < 19
+  classes = zonal(run, tmp_path / "m.tif", "--input", path)
+  assert classes.shape == (20, 11) and classes.max() < 19
   across = [*range(11), *range(10, -1, -1), *range(10)]
   down = [*range(20), *range(19, 7, -1)]
   mirrored = values[down][:, across]
   expected = direct(run, mirrored).argmax(-1)[:20, :11]
-  assert (found == expected).mean() >= 0.99
+  assert (classes == expected).mean() >= 0.99
 
 
 def test_pixels_that_are_not_square(run, values, tmp_path):
   tall = values[::2]  # 0.4 m from row to row
   transform = Affine(0.2, 0, X, 0, -0.4, Y)
   path = regions.write_raster(tmp_path / "a.tif", tall, transform=transform)
-  found = zonal(run, tmp_path / "m.tif", "--input", path)
-  assert found.shape == tall.shape[:2] and found.max() < 19
+  classes = zonal(run, tmp_path / "m.tif", "--input", path)
+  assert classes.shape == tall.shape[:2] and classes.max() < 19
 
 
 def test_the_area_of_interest_is_mapped(run, raster, tmp_path):
@@ -167,9 +167,9 @@ def test_the_area_of_interest_is_mapped(run, raster, tmp_path):
     )
   )
   aoi = tmp_path / "a.geojson"
-  found = zonal(run, tmp_path / "m.tif", "--input", raster, "--aoi", aoi)
-  assert found.shape == (45, 50) and found[0, -1] != 255
-  assert (found[-1, :-2] == 255).all()
+  classes = zonal(run, tmp_path / "m.tif", "--input", raster, "--aoi", aoi)
+  assert classes.shape == (45, 50) and classes[0, -1] != 255
+  assert (classes[-1, :-2] == 255).all()
   bounds = ("--bounds", X + 2, Y - 11, X + 12, Y - 2)
   part = zonal(run, tmp_path / "b.tif", "--input", raster, *bounds)
   assert part.shape == (45, 50) and (part != 255).all()
@@ -178,20 +178,20 @@ def test_the_area_of_interest_is_mapped(run, raster, tmp_path):
   assert profile["transform"].c == pytest.approx(X + 2)
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+def test_a_resumed_run_ends_with_the_same_bytes(
   run, raster, tmp_path, monkeypatch, capsys
 ):
   words = ("--input", raster, "--confidence", "--batch", 4, "--overlap", 12)
   zonal(run, tmp_path / "whole.tif", *words)
   save, calls = store.Store.save, []
 
-  def killed(self, progress):
+  def save_and_stop(self, progress):
     save(self, progress)
     calls.append(progress.rows)
     if len(calls) == 3:
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(store.Store, "save", killed)
+  monkeypatch.setattr(store.Store, "save", save_and_stop)
   out = tmp_path / "m.tif"
   zonal(run, out, *words, code=130)
   assert not out.exists() and calls[-1] < 75

@@ -55,17 +55,17 @@ def test_several_sensors_make_one_map(both, folder, tmp_path, capsys):
   aerial = ("--input", f"AERIAL_RGBI={folder / 'aerial.tif'}")
   whole = zonal(both, tmp_path / "w.tif", *aerial, *of_series(folder))
   assert whole.shape == (300, 260) and whole.max() < 19
-  told = capsys.readouterr().err
-  assert "SENTINEL2_TS: 1 file, 8 x 7 pixels of 10.24 m" in told
-  assert "memory: " in told
+  messages = capsys.readouterr().err
+  assert "SENTINEL2_TS: 1 file, 8 x 7 pixels of 10.24 m" in messages
+  assert "memory: " in messages
   mask = ("--mask", f"SENTINEL2_TS={folder / 'mask.tif'}")
   clear = zonal(both, tmp_path / "c.tif", *aerial, *of_series(folder), *mask)
   assert (clear != whole).any()
   # The map of the clear dates is that of a series without the cloudy one.
   with rasterio.open(folder / "s2.tif") as raster:
     values = np.moveaxis(raster.read(), 0, -1)
-  kept = np.concatenate([values[..., :10], values[..., 20:]], -1)
-  regions.write_raster(tmp_path / "s2.tif", kept, pixel=10.24)
+  clear_dates = np.concatenate([values[..., :10], values[..., 20:]], -1)
+  regions.write_raster(tmp_path / "s2.tif", clear_dates, pixel=10.24)
   (tmp_path / "dates.txt").write_text("20190105\n20190601\n")
   two = zonal(both, tmp_path / "t.tif", *aerial, *of_series(tmp_path))
   assert (clear == two).mean() >= 0.999
@@ -115,12 +115,12 @@ def test_another_crs_is_refused_or_warped(both, folder, tmp_path, capsys):
   line = refused(capsys, both, tmp_path / "m.tif", *words)
   assert "expected EPSG:32631" in line and "found EPSG:2154" in line
   assert "--reproject" in line
-  found = zonal(both, tmp_path / "r.tif", *words, "--reproject")
-  assert found.shape == (300, 260) and (found != 255).all()
+  classes = zonal(both, tmp_path / "r.tif", *words, "--reproject")
+  assert classes.shape == (300, 260) and (classes != 255).all()
   # The series was read where it lies: the map is that of rasters of one CRS.
   same = ("--input", f"AERIAL_RGBI={folder / 'aerial.tif'}")
   expected = zonal(both, tmp_path / "e.tif", *same, *of_series(folder))
-  assert (found == expected).mean() > 0.8
+  assert (classes == expected).mean() > 0.8
 
 
 def test_tiles_of_another_crs_are_warped_to_one_grid(tmp_path):
@@ -138,10 +138,10 @@ def test_tiles_of_another_crs_are_warped_to_one_grid(tmp_path):
   tiles = mosaic.Mosaic(
     [tmp_path / "0.tif", tmp_path / "1.tif"], num_bands=4, target_crs=crs
   )
-  found, missing = tiles.read(0, 0, tiles.grid.height, tiles.grid.width)
+  values_read, missing = tiles.read(0, 0, tiles.grid.height, tiles.grid.width)
   assert not tiles.notes and tiles.grid.width in (80, 81)
   assert (~missing).mean() > 0.95
-  inner = found[5:55, 5:75]
+  inner = values_read[5:55, 5:75]
   assert (inner == values[5:55, 5:75]).mean() > 0.8
   tiles.close()
 
@@ -179,7 +179,7 @@ def test_areas_of_another_crs_are_warped(tmp_path):
     area.Area(tmp_path / "p.geojson", ground.crs)
 
 
-def test_a_full_disk_is_told_before_the_start(
+def test_a_full_disk_is_reported_before_the_start(
   run, folder, tmp_path, capsys, monkeypatch
 ):
   monkeypatch.setattr(
@@ -198,8 +198,8 @@ def test_pixels_in_degrees(run, tmp_path, capsys):
     transform=transform,
     crs="EPSG:4326",
   )
-  found = zonal(run, tmp_path / "m.tif", "--input", path)
-  assert found.shape == (40, 50) and found.max() < 19
+  classes = zonal(run, tmp_path / "m.tif", "--input", path)
+  assert classes.shape == (40, 50) and classes.max() < 19
   assert "pixels of 0.19" in capsys.readouterr().err
 
 
@@ -208,8 +208,8 @@ def test_a_raster_without_crs_works_with_a_warning(run, tmp_path, capsys):
     tmp_path / "a.tif", regions.image(40, 50), transform=Affine.identity(),
     crs=None,
   )  # fmt: skip
-  found = zonal(run, tmp_path / "m.tif", "--input", path)
-  assert found.shape == (40, 50)
+  classes = zonal(run, tmp_path / "m.tif", "--input", path)
+  assert classes.shape == (40, 50)
   assert "warning: AERIAL_RGBI: no CRS" in capsys.readouterr().err
   profile = regions.read(tmp_path / "m.tif")[1]
   assert profile["crs"] is None and profile["transform"].is_identity
@@ -229,10 +229,10 @@ def test_damaged_tiles_end_a_run_or_are_left_out(run, tmp_path, capsys):
   zonal(run, out, "--input", tiles, code=1)
   assert f"{tiles / '1.tif'}: cannot be read" in capsys.readouterr().err
   assert not out.exists()
-  found = zonal(run, out, "--input", tiles, "--skip-errors")
+  classes = zonal(run, out, "--input", tiles, "--skip-errors")
   assert "1.tif: left out" in capsys.readouterr().err
-  assert (found[:, :64] != 255).all() and (found[:, 128:] != 255).all()
-  assert (found[:, 64:128] == 255).any()
+  assert (classes[:, :64] != 255).all() and (classes[:, 128:] != 255).all()
+  assert (classes[:, 64:128] == 255).any()
 
 
 def test_wrong_input_is_one_line(run, both, folder, tmp_path, capsys):
@@ -301,14 +301,14 @@ def test_maps_of_real_rasters_lie_on_them(name, shared, tmp_path):
   zonal(run, tmp_path / "m.tif", *words)
   with (
     rasterio.open(path) as source,
-    rasterio.open(tmp_path / "m.tif") as found,
+    rasterio.open(tmp_path / "m.tif") as written,
   ):
-    assert found.shape == source.shape and found.crs == source.crs
-    assert found.transform == source.transform
+    assert written.shape == source.shape and written.crs == source.crs
+    assert written.transform == source.transform
     no_data = source.read_masks().max(0) == 0
     if source.count == 4 and source.nodata is None:
       no_data[:] = False  # near infrared, marked as alpha
-    np.testing.assert_array_equal(found.read(1) == 255, no_data)
+    np.testing.assert_array_equal(written.read(1) == 255, no_data)
 
 
 @pytest.mark.parametrize(("resolution", "size"), [(0.4, 75), (0.1, 300)])
@@ -316,10 +316,10 @@ def test_maps_of_another_resolution(run, resolution, size, tmp_path):
   path = regions.write_raster(tmp_path / "a.tif", regions.image(150, 150))
   own = zonal(run, tmp_path / "own.tif", "--input", path)
   words = ("--input", path, "--resolution", resolution)
-  found = zonal(run, tmp_path / "m.tif", *words)
-  assert found.shape == (size, size) and found.max() < 19
+  classes = zonal(run, tmp_path / "m.tif", *words)
+  assert classes.shape == (size, size) and classes.max() < 19
   transform = regions.read(tmp_path / "m.tif")[1]["transform"]
   assert transform.a == pytest.approx(resolution)
   assert (transform.c, transform.f) == (X, Y)
   index = ((np.arange(size) + 0.5) * resolution / 0.2).astype(int)
-  assert (found == own[np.ix_(index, index)]).mean() > 0.8
+  assert (classes == own[np.ix_(index, index)]).mean() > 0.8
