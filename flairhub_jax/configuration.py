@@ -71,6 +71,10 @@ def apply_overrides(
   none, words = _split_none(words, known)
   argv = ["flairhub", *map(_bracket_hyphens, words)]
   values = flags.FlagValues()
+  # A flag writes its default as YAML, which takes a second for a schema.
+  schema = config.schema
+  with config.unlocked():
+    del config.schema
   try:
     holder = config_flags.DEFINE_config_dict(
       "config", config, flag_values=values, lock_config=True, sys_argv=argv
@@ -84,6 +88,7 @@ def apply_overrides(
   if surplus:
     raise InputError("command line", "flags only", " ".join(surplus))
   with config.unlocked():
+    config.schema = schema
     config.update_from_flattened_dict(dict.fromkeys(none))
   given = merge_field.as_dict(config.copy_and_resolve_references())
   for name, merge in merges.items():
