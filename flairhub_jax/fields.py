@@ -6,6 +6,7 @@
 
 import dataclasses
 import datetime
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,7 @@ def _is_text(value: Any) -> bool:
   return isinstance(value, str) and value.isprintable() and len(value) < 4096
 
 
+@functools.cache
 def _whole(low: int, high: int = _MOST) -> Rule:
   return Rule(
     f"a whole number from {low} to {high}",
@@ -54,6 +56,7 @@ def _whole(low: int, high: int = _MOST) -> Rule:
   )
 
 
+@functools.cache
 def _number(
   low: float = -math.inf, below: float = math.inf, *, above: bool = False
 ) -> Rule:
@@ -74,6 +77,7 @@ def _number(
   return Rule(words, accepts)
 
 
+@functools.cache
 def _fraction(least: float = 0) -> Rule:
   return Rule(
     f"a number from {least:g} to 1",
@@ -92,6 +96,7 @@ def _several(one: Rule, what: str, least: int = 0, most: int = 64) -> Rule:
   return Rule(what, accepts)
 
 
+@functools.cache
 def _class_weights(count: int) -> Rule:
   """One weight per class: JAX would clamp indices beyond the end silently."""
   weights = _several(_ANY_WEIGHT, "", count, count)
