@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyogrio.raw
@@ -72,18 +72,39 @@ def simulate(
   _claim(out, settings)
   regions = plan.plan_regions(num_patches)
   splits = plan.draw_splits(regions, seed)
-  work = functools.partial(_write_region, out=out, settings=settings)
   count = os.cpu_count() or 1 if num_workers is None else num_workers
-  with terminal.progress_bar(
-    total=num_patches, desc="simulate", unit="patch", disable=not progress
-  ) as bar:
-    for _ in workers.run_jobs(work, iter(regions), count, bar.update):
-      pass
-  _write_dates(out, regions, settings)
-  _write_csvs(out, regions, splits, settings)
+  write_regions(out, regions, splits, settings, count, progress)
   return {
     split: sum(value == split for value in splits.values()) for split in SPLITS
   }
+
+
+def write_regions(
+  out: pathlib.Path,
+  regions: Sequence[plan.Region],
+  splits: Mapping[str, str],
+  settings: plan.Settings,
+  num_workers: int = 0,
+  progress: bool = True,
+) -> None:
+  """Writes the patches of regions, their dates, and a CSV per split.
+
+  Args:
+    out: an existing folder; files that it holds are kept.
+    regions: landscapes of adjacent patches.
+    splits: patch -> split.
+    settings: of the data set.
+    num_workers: processes; 0: this one.
+    progress: whether a progress bar is shown.
+  """
+  work = functools.partial(_write_region, out=out, settings=settings)
+  with terminal.progress_bar(
+    total=len(splits), desc="simulate", unit="patch", disable=not progress
+  ) as bar:
+    for _ in workers.run_jobs(work, iter(regions), num_workers, bar.update):
+      pass
+  _write_dates(out, regions, settings)
+  _write_csvs(out, regions, splits, settings)
 
 
 def _checked(
@@ -257,7 +278,7 @@ def _write_table(
 def _write_csvs(
   out: pathlib.Path,
   regions: Sequence[plan.Region],
-  splits: dict[str, str],
+  splits: Mapping[str, str],
   settings: plan.Settings,
 ) -> None:
   (out / "csv").mkdir(exist_ok=True)

@@ -96,6 +96,7 @@ class Region:
     name: e.g. `AU-S1-3`; its first letter is the theme of the landscape.
     patches: (row, column) of each patch.
     split: `test`, or None where patches are drawn one by one.
+    num_columns: patches across.
   """
 
   number: int
@@ -104,11 +105,12 @@ class Region:
   name: str
   patches: tuple[tuple[int, int], ...]
   split: str | None
+  num_columns: int = _COLUMNS_PER_REGION
 
   @property
   def shape(self) -> tuple[int, int]:
     """Patches down and across."""
-    return max(row for row, _ in self.patches) + 1, _COLUMNS_PER_REGION
+    return max(row for row, _ in self.patches) + 1, self.num_columns
 
   @property
   def corner(self) -> tuple[float, float]:
