@@ -138,6 +138,8 @@ def get_config(schema: Schema = FLAIR_HUB) -> ml_collections.ConfigDict:
         std=dict(row.std),
         # Height and width of a patch; `train` sets it from the data.
         pixels=row.pixels or 256,
+        # Ground sampling distance in metres; `train` sets it from the data.
+        gsd=row.gsd,
       )
     )
     if row.is_series:

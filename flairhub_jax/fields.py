@@ -276,6 +276,7 @@ def rules(
       f"inputs.{name}.mean.*": _number(),
       f"inputs.{name}.std.*": _number(0, above=True),
       f"inputs.{name}.pixels": _whole(1, 2**15),
+      f"inputs.{name}.gsd": _number(0, above=True),
       f"fusion.modality_dropout.{name}": _number(0, 1),
       f"auxiliary_weight.{name}": _number(0),
       f"optim.encoder_rates.{name}": _number(0),

@@ -6,7 +6,13 @@ from typing import Any
 
 import jax
 
-from flairhub_jax import configuration, mesh, run_directory, terminal
+from flairhub_jax import (
+  configuration,
+  mesh,
+  run_directory,
+  run_schema,
+  terminal,
+)
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import origin, trained
 from flairhub_jax.mapping import (
@@ -135,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
   """Maps a region, or resumes a killed command."""
   mesh.tune_cpu_process()
   folder, config = run_directory.open_run(args.run)
+  config = run_schema.as_trained(config)
   out = pathlib.Path(args.out)
   region.check_out(out)
   tasks = configuration.label_tasks(config)

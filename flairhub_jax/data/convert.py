@@ -380,6 +380,7 @@ def _describe(
     has_quality_mask=mask is not None
     and any(mask.id in source.split.cells for source in sources),
     statistics=total.band_statistics(sensor.id, sensor.bands),
+    gsd=total.gsd(sensor.id),
   )
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Num
 
 from flairhub_jax.data import label_values, patch_files
 from flairhub_jax.schema import Schema
+from flairhub_jax.schema_file import GSD_TOLERANCE
 
 _MAX_NOTES = 10
 
@@ -22,6 +23,8 @@ class Summary:
     self.absent: dict[str, int] = {}
     # Series -> minimum and maximum number of dates of a patch.
     self.num_dates: dict[str, tuple[int, int]] = {}
+    # Column -> minimum and maximum width of a pixel, in metres.
+    self.gsds: dict[str, tuple[float, float]] = {}
     self.class_counts: dict[str, np.ndarray] = {}
     self.statistics: dict[str, dict[str, np.ndarray]] = {}
     # Text -> number of files, sum of fractions (None: whole file), first file.
@@ -37,6 +40,8 @@ class Summary:
     arrays = content.arrays
     for note in content.notes:
       self.add_note(note.text, 1, note.fraction, note.path)
+    for name, gsd in content.gsds.items():
+      self.add_gsd(name, gsd, gsd)
     for name in streams:
       if name in schema.sensors and name not in arrays:
         self.absent[name] = self.absent.get(name, 0) + 1
@@ -77,6 +82,18 @@ class Summary:
     known = self.num_dates.get(name, (fewest, most))
     self.num_dates[name] = (min(known[0], fewest), max(known[1], most))
 
+  def add_gsd(self, name: str, finest: float, coarsest: float) -> None:
+    """Updates the minimum and maximum width of the pixels of a column."""
+    known = self.gsds.get(name, (finest, coarsest))
+    self.gsds[name] = (min(known[0], finest), max(known[1], coarsest))
+
+  def gsd(self, name: str) -> float | None:
+    """Width of the pixels of a column in metres; None: unknown or several."""
+    finest, coarsest = self.gsds.get(name, (0.0, np.inf))
+    if coarsest > (1 + 2 * GSD_TOLERANCE) * finest:
+      return None
+    return float(f"{(finest + coarsest) / 2:.6g}")
+
   def add_class_counts(self, task: str, counts: np.ndarray) -> None:
     """Adds the number of pixels of each class."""
     self.class_counts[task] = self.class_counts.get(task, 0) + counts
@@ -98,6 +115,8 @@ class Summary:
       self.absent[name] = self.absent.get(name, 0) + count
     for name, (fewest, most) in content["num_dates"].items():
       self.add_num_dates(name, fewest, most)
+    for name, (finest, coarsest) in content.get("gsds", {}).items():
+      self.add_gsd(name, finest, coarsest)
     for text, note in content["notes"].items():
       self.add_note(text, *note)
     for task, counts in content["class_counts"].items():
@@ -113,6 +132,7 @@ class Summary:
       "absent": self.absent,
       "notes": self.notes,
       "num_dates": self.num_dates,
+      "gsds": self.gsds,
       "class_counts": {
         task: counts.tolist() for task, counts in self.class_counts.items()
       },

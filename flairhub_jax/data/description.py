@@ -1,5 +1,6 @@
 """Checks of the content of `dataset.json`."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,11 @@ def _is_text(value: Any) -> bool:
   return isinstance(value, str) and value.isprintable()
 
 
+def _is_positive(value: Any) -> bool:
+  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  return is_number and 0 < value < math.inf
+
+
 def _or_none(check: Check) -> Check:
   return lambda value: value is None or check(value)
 
@@ -56,6 +62,7 @@ _MODALITY: Mapping[str, tuple[str, Check]] = {
   "dtype": ("the name of a type", _is_text),
   "min_dates": ("a number of dates, or null", _or_none(_is_whole)),
   "max_dates": ("a number of dates, or null", _or_none(_is_whole)),
+  "gsd": ("metres, or null", _or_none(_is_positive)),
 }
 _TASK: Mapping[str, tuple[str, Check]] = {
   "shape": ("[h, w, bands]", lambda x: _is_shape(x) and len(x) == 3),

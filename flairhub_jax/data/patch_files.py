@@ -78,6 +78,7 @@ class PatchContent:
       since floating-point values are NaN there.
     unknown: column of labels -> (band, value) -> pixels, of values without a
       class; if there are any, the arrays must not be used.
+    gsds: column -> width of a pixel in metres, where the file says so.
   """
 
   arrays: dict[str, dict[str, np.ndarray]]
@@ -85,6 +86,7 @@ class PatchContent:
   notes: list[Note]
   missing: dict[str, np.ndarray]
   unknown: dict[str, dict[tuple[int, int], int]]
+  gsds: dict[str, float]
 
 
 def read_patch(
@@ -111,7 +113,7 @@ class _ContentBuilder:
   def __init__(
     self, patch: PatchFiles, shapes: Mapping[str, Shape], schema: Schema
   ):
-    self.content = PatchContent({}, [], [], {}, {})
+    self.content = PatchContent({}, [], [], {}, {}, {})
     self._patch = patch
     self._shapes = shapes
     self._schema = schema
@@ -152,6 +154,9 @@ class _ContentBuilder:
     expected = columns.published(self._schema, column)
     if placement.has_other_grid(path, header.georeference, expected):
       self.content.notes.append(Note(_OTHER_GRID, path))
+    sizes = placement.pixel_metres(header.georeference)
+    if sizes is not None:
+      self.content.gsds[column] = sizes[0]
     self._headers[column] = header
 
   def _note_validity(

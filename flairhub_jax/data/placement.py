@@ -169,11 +169,8 @@ def has_other_grid(
   Raises:
     InputError: the pixels have another size, and so has the ground.
   """
-  if place.crs is None or not _is_in_metres(place.crs):
-    return False
-  a, b, _, d, e, _ = place.transform
-  sizes = math.hypot(a, d), math.hypot(b, e)
-  if all(_is_close(size, published.gsd) for size in sizes):
+  sizes = pixel_metres(place)
+  if sizes is None or all(_is_close(size, published.gsd) for size in sizes):
     return False
   text = " x ".join(f"{size:.6g}" for size in dict.fromkeys(sizes))
   metres = published.metres
@@ -185,6 +182,14 @@ def has_other_grid(
   raise InputError(
     path, f"pixels of {published.gsd:g} m, as the schema says", f"{text} m"
   )
+
+
+def pixel_metres(place: Georeference) -> tuple[float, float] | None:
+  """Width and height of a pixel; None without a projected CRS in metres."""
+  if place.crs is None or not _is_in_metres(place.crs):
+    return None
+  a, b, _, d, e, _ = place.transform
+  return math.hypot(a, d), math.hypot(b, e)
 
 
 @functools.lru_cache(maxsize=64)

@@ -53,6 +53,8 @@ class ModalityInfo:
     has_quality_mask: whether records hold "quality".
     statistics: band -> mean, std, min, max of the finite values of the
       training split (of all splits without one); None without values.
+    gsd: width of the files' pixels in metres; None if it is not the same or
+      unknown, as in files without a projected CRS.
   """
 
   shape: tuple[int | None, ...]
@@ -61,6 +63,7 @@ class ModalityInfo:
   max_dates: int | None
   has_quality_mask: bool
   statistics: Mapping[str, Mapping[str, float | None]]
+  gsd: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

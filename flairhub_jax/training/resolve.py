@@ -25,9 +25,7 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
   batch_size = config.data.batch_size
   with config.unlocked():
     config.data.fingerprint = dataset.fingerprint
-    for modality in config.data.modalities:
-      if modality in dataset.modalities:
-        config.inputs[modality].pixels = dataset.modalities[modality].shape[-2]
+    set_pixels(config, dataset)
     _set_lengths(config, dataset)
     if config.train.num_steps is None:
       passes = config.train.num_epochs * num_patches
@@ -58,6 +56,16 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
     )
   _check_metric(config)
   return config
+
+
+def set_pixels(config: Any, dataset: records.Dataset) -> None:
+  """Sets number and size of the pixels of a patch to those of the data."""
+  for modality in config.data.modalities:
+    if modality in dataset.modalities:
+      info = dataset.modalities[modality]
+      config.inputs[modality].pixels = info.shape[-2]
+      if info.gsd is not None:
+        config.inputs[modality].gsd = info.gsd
 
 
 def _check_metric(config):

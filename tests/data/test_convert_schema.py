@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from flairhub_jax import schema_file
+from flairhub_jax import run_schema, schema_file
 from flairhub_jax.__main__ import main
+from flairhub_jax.configs import base
 from flairhub_jax.data import (
   convert,
   geotiff,
@@ -17,6 +18,7 @@ from flairhub_jax.data import (
 )
 from flairhub_jax.errors import InputError, InputErrors
 from flairhub_jax.flair_hub import FLAIR_HUB
+from flairhub_jax.training import resolve
 from tests.data.schemas import OTHER
 
 METRES = 20.0
@@ -313,6 +315,13 @@ def test_a_whole_patch_in_reduced_size_is_noted(files, tmp_path, capsys):
   assert "in pixels of another size than the schema's: 3 files" in error
   # Predictions would have the GSD of the first task.
   assert dataset.output_size == (20, 20) and dataset.tasks == {}
+  # A run has the pixels of its data, not those of the schema.
+  config = base.get_config(dataset.schema)
+  config.data.modalities, config.data.tasks = ("DRONE_RGB",), ()
+  assert dataset.modalities["DRONE_RGB"].gsd == 1.0
+  resolve.set_pixels(config, dataset)
+  sensor = run_schema.as_trained(config).schema.sensors["DRONE_RGB"]
+  assert (sensor.gsd, sensor.pixels) == (1.0, 20)
   files.change("DRONE_RGB", 1, lambda x: x[:20, :20], step=0.9)
   with pytest.raises(InputErrors, match=r"pixels of 0\.5 m.* found 0\.9 m"):
     files.convert(tmp_path / "again", schema)
