@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pandas as pd
 import rasterio
+import rasters
 from matplotlib import pyplot as plt
 
 from flairhub_jax import metrics
@@ -33,16 +34,9 @@ def read_patches(folder: pathlib.Path, task: str) -> np.ndarray:
   for path in folder.rglob("*.tif"):
     if task in path.name or task in path.parent.name:
       row, column = map(int, PATCH.findall(path.name)[-1])
-      with rasterio.open(path) as raster:
-        parts[row, column] = raster.read(1)
+      parts[row, column] = rasters.read(path)
   size = 1 + max(row for row, _ in parts)
   return np.block([[parts[r, c] for c in range(size)] for r in range(size)])
-
-
-def read(path: pathlib.Path, band: int = 1) -> np.ndarray:
-  """Returns one band."""
-  with rasterio.open(path) as raster:
-    return raster.read(band)
 
 
 def seams(classes: np.ndarray, step: int) -> float:
@@ -57,14 +51,14 @@ def main(out: pathlib.Path) -> None:
   rows, detail = [], []
   for name in TASKS:
     task = FLAIR_HUB.tasks[name]
-    truth = read(out / "region" / "truth" / f"{name}.tif", task.band + 1)
+    truth = rasters.read(
+      out / "region" / "truth" / f"{name}.tif", task.band + 1
+    )
     maps = {"truth": truth, "patches": read_patches(out / "patches", name)}
     for folder, way in WAYS.items():
-      maps[way] = read(out / folder / f"map_{name}.tif")
+      maps[way] = rasters.read(out / folder / f"map_{name}.tif")
     for way, classes in maps.items():
-      confusion = metrics.confusion_matrix(
-        truth, classes, num_classes=task.num_classes
-      )
+      confusion = rasters.confusion(truth, classes, task.num_classes)
       score = metrics.score(confusion, task.scored)
       occurs = score.support > 0
       rows.append(

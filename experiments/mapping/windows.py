@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 import rasterio.windows
+import rasters
 
 from flairhub_jax import __main__, metrics
 from flairhub_jax.flair_hub import FLAIR_HUB
@@ -60,8 +61,7 @@ def make_map(out, path, window, way, offset) -> float:
 
 def read(path, offset=0) -> np.ndarray:
   """Returns the classes of the square, without what lies before it."""
-  with rasterio.open(path) as raster:
-    return raster.read(1)[offset : offset + SIZE, offset : offset + SIZE]
+  return rasters.read(path)[offset : offset + SIZE, offset : offset + SIZE]
 
 
 def main(out: pathlib.Path) -> None:
@@ -69,8 +69,7 @@ def main(out: pathlib.Path) -> None:
   folder = out / "windows"
   folder.mkdir(exist_ok=True)
   window = rasterio.windows.Window(512, 512, SIZE, SIZE)
-  with rasterio.open(out / "region" / "truth" / f"{TASK.id}.tif") as raster:
-    truth = raster.read(1, window=window)
+  truth = rasters.read(out / "region" / "truth" / f"{TASK.id}.tif", 1, window)
   rows = []
   for window in WINDOWS:
     for way in WAYS:
@@ -80,9 +79,7 @@ def main(out: pathlib.Path) -> None:
         path = folder / f"{name}-{offset}.tif"
         seconds.append(make_map(out, path, window, way, offset))
         maps.append(read(path.with_stem(f"{path.stem}_{TASK.id}"), offset))
-      confusion = metrics.confusion_matrix(
-        truth, maps[0], num_classes=TASK.num_classes
-      )
+      confusion = rasters.confusion(truth, maps[0], TASK.num_classes)
       score = metrics.score(confusion, TASK.scored)
       occurs = score.support > 0
       rows.append(
