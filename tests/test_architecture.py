@@ -41,6 +41,7 @@ LEVELS = {
   "metrics": 5,
   "mesh": 5,
   "checkpoint": 6,
+  "contract": 6,
   "figures": 5,
   "run_directory": 6,
   # Rooms that do not know each other.

@@ -6,7 +6,13 @@ from typing import Any
 
 import jax
 
-from flairhub_jax import configuration, mesh, run_directory, terminal
+from flairhub_jax import (
+  configuration,
+  contract,
+  mesh,
+  run_directory,
+  terminal,
+)
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import origin, trained
 from flairhub_jax.mapping import (
@@ -170,6 +176,7 @@ def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
 
 
 def _map(args, folder, config, out, tasks, sensors) -> int:
+  own = contract.build(config, contract.training_data(config))
   plan, polygons = _plan(args, config, sensors)
   reader = examples.Reader(config, sensors, plan)
   model = build.build_segmenter(config, output_size=plan.logits)
@@ -187,6 +194,7 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
     out=out,
     area=polygons,
     origin=_origin(folder, config, variables, step, batch_size),
+    contract=own,
   )
   identity = map_region.identity()
   if region.is_finished(map_region, identity):

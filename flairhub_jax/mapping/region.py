@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from flairhub_jax import contract as contracts
 from flairhub_jax import terminal
 from flairhub_jax.errors import InputError, RunError, listed
 from flairhub_jax.figures import map_sheet
@@ -38,6 +39,7 @@ class Region:
     out: the GeoTIFF of the classes.
     area: of interest; None: all.
     origin: identity of run and weights, for the metadata.
+    contract: what the run expects of its inputs, for the metadata.
   """
 
   inputs: Mapping[str, SensorInput]
@@ -47,6 +49,7 @@ class Region:
   out: pathlib.Path
   area: Area | None
   origin: Mapping[str, Any]
+  contract: contracts.Contract
 
   def file(self, layer: str) -> pathlib.Path:
     """The GeoTIFF of a layer `<task>.<kind>`."""
@@ -216,6 +219,7 @@ def _tags(region, identity, progress) -> dict[str, str]:
   tags = {
     output.IDENTITY: identity,
     "FLAIRHUB_ORIGIN": json.dumps(dict(region.origin), sort_keys=True),
+    contracts.TAG: json.dumps(region.contract.to_json()),
     "FLAIRHUB_INPUTS": json.dumps(
       {
         name: listed([tile.path.name for tile in each.mosaic.tiles])
