@@ -11,6 +11,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from flairhub_jax.errors import InputError
+from flairhub_jax.mapping import remote
 
 # First bytes of files by the ends of their names; VRTs are parsed instead.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -26,7 +27,6 @@ _SIGNATURES = {
 # Ends of the names of rasters.
 SUFFIXES = (".vrt", *_SIGNATURES)
 _MAX_BYTES = 64 << 20
-_REMOTE = re.compile(r"^\s*(/vsi|[A-Za-z][A-Za-z0-9+.-]+://)", re.IGNORECASE)
 # `WMS:…`, `NETCDF:…`; a single letter is a drive of Windows.
 _PREFIX = re.compile(r"^[A-Za-z][A-Za-z0-9_+.-]+:")
 # GDAL compares names of elements and attributes without case.
@@ -36,33 +36,27 @@ _FURTHER_FILES = {"openoptions", "processingsteps", "dempath", "rpc_dem"}
 _FURTHER_FILES |= {"x_dataset", "y_dataset"}
 
 
-def check_local(text: str, *, where: str) -> None:
-  """Refuses paths that GDAL would read from elsewhere.
-
-  Raises:
-    InputError: it is one.
-  """
-  if _REMOTE.match(text):
-    raise InputError(where, "a path on this machine", f"the remote {text!r}")
-
-
-def check(path: pathlib.Path) -> None:
+def check(path: pathlib.Path, *, allow_remote: bool = False) -> None:
   """Checks a VRT, and the VRTs among its sources.
+
+  Args:
+    path: the VRT.
+    allow_remote: whether sources may be addresses of rasters elsewhere.
 
   Raises:
     InputError: one is no VRT, larger than 64 MiB, declares a document type or
-      entities, or has a source that is no local raster.
+      entities, or has a source that is no raster, or none on this machine.
   """
   stack, paths = [path], {path.resolve()}
   while stack:
-    for source in _sources(stack.pop()):
+    for source in _sources(stack.pop(), allow_remote):
       if source.suffix.lower() == ".vrt" and source.resolve() not in paths:
         paths.add(source.resolve())
         stack.append(source)
 
 
-def _sources(path: pathlib.Path) -> list[pathlib.Path]:
-  """The files that a VRT reads."""
+def _sources(path: pathlib.Path, allow_remote: bool) -> list[pathlib.Path]:
+  """The local files that a VRT reads."""
   sources = []
   for element in _parse(path).iter():
     tag = _name(element.tag)
@@ -76,7 +70,8 @@ def _sources(path: pathlib.Path) -> list[pathlib.Path]:
         min(names),
       )
     if tag in _SOURCES:
-      sources.append(_source(path, element))
+      source = _source(path, element, allow_remote)
+      sources += [] if source is None else [source]
   return sources
 
 
@@ -107,10 +102,15 @@ def _name(text: str) -> str:
   return text.rpartition("}")[2].rpartition(":")[2].lower()
 
 
-def _source(path: pathlib.Path, element: ElementTree.Element) -> pathlib.Path:
-  """The local raster that an element of a VRT names."""
+def _source(
+  path: pathlib.Path, element: ElementTree.Element, allow_remote: bool
+) -> pathlib.Path | None:
+  """The local raster that an element of a VRT names; None if it is remote."""
   source = "".join(element.itertext()).strip()
-  check_local(source, where=str(path))
+  if allow_remote and remote.is_remote(source):
+    _check_remote(path, element, source)
+    return None
+  remote.check_local(source, where=str(path), flag=remote.FLAG)
   flags = {_name(key): value for key, value in element.attrib.items()}
   is_relative = flags.get("relativetovrt", "0")
   # GDAL takes other names as relative to the current folder.
@@ -126,6 +126,16 @@ def _source(path: pathlib.Path, element: ElementTree.Element) -> pathlib.Path:
       path, f"sources that are local rasters ({kinds})", repr(source[:200])
     )
   return file
+
+
+def _check_remote(path, element, source: str) -> None:
+  """Refuses sources elsewhere that GDAL might not read as a raster."""
+  if len(element) or not source.startswith(remote.SYSTEMS):
+    systems = ", ".join(remote.SYSTEMS)
+    raise InputError(path, f"sources that begin with {systems}", repr(source))
+  if remote.parse(source, where=str(path)).suffix.lower() not in _SIGNATURES:
+    kinds = ", ".join(f"*{suffix}" for suffix in _SIGNATURES)
+    raise InputError(path, f"sources elsewhere ({kinds})", repr(source[:200]))
 
 
 def _is_raster(file: pathlib.Path) -> bool:
