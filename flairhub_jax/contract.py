@@ -21,6 +21,10 @@ TAG = "FLAIRHUB_CONTRACT"
 _VERSION = 1
 # Patches whose dates are read.
 _SAMPLE = 32
+# Standard deviations that means of an image may be from the training's;
+# elevations vary more from region to region than colours.
+_MOST_DEVIATIONS = {"float32": 5.0}
+_MOST_DEVIATIONS_OF_INTEGERS = 2.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,6 +177,54 @@ def training_data(config: Any) -> records.Dataset | None:
   except InputError:
     return None
   return dataset if dataset.fingerprint == config.data.fingerprint else None
+
+
+def deviations(
+  row: SensorContract, means: Mapping[str, float]
+) -> dict[str, float]:
+  """Means of bands as standard deviations from those of the training."""
+  return {
+    band: (mean - row.statistics[band].mean) / row.statistics[band].std
+    for band, mean in means.items()
+    if band in row.statistics and row.statistics[band].std > 0
+  }
+
+
+def unlikely(row: SensorContract, means: Mapping[str, float]) -> list[str]:
+  """A line if means of bands are far from those of the training, or none.
+
+  Args:
+    row: the sensor.
+    means: stored band -> mean of other data.
+  """
+  limit = _MOST_DEVIATIONS.get(row.dtype, _MOST_DEVIATIONS_OF_INTEGERS)
+  far = [
+    f"{band} {number:+.1f}"
+    for band, number in deviations(row, means).items()
+    if abs(number) > limit
+  ]
+  if not far:
+    return []
+  return [
+    f"means far from the training's, in its standard deviations:"
+    f" {', '.join(far)}"
+  ]
+
+
+def unlikely_data(own: Contract, dataset: records.Dataset) -> list[str]:
+  """Lines about the sensors of a data set that `unlikely` names."""
+  lines = []
+  for name, row in own.sensors.items():
+    if name not in dataset.modalities:
+      continue
+    numbers = dataset.modalities[name].statistics
+    means = {
+      band: known["mean"]
+      for band, known in numbers.items()
+      if known["mean"] is not None
+    }
+    lines += [f"{name}: {line}" for line in unlikely(row, means)]
+  return lines
 
 
 def _sensor(sensor: Sensor, spec, config, dataset) -> SensorContract:

@@ -17,8 +17,10 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.inference import origin, trained
 from flairhub_jax.mapping import (
   area,
+  conversion,
   engine,
   examples,
+  input_check,
   inputs,
   layout,
   network,
@@ -73,6 +75,28 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     default=[],
     metavar="ID=PATH",
     help="raster of the quality mask of a time series",
+  )
+  parser.add_argument(
+    "--bands",
+    action="append",
+    default=[],
+    metavar="[ID=]N,N,…",
+    help="bands of the rasters to take, from 1, in the order of the network's"
+    " sensor (see `contract`); of a time series, within each date",
+  )
+  parser.add_argument(
+    "--scale",
+    action="append",
+    default=[],
+    metavar="[ID=]FACTOR[,OFFSET]",
+    help="multiply the values of the rasters, then add the offset: 10000 makes"
+    " reflectance of 0-1 that of Sentinel-2",
+  )
+  parser.add_argument(
+    "--allow-remote",
+    action="store_true",
+    help="also read addresses (https://, s3://, /vsicurl/, …) of rasters, lists"
+    " and VRTs",
   )
   parser.add_argument(
     "--reproject",
@@ -157,8 +181,15 @@ def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
   series = [n for n in names if config.schema.sensors[n].is_series]
   dates = inputs.parse_pairs("--dates", args.dates, series or names)
   masks = inputs.parse_pairs("--mask", args.mask, series or names)
-  for flag, paths in (("--dates", dates), ("--mask", masks)):
-    for name in paths.keys() - rasters.keys():
+  bands = inputs.parse_pairs("--bands", args.bands, names)
+  scales = inputs.parse_pairs("--scale", args.scale, names)
+  for flag, given in (
+    ("--dates", dates),
+    ("--mask", masks),
+    ("--bands", bands),
+    ("--scale", scales),
+  ):
+    for name in given.keys() - rasters.keys():
       raise InputError(f"{flag} {name}", f"--input {name}=PATH", "none")
   for name in args.assume_gsd:
     if name not in rasters:
@@ -167,11 +198,22 @@ def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
     config.schema,
     names,
     {
-      name: inputs.SensorPaths(path, dates.get(name), masks.get(name))
+      name: inputs.SensorPaths(
+        path,
+        dates.get(name),
+        masks.get(name),
+        conversion.parse_bands(bands[name], where=f"--bands {name}")
+        if name in bands
+        else None,
+        conversion.parse_scale(scales[name], where=f"--scale {name}")
+        if name in scales
+        else None,
+      )
       for name, path in rasters.items()
     },
     reproject=args.reproject,
     skips_errors=args.skip_errors,
+    allow_remote=args.allow_remote,
   )
 
 
@@ -200,6 +242,11 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
   if region.is_finished(map_region, identity):
     print(f"{out}: this map exists already")
     return 0
+  for line in (
+    *input_check.check_values(own, sensors),
+    *input_check.check_size(own, plan),
+  ):
+    terminal.print_line(line)
   program = network.WindowNetwork(
     model, variables, example, plan, batch_size=batch_size
   )

@@ -106,7 +106,7 @@ def _check_type(mosaic: Mosaic, sensor: Sensor) -> None:
     low, high = np.nanmin(values), np.nanmax(values)
     factor, reason = _factor(low, high, target)
     found += (
-      f", values {low:.4g} to {high:.4g}; --scale {sensor.id}={factor:.4g}"
+      f", values {low:.4g} to {high:.4g}; --scale {sensor.id}={factor:.5g}"
       f" {reason}"
     )
   raise InputError(

@@ -37,7 +37,7 @@ def check(tiles: Sequence[Tile], sensor: Sensor, per_date: int) -> None:
     names = _names(tile, sensor)
     for i, name in enumerate(names):
       band = sensor.bands[i % per_date]
-      if name is None or name == _meaning(band, sensor.bands):
+      if name is None or name == meaning(band, sensor.bands):
         continue
       numbers = order(sensor.bands, names[:per_date])
       remedy = "takes them in the order of the file"
@@ -58,28 +58,28 @@ def order(
   bands: Sequence[str], names: Sequence[str | None]
 ) -> tuple[int, ...] | None:
   """Index of the name of each band; None if one is missing or comes twice."""
-  meanings = [_meaning(name or "", bands) for name in names]
+  meanings = [meaning(name or "", bands) for name in names]
   places = []
   for band in bands:
-    meaning = _meaning(band, bands)
-    if meaning is None or meanings.count(meaning) != 1:
+    own = meaning(band, bands)
+    if own is None or meanings.count(own) != 1:
       return None
-    places.append(meanings.index(meaning))
+    places.append(meanings.index(own))
   return tuple(places)
 
 
 def _names(tile: Tile, sensor: Sensor) -> list[str | None]:
   """What each band is, by its description, else its colour; None: unknown."""
-  names = [_meaning(name, sensor.bands) for name in tile.names]
+  names = [meaning(name, sensor.bands) for name in tile.names]
   if not any(names) and tile.colours[:3] != _USUAL_COLOURS:
     names = [
-      _meaning(colour, sensor.bands) if colour in _USUAL_COLOURS else None
+      meaning(colour, sensor.bands) if colour in _USUAL_COLOURS else None
       for colour in tile.colours
     ]
   return names[: tile.num_bands]
 
 
-def _meaning(text: str, bands: Sequence[str]) -> str | None:
+def meaning(text: str, bands: Sequence[str]) -> str | None:
   """The band that a name means: one of the sensor, or a colour.
 
   Dates and other words may stand beside it; two different bands make it

@@ -33,11 +33,8 @@ def take(mosaic: Mosaic) -> Float[np.ndarray, "n c"]:
   parts = []
   for index in chosen:
     tile = mosaic.tiles[index]
-    for row in _starts(tile.grid.height, side, along):
-      for col in _starts(tile.grid.width, side, along):
-        height, width = (
-          min(side, size) for size in (tile.grid.height, tile.grid.width)
-        )
+    for row, height in _spans(tile.grid.height, side, along):
+      for col, width in _spans(tile.grid.width, side, along):
         values, missing = mosaic.read(
           tile.row + row, tile.col + col, height, width
         )
@@ -46,8 +43,12 @@ def take(mosaic: Mosaic) -> Float[np.ndarray, "n c"]:
   return np.concatenate(parts)
 
 
-def _starts(size: int, side: int, number: int) -> list[int]:
-  """First pixels of blocks along an axis, evenly spaced, none twice."""
-  last = max(size - side, 0)
-  places = (np.arange(number) + 0.5) / number * last
-  return sorted({int(place) for place in places})
+def _spans(size: int, side: int, number: int) -> list[tuple[int, int]]:
+  """First pixels and sizes of blocks along an axis: all of it if it is short."""
+  edges = np.linspace(0, size, number + 1).round().astype(int)
+  spans = []
+  for start, end in zip(edges[:-1], edges[1:], strict=True):
+    length = int(min(end - start, side))
+    if length:
+      spans.append((int(start + end - length) // 2, length))
+  return spans
