@@ -83,7 +83,12 @@ ROOMS = {
   ),
   "yaml": "weights/reference_yaml.py",
   "tomlkit": "commands/schema.py",
-  "pydantic": ("schema.py", "schema_file.py", "weights/reference_document.py"),
+  "pydantic": (
+    "schema.py",
+    "schema_file.py",
+    "weights/reference_document.py",
+    "mapping/reference_zone.py",
+  ),
 }
 
 

@@ -24,19 +24,24 @@ from flairhub_jax.mapping import (
   inputs,
   layout,
   network,
+  reference_zone,
   region,
+  zone_file,
 )
 from flairhub_jax.models import build
+from flairhub_jax.weights import reference_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags."""
   parser.add_argument(
-    "--run", required=True, metavar="RUN", help="run directory of `train`"
+    "--config",
+    metavar="ZONE.yaml",
+    help="file of the flags below, or one of the reference's zonal detection;"
+    " flags of the command line count, paths are relative to its folder",
   )
-  parser.add_argument(
-    "--out", required=True, metavar="MAP.tif", help="map of classes"
-  )
+  parser.add_argument("--run", metavar="RUN", help="run directory of `train`")
+  parser.add_argument("--out", metavar="MAP.tif", help="map of classes")
   _add_inputs(parser)
   _add_windows(parser)
   parser.add_argument(
@@ -57,7 +62,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--input",
     action="append",
-    required=True,
+    default=[],
     metavar="ID=PATH",
     help="rasters of a sensor: a GeoTIFF, a VRT, a folder, a glob, or a text"
     " file that lists tiles; ID= may be left out where there is one sensor",
@@ -164,6 +169,10 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Maps a region, or resumes a killed command."""
   mesh.tune_cpu_process()
+  args = _with_file(args)
+  for flag in ("run", "out"):
+    if getattr(args, flag) is None:
+      raise InputError(f"--{flag}", "a path, here or in --config", "none")
   folder, config = run_directory.open_run(args.run)
   out = pathlib.Path(args.out)
   region.check_out(out)
@@ -173,6 +182,30 @@ def run(args: argparse.Namespace) -> int:
     return _map(args, folder, config, out, tasks, sensors)
   finally:
     inputs.close(sensors)
+
+
+def _with_file(args: argparse.Namespace) -> argparse.Namespace:
+  """The flags, completed by a file of options."""
+  if args.config is None:
+    return args
+  path = pathlib.Path(args.config)
+  if not path.is_file():
+    raise InputError("--config", "a YAML file", repr(args.config))
+  content = reference_yaml.read_documents(path)
+  if reference_zone.is_reference(content):
+    if args.run is None:
+      raise InputError(
+        f"{path}: model_weights",
+        "--run RUN beside it, as `flairhub import-weights` writes",
+        "none",
+      )
+    _, config = run_directory.open_run(args.run)
+    content, notes = reference_zone.translate(content, config, where=path)
+    for line in notes:
+      terminal.print_line(line)
+  parser = argparse.ArgumentParser()
+  add_arguments(parser)
+  return zone_file.merge(args, content, parser, where=path)
 
 
 def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:

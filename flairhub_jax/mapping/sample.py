@@ -1,5 +1,6 @@
 """A bounded sample of the values of a mosaic, spread over it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from flairhub_jax.mapping.mosaic import Mosaic
 
 _NUM_BLOCKS = 16
-_MOST_VALUES = 4_000_000
+_MOST_VALUES = 2_000_000
 _LARGEST_BLOCK = 128
 
 
@@ -19,7 +20,7 @@ def take(mosaic: Mosaic) -> Float[np.ndarray, "n c"]:
     mosaic: its blocks are read from the top to the bottom.
 
   Returns:
-    Pixels with data in any band; NaN where a band has none. At most four
+    Pixels with data in any band; NaN where a band has none. At most two
     million values.
 
   Raises:
@@ -44,10 +45,10 @@ def take(mosaic: Mosaic) -> Float[np.ndarray, "n c"]:
 
 
 def _spans(size: int, side: int, number: int) -> list[tuple[int, int]]:
-  """First pixels and sizes of blocks along an axis: all of it if it is short."""
+  """First pixels and sizes of blocks along an axis; all of a short one."""
   edges = np.linspace(0, size, number + 1).round().astype(int)
   spans = []
-  for start, end in zip(edges[:-1], edges[1:], strict=True):
+  for start, end in itertools.pairwise(edges):
     length = int(min(end - start, side))
     if length:
       spans.append((int(start + end - length) // 2, length))
