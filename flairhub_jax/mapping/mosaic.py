@@ -43,6 +43,7 @@ class Mosaic:
     tiles: the files.
     num_bands: of a block.
     dtype: of its values.
+    conversion: of the values of the files; None: they are as stored.
     unreadable: files that could not be read, if that is allowed.
     notes: warnings for the user.
   """
@@ -74,7 +75,7 @@ class Mosaic:
     self._no_data, self._target_crs = no_data, target_crs
     self._num_bands = num_bands  # per date
     self._skips_errors = skips_errors
-    self._conversion: Conversion | None = None
+    self.conversion: Conversion | None = None
     self._rasters: OrderedDict[pathlib.Path | RemotePath, Any] = OrderedDict()
     self._warped_transform: rasterio.Affine | None = None
     self.unreadable: list[pathlib.Path | RemotePath] = []
@@ -153,7 +154,7 @@ class Mosaic:
 
   def convert(self, conversion: Conversion) -> None:
     """Selects and scales bands, here and in all blocks read from now on."""
-    self._conversion = conversion
+    self.conversion = conversion
     self.num_bands = len(conversion.bands)
     self.dtype = conversion.dtype
 
@@ -182,8 +183,8 @@ class Mosaic:
     values = bands[: tile.num_bands]
     if np.issubdtype(values.dtype, np.floating):
       missing |= ~np.isfinite(values)
-    if self._conversion is not None:
-      values, missing = self._conversion.apply(values, missing)
+    if self.conversion is not None:
+      values, missing = self.conversion.apply(values, missing)
     return np.moveaxis(values, 0, -1), np.moveaxis(missing, 0, -1)
 
   def _raster(self, path: pathlib.Path | RemotePath) -> Any:

@@ -16,7 +16,7 @@ from flairhub_jax import contract as contracts
 from flairhub_jax import terminal
 from flairhub_jax.errors import InputError, RunError, listed
 from flairhub_jax.figures import map_sheet
-from flairhub_jax.mapping import engine, examples, output
+from flairhub_jax.mapping import engine, examples, output, source_identity
 from flairhub_jax.mapping.area import Area
 from flairhub_jax.mapping.inputs import SensorInput
 from flairhub_jax.mapping.layout import Layout
@@ -69,7 +69,11 @@ class Region:
         key: self.origin[key] for key in ("weights", "config", "batch_size")
       },
       "inputs": {
-        name: [_signature(each.mosaic), _signature(each.mask), str(each.days)]
+        name: [
+          source_identity.describe(each.mosaic),
+          source_identity.describe(each.mask),
+          str(each.days),
+        ]
         for name, each in self.inputs.items()
       },
       "grid": [str(layout.grid), str(layout.is_flipped)],
@@ -92,18 +96,6 @@ def _digest(*arrays) -> str:
   for array in arrays:
     sha256.update(array.tobytes())
   return sha256.hexdigest()
-
-
-def _signature(mosaic: Any) -> Any:
-  """Paths, sizes and times of change of the files of a mosaic."""
-  if mosaic is None:
-    return None
-  files = []
-  for tile in mosaic.tiles:
-    status = os.stat(tile.path)
-    path = str(tile.path.resolve())
-    files.append([path, status.st_size, status.st_mtime_ns])
-  return files
 
 
 def check_out(out: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Checks that virtual rasters (VRT) read local rasters only.
+"""Checks which rasters virtual ones (VRT) read: local ones, or as permitted.
 
 GDAL opens the sources of a VRT with any driver: a name may be a web service, a
 description of one, or an archive. A source must therefore be a file of a known
@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 
 from flairhub_jax.errors import InputError
 from flairhub_jax.mapping import remote
+from flairhub_jax.mapping.remote import RemotePath
 
 # First bytes of files by the ends of their names; VRTs are parsed instead.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -36,27 +37,39 @@ _FURTHER_FILES = {"openoptions", "processingsteps", "dempath", "rpc_dem"}
 _FURTHER_FILES |= {"x_dataset", "y_dataset"}
 
 
-def check(path: pathlib.Path, *, allow_remote: bool = False) -> None:
+def check(
+  path: pathlib.Path, *, allow_remote: bool = False
+) -> list[pathlib.Path | RemotePath]:
   """Checks a VRT, and the VRTs among its sources.
 
   Args:
     path: the VRT.
     allow_remote: whether sources may be addresses of rasters elsewhere.
 
+  Returns:
+    The files that they name.
+
   Raises:
     InputError: one is no VRT, larger than 64 MiB, declares a document type or
       entities, or has a source that is no raster, or none on this machine.
   """
   stack, paths = [path], {path.resolve()}
+  files = []
   while stack:
     for source in _sources(stack.pop(), allow_remote):
-      if source.suffix.lower() == ".vrt" and source.resolve() not in paths:
+      files.append(source)
+      if isinstance(source, RemotePath) or source.suffix.lower() != ".vrt":
+        continue
+      if source.resolve() not in paths:
         paths.add(source.resolve())
         stack.append(source)
+  return files
 
 
-def _sources(path: pathlib.Path, allow_remote: bool) -> list[pathlib.Path]:
-  """The local files that a VRT reads."""
+def _sources(
+  path: pathlib.Path, allow_remote: bool
+) -> list[pathlib.Path | RemotePath]:
+  """The files that a VRT reads."""
   sources = []
   for element in _parse(path).iter():
     tag = _name(element.tag)
@@ -70,8 +83,7 @@ def _sources(path: pathlib.Path, allow_remote: bool) -> list[pathlib.Path]:
         min(names),
       )
     if tag in _SOURCES:
-      source = _source(path, element, allow_remote)
-      sources += [] if source is None else [source]
+      sources.append(_source(path, element, allow_remote))
   return sources
 
 
@@ -104,12 +116,11 @@ def _name(text: str) -> str:
 
 def _source(
   path: pathlib.Path, element: ElementTree.Element, allow_remote: bool
-) -> pathlib.Path | None:
-  """The local raster that an element of a VRT names; None if it is remote."""
+) -> pathlib.Path | RemotePath:
+  """The raster that an element of a VRT names."""
   source = "".join(element.itertext()).strip()
   if allow_remote and remote.is_remote(source):
-    _check_remote(path, element, source)
-    return None
+    return _remote_source(path, element, source)
   remote.check_local(source, where=str(path), flag=remote.FLAG)
   flags = {_name(key): value for key, value in element.attrib.items()}
   is_relative = flags.get("relativetovrt", "0")
@@ -128,14 +139,16 @@ def _source(
   return file
 
 
-def _check_remote(path, element, source: str) -> None:
+def _remote_source(path, element, source: str) -> RemotePath:
   """Refuses sources elsewhere that GDAL might not read as a raster."""
   if len(element) or not source.startswith(remote.SYSTEMS):
     systems = ", ".join(remote.SYSTEMS)
     raise InputError(path, f"sources that begin with {systems}", repr(source))
-  if remote.parse(source, where=str(path)).suffix.lower() not in _SIGNATURES:
+  file = remote.parse(source, where=str(path))
+  if file.suffix.lower() not in _SIGNATURES:
     kinds = ", ".join(f"*{suffix}" for suffix in _SIGNATURES)
     raise InputError(path, f"sources elsewhere ({kinds})", repr(source[:200]))
+  return file
 
 
 def _is_raster(file: pathlib.Path) -> bool:
