@@ -49,7 +49,7 @@ def check_values(own: Contract, inputs: Mapping[str, SensorInput]) -> list[str]:
     row = own.sensors[name]
     values = sample.take(each.mosaic)
     if not np.isfinite(values).any():
-      lines.append(f"warning: {name}: no data in {len(values)} sampled pixels")
+      lines.append(f"warning: {name}: no data in any sampled part of it")
       continue
     lines += _of_values(row, each, values)
     if each.days is not None and row.series is not None:
@@ -101,8 +101,9 @@ def _of_values(row: SensorContract, each: SensorInput, values) -> list[str]:
     )
   checks = (
     *_no_data(each, values),
-    *(_range(row, by_band) or _distance(row, means)),
-    *_constant(row, by_band),
+    *(
+      _range(row, by_band) or [*_distance(row, means), *_constant(row, by_band)]
+    ),
     *_order(row, by_band),
     *_differences(row, by_band),
   )
@@ -114,12 +115,13 @@ def _no_data(each: SensorInput, values) -> Iterator[str]:
   missing = ~np.isfinite(values)[:, None]
   stored = np.where(missing, 0, values[:, None]).astype(each.mosaic.dtype)
   for text, share in validity.suspicious_fractions(stored, missing):
-    if text.startswith("0 "):
-      continue  # dark pixels
-    value = text.split()[-1]
+    is_zero = text.startswith("0 ")
+    if is_zero and stored.dtype.kind == "f":
+      continue  # the level of the sea
+    value = "0" if is_zero else text.split()[-1]
     yield (
-      f"{text} is {share:.2%} of the values and counts as measured; if it means"
-      f" no data, declare it: gdal_edit.py -a_nodata {value} FILE"
+      f"{text} in {share:.2%} of the pixels counts as measured; if it means no"
+      f" data, declare it: gdal_edit.py -a_nodata {value} FILE"
     )
 
 
@@ -167,12 +169,15 @@ def _scale(row: SensorContract) -> str:
 
 def _constant(row: SensorContract, values) -> Iterator[str]:
   """Bands of one value; those of elevation may be."""
+  if row.dtype == "float32":
+    return
+  constant = []
   for band, column in zip(row.bands, values.T, strict=True):
     known, column = row.statistics.get(band), column[np.isfinite(column)]
-    if known is None or row.dtype == "float32" or not len(column):
-      continue
-    if np.std(column) < _CONSTANT * known.std:
-      yield f"{band} is nearly constant, {np.mean(column):.4g}"
+    if known and len(column) and np.std(column) < _CONSTANT * known.std:
+      constant.append(f"{band} {np.mean(column):.4g}")
+  if constant:
+    yield f"bands that hardly vary: {', '.join(constant)}"
 
 
 def _order(row: SensorContract, values) -> Iterator[str]:

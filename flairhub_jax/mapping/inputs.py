@@ -59,9 +59,19 @@ class SensorInput:
 
 
 def parse_pairs(
-  flag: str, texts: Sequence[str], sensors: Sequence[str]
+  flag: str,
+  texts: Sequence[str],
+  sensors: Sequence[str],
+  *,
+  value: str = "PATH",
 ) -> dict[str, str]:
   """Splits `ID=PATH`; `ID=` may be left out where there is one sensor.
+
+  Args:
+    flag: for errors.
+    texts: of the command line.
+    sensors: ids that may be named.
+    value: what follows the id, for errors.
 
   Raises:
     InputErrors: ids that the network does not have, or given twice.
@@ -73,7 +83,7 @@ def parse_pairs(
       if len(sensors) == 1 and not (equals and os.path.sep not in name):
         name, path = sensors[0], text
       else:
-        expected = f"{'|'.join(sensors)}=PATH, a sensor of the network"
+        expected = f"{'|'.join(sensors)}={value}, a sensor of the network"
         problems.append(str(InputError(flag, expected, repr(text))))
         continue
     if name not in sensors:

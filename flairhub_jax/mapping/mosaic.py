@@ -83,10 +83,20 @@ class Mosaic:
     tiles, problems = [], []
     for path in paths:
       try:
+        self._raster(path)
+      except InputError as error:
+        if skips_errors:
+          self.unreadable.append(path)
+        else:
+          problems.append(str(error))
+        continue
+      try:
         tiles.append(self._header(path))
       except InputError as error:
         problems.append(str(error))
     problems += disagreements(tiles)
+    if not tiles and not problems:
+      problems = [str(InputError(paths[0], "a readable raster", "none"))]
     if problems:
       raise InputErrors(problems)
     self.grid, self.tiles, offset = on_common_grid(tiles)

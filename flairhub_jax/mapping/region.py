@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,8 +112,13 @@ def check_out(out: pathlib.Path) -> None:
   folder = out.absolute().parent
   if not folder.is_dir():
     raise InputError("--out", f"an existing folder {folder}", "none")
-  if not os.access(folder, os.W_OK | os.X_OK):
-    raise InputError("--out", "a folder that can be written", str(folder))
+  try:
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise InputError(
+      "--out", "a folder that can be written", f"{folder}: {error.strerror}"
+    ) from error
 
 
 def is_finished(region: Region, identity: str) -> bool:

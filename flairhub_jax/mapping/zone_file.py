@@ -30,7 +30,7 @@ def merge(
   """Completes the options of a command by those of a file.
 
   Args:
-    args: of the command line; None, False and an empty list count as absent.
+    args: of the command line; an option with its default counts as absent.
     content: flag without its first hyphens -> value.
     parser: of the command.
     where: the file; relative paths are relative to its folder.
@@ -65,10 +65,10 @@ def merge(
       raise InputError(where, f"one of {' and '.join(pair)}", "both")
   merged = dict(given)
   for name, value in values.items():
-    if isinstance(value, list) and given[name]:
-      merged[name] = _union(given[name], value)
-    elif given[name] is None or given[name] is False or given[name] == []:
+    if given[name] == parser.get_default(name):
       merged[name] = value
+    elif isinstance(value, list):
+      merged[name] = _union(given[name], value)
   return argparse.Namespace(**merged)
 
 
@@ -95,7 +95,7 @@ def _value(action: argparse.Action, value: Any, where: pathlib.Path) -> Any:
   if action.nargs == "+":
     values = value if isinstance(value, list) else [value]
     return [_single(action, each, name, where) for each in values]
-  if isinstance(action.default, list):
+  if isinstance(action, argparse._AppendAction):
     return _entries(action, value, name, where)
   return _single(action, value, name, where)
 
@@ -120,7 +120,7 @@ def _text(action, value: Any, name: str, where: pathlib.Path) -> str:
     return ",".join(map(str, values))
   if not isinstance(value, str):
     raise InputError(name, "text, or numbers", repr(value))
-  return _path(value, where) if _names_file(action) else value
+  return _path(action, value, where)
 
 
 def _single(action, value: Any, name: str, where: pathlib.Path) -> Any:
@@ -135,19 +135,21 @@ def _single(action, value: Any, name: str, where: pathlib.Path) -> Any:
   if action.choices is not None and value not in action.choices:
     known = ", ".join(map(str, action.choices))
     raise InputError(name, f"one of {known}", repr(value))
-  return _path(value, where) if _names_file(action) else value
+  return _path(action, value, where)
 
 
 def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _names_file(action: argparse.Action) -> bool:
-  return bool(_FILES.search(str(action.metavar)))
-
-
-def _path(text: str, where: pathlib.Path) -> str:
-  """A path, relative to the folder of the file."""
-  if remote.is_remote(text):
+def _path(action: argparse.Action, text: str, where: pathlib.Path) -> str:
+  """A path, perhaps after `ID=`, relative to the folder of the file."""
+  metavar = str(action.metavar)
+  if not _FILES.search(metavar):
     return text
-  return str(where.parent / os.path.expanduser(text))
+  name, equals, path = text.partition("=")
+  if "=" not in metavar or not equals or os.sep in name:
+    name, equals, path = "", "", text
+  if not remote.is_remote(path):
+    path = str(where.parent / os.path.expanduser(path))
+  return name + equals + path

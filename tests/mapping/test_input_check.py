@@ -261,10 +261,22 @@ def test_undeclared_no_data(own, tmp_path):
   values = elevation()
   values[:40] = -9999
   lines = warnings_of(own, "DEM_ELEV", write(tmp_path, values))
-  assert "the value -9999 is 50.00% of the values" in lines[0]
+  assert "the value -9999 in 50.00% of the pixels counts as" in lines[0]
   assert "gdal_edit.py -a_nodata -9999" in lines[0]
   path = write(tmp_path, values, nodata=-9999)
   assert not warnings_of(own, "DEM_ELEV", path)
+  values = scene()
+  values[:16] = 0  # a black border
+  (line,) = warnings_of(own, "AERIAL_RGBI", write(tmp_path, values))
+  assert "0 in all bands in 10.00% of the pixels" in line
+  assert "gdal_edit.py -a_nodata 0" in line
+
+
+def test_bands_of_one_value(own, tmp_path):
+  values = scene()
+  values[..., 2:] = 90
+  (line,) = warnings_of(own, "AERIAL_RGBI", write(tmp_path, values))
+  assert "bands that hardly vary: B 90, NIR 90" in line
 
 
 def test_dates_of_other_months_or_years(tmp_path, converted):

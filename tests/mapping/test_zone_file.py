@@ -48,6 +48,7 @@ def test_every_kind_of_option_is_read(tmp_path):
   )
   assert args.run == str(tmp_path / "run") and args.out == "/maps/m.tif"
   assert args.input == [f"A={tmp_path / 'a.tif'}", "B=s3://b/b.tif"]
+  assert args.dates == [f"B={tmp_path / 'd.txt'}"]
   assert args.bands == ["A=4,1,2"] and args.scale == ["A=0.5", "B=1,-1000"]
   assert args.assume_gsd == ["B"] and args.bounds == [1, 2.5, 3, 4]
   assert args.resolution == 1.0 and args.window == 64 and args.confidence
