@@ -1,5 +1,6 @@
 """What a run expects of rasters, printed and stored."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -83,3 +84,19 @@ def test_a_run_prints_its_contract(config, own, tmp_path, capsys):
   assert printed == json.loads(json.dumps(own.to_json()))
   line = call(capsys, "contract", tmp_path / "none", code=2)
   assert "expected a run directory" in line
+
+
+def test_data_far_from_the_training_are_named(config, converted):
+  dataset = records.load_dataset(converted)
+  own = contract.build(config, dataset)
+  assert not contract.unlikely_data(own, dataset)
+  row = own.sensors["AERIAL_RGBI"]
+  bright = {
+    band: dataclasses.replace(known, mean=known.mean + 3.1 * known.std)
+    for band, known in row.statistics.items()
+  }
+  row = dataclasses.replace(row, statistics=bright)
+  other = dataclasses.replace(own, sensors={**own.sensors, row.id: row})
+  (line,) = contract.unlikely_data(other, dataset)
+  assert line.startswith("AERIAL_RGBI: means far from the training's")
+  assert "R -3.1, G -3.1, B -3.1, NIR -3.1" in line

@@ -160,6 +160,7 @@ def _open_sensor(
     f"--input {sensor.id}",
     num_bands=max(paths.bands) + 1 if paths.bands else len(sensor.bands),
     no_data=sensor.no_data,
+    scale_flag=None if paths.scale else f"--scale {sensor.id}=FACTOR,OFFSET",
   )
   if paths.bands is None:
     band_choice.check_number(mosaic, sensor)

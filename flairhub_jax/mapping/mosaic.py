@@ -56,6 +56,7 @@ class Mosaic:
     no_data: float | None = None,
     target_crs: str | None = None,
     skips_errors: bool = False,
+    scale_flag: str | None = "",
   ):
     """Reads the headers of all files.
 
@@ -69,12 +70,16 @@ class Mosaic:
       skips_errors: whether a file that cannot be read has no data instead of
         ending the run.
 
+      scale_flag: of the command line, named in the error about files whose
+        bands have a scale; None: the flag is given, and counts instead.
+
     Raises:
       InputErrors: files that cannot be read, or do not fit together.
     """
     self._no_data, self._target_crs = no_data, target_crs
     self._num_bands = num_bands  # per date
     self._skips_errors = skips_errors
+    self._scale_flag = scale_flag
     self.conversion: Conversion | None = None
     self._rasters: OrderedDict[pathlib.Path | RemotePath, Any] = OrderedDict()
     self._warped_transform: rasterio.Affine | None = None
@@ -248,7 +253,13 @@ class Mosaic:
 
   def _header(self, path: pathlib.Path | RemotePath) -> Tile:
     raster = self._raster(path)
-    geotiff.check_stored_values(str(path), raster)
+    flag = self._scale_flag
+    geotiff.check_stored_values(
+      str(path),
+      raster,
+      allow_scale=flag is None,
+      remedy=f"; {flag} multiplies the stored values instead" if flag else "",
+    )
     has_alpha = _added_alpha(raster) or geotiff.has_alpha(
       raster, self._num_bands
     )

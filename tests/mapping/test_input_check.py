@@ -6,6 +6,7 @@ word: also real rasters of other regions.
 
 import numpy as np
 import pytest
+import rasterio
 
 from flairhub_jax import contract
 from flairhub_jax.configs import base
@@ -177,6 +178,22 @@ def test_16_bits_instead_of_8(own, tmp_path):
   ):
     opened("AERIAL_RGBI", path)
   assert not warnings_of(own, "AERIAL_RGBI", path, scale=(1 / 16, 0.0))
+
+
+def test_a_scale_in_the_file(own, tmp_path):
+  path = write(tmp_path, spot(), pixel=1.6)
+  with rasterio.open(path, "r+") as raster:
+    raster.scales, raster.offsets = (1e-4,) * 4, (-0.1,) * 4
+  with pytest.raises(InputError) as error:
+    opened("SPOT_RGBI", path)
+  assert "found scale 0.0001, offset -0.1; --scale SPOT_RGBI=FACTOR" in str(
+    error.value
+  )
+  sensors = opened("SPOT_RGBI", path, scale=(1.0, -10.0))
+  read, _ = sensors["SPOT_RGBI"].mosaic.read(0, 0, 160, 200)
+  inputs.close(sensors)
+  expected = np.maximum(spot().astype(int) - 10, 0)
+  np.testing.assert_array_equal(read, expected)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`flairhub zonal` with rasters that are not as the network expects them."""
 
+import json
 import resource
 
 import numpy as np
@@ -89,6 +90,19 @@ def test_tiles_without_a_header_are_left_out_on_request(
   classes = zonal(run, out, "--input", folder, "--skip-errors")
   assert classes.shape == (40, 50)
   assert "b.tif: left out, cannot be read" in capsys.readouterr().err
+
+
+def test_areas_outside_the_raster_are_refused(run, values, tmp_path, capsys):
+  path = regions.write_raster(tmp_path / "a.tif", values)
+  ring = [[0, 0], [1, 0], [1, 1], [0, 0]]
+  shape = {"type": "Polygon", "coordinates": [ring]}
+  area = tmp_path / "far.geojson"
+  area.write_text(
+    json.dumps({"type": "Feature", "properties": {}, "geometry": shape})
+  )
+  words = ("--input", path, "--aoi", area)
+  line = refused(capsys, run, tmp_path / "m.tif", *words)
+  assert f"{area}: expected ground within the rasters (700000-700010" in line
 
 
 def test_folders_that_cannot_be_written_are_refused(
