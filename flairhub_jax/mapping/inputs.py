@@ -210,7 +210,7 @@ def _read_days(sensor, paths, mosaic) -> Int[np.ndarray, "t"]:
   if stored % len(days):
     raise InputError(
       paths.dates,
-      f"dates that divide the {stored} bands of {file}",
+      f"a number of dates that divides the {stored} bands of {file}",
       len(days),
     )
   return days

@@ -219,6 +219,8 @@ class Mosaic:
 
   def _warped(self, path: pathlib.Path | RemotePath, raster: Any) -> Any:
     """The raster in the target system; all tiles get one grid of pixels."""
+    if not raster.crs:
+      raise InputError(path, "a CRS, to be warped", "none")
     is_marked = rasterio.enums.ColorInterp.alpha in raster.colorinterp
     if is_marked and not geotiff.has_alpha(raster, self._num_bands):
       # GDAL would take the measurements of this band for transparency.

@@ -274,6 +274,21 @@ def test_names_of_a_series_are_read_for_each_date(tmp_path):
     opened("SENTINEL2_TS", path, dates=dates)
 
 
+def test_series_of_another_unit(own, tmp_path):
+  (tmp_path / "d.txt").write_text("20190101\n20190201\n")
+  dates = str(tmp_path / "d.txt")
+  path = write(tmp_path, regions.image(8, 8, 20), pixel=10.24)
+  (line,) = warnings_of(own, "SENTINEL2_TS", path, dates=dates)
+  assert "values fit in 8 bits" in line and "reflectance x 10000" in line
+  linear = np.random.default_rng(0).gamma(4, 0.03, (8, 8, 4))
+  decibels = 10 * np.log10(linear).astype(np.float32)
+  for values, number in ((linear.astype(np.float32), 0), (decibels, 1)):
+    path = write(tmp_path, values, pixel=10.24)
+    lines = warnings_of(own, "SENTINEL1-ASC_TS", path, dates=dates)
+    assert len(lines) == number
+  assert "as of decibels" in lines[0] and "10 ** (value / 10)" in lines[0]
+
+
 def test_undeclared_no_data(own, tmp_path):
   values = elevation()
   values[:40] = -9999
