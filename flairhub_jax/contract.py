@@ -21,10 +21,9 @@ TAG = "FLAIRHUB_CONTRACT"
 _VERSION = 1
 # Patches whose dates are read.
 _SAMPLE = 32
-# Standard deviations that means of an image may be from the training's;
-# elevations vary more from region to region than colours.
-_MOST_DEVIATIONS = {"float32": 5.0}
-_MOST_DEVIATIONS_OF_INTEGERS = 2.5
+_HEIGHTS = ("metre", "metres", "meter", "meters", "m")
+# Standard deviations that means may be from the training's.
+_MOST_DEVIATIONS, _MOST_DEVIATIONS_OF_HEIGHTS = 2.5, 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,6 +104,11 @@ class SensorContract:
   statistics: Mapping[str, Statistics]
   channels: tuple[Channel, ...]
   series: Series | None
+
+  @property
+  def is_height(self) -> bool:
+    """Whether values are heights, which vary more than colours."""
+    return self.unit.lower() in _HEIGHTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,7 +201,7 @@ def unlikely(row: SensorContract, means: Mapping[str, float]) -> list[str]:
     row: the sensor.
     means: stored band -> mean of other data.
   """
-  limit = _MOST_DEVIATIONS.get(row.dtype, _MOST_DEVIATIONS_OF_INTEGERS)
+  limit = _MOST_DEVIATIONS_OF_HEIGHTS if row.is_height else _MOST_DEVIATIONS
   far = [
     f"{band} {number:+.1f}"
     for band, number in deviations(row, means).items()

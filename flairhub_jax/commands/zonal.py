@@ -146,7 +146,7 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
     return 0
   for line in (
     *input_check.check_values(own, sensors),
-    *input_check.check_size(own, plan),
+    *input_check.check_size(own, sensors, plan),
   ):
     terminal.print_line(line)
   program = network.WindowNetwork(

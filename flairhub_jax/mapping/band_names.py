@@ -19,6 +19,9 @@ _MEANING = {
   **dict.fromkeys(("nir", "infrared", "pir"), "near infrared"),
   **dict.fromkeys(("pan", "panchromatic"), "panchromatic"),
 }
+# Words that make another band of a colour: red edge, short-wave infrared.
+_OTHERS = {"edge", "coastal", "shortwave", "short", "thermal", "mid", "far"}
+_DATE = re.compile(r"^\d{8}$")
 _USUAL_COLOURS = ("red", "green", "blue")
 
 
@@ -82,15 +85,20 @@ def _names(tile: Tile, sensor: Sensor) -> list[str | None]:
 def meaning(text: str, bands: Sequence[str]) -> str | None:
   """The band that a name means: one of the sensor, or a colour.
 
-  Dates and other words may stand beside it; two different bands make it
-  unknown.
+  Dates and other words may stand beside it, but dates alone beside a single
+  letter: "B 1" is any first band. Two different bands make it unknown.
   """
   words = re.findall(r"[a-z0-9]+", text.lower())
+  words = [word for word in words if not _DATE.match(word)]
+  if len(words) > 1:
+    words = [word for word in words if len(word) > 1]
   own = {band.lower() for band in bands}
   meanings = {
     _MEANING.get(word, word) for word in words if word in own | _MEANING.keys()
   }
-  return meanings.pop() if len(meanings) == 1 else None
+  if len(meanings) != 1 or not _OTHERS.isdisjoint(words):
+    return None
+  return meanings.pop()
 
 
 def _text(tile: Tile, index: int) -> str:

@@ -25,6 +25,8 @@ _BRIGHTER = 1.3
 # Share of pixels in which vegetation makes a band the brightest, and how many
 # times as often as the near infrared, if both are mistaken for one another.
 _VEGETATION, _TIMES = 0.1, 4
+# Rasters of almost a window's size lack nothing.
+_ALMOST = 0.95
 # Windows below this share of the training's are small.
 _SMALL = 0.75
 # Days that the dates of a series may span before they are of several years.
@@ -57,20 +59,29 @@ def check_values(own: Contract, inputs: Mapping[str, SensorInput]) -> list[str]:
   return lines
 
 
-def check_size(own: Contract, layout: Layout) -> list[str]:
-  """Compares the windows of a map with those of the training.
+def check_size(
+  own: Contract, inputs: Mapping[str, SensorInput], layout: Layout
+) -> list[str]:
+  """Compares rasters with windows, and windows with those of the training.
 
   Args:
     own: contract of the run.
+    inputs: the rasters.
     layout: of the map.
   """
   lines = []
-  size, window = (layout.rows.size, layout.columns.size), layout.shape
-  if any(a < b for a, b in zip(size, window, strict=True)):
+  finest = min(inputs, key=lambda n: min(inputs[n].mosaic.grid.pixel_metres))
+  grid, window = inputs[finest].mosaic.grid, layout.window(0, 0)
+  metres = [
+    (g.height * g.pixel_metres[0], g.width * g.pixel_metres[1])
+    for g in (grid, window)
+  ]
+  if any(a < _ALMOST * b for a, b in zip(*metres, strict=True)):
+    rows, columns = layout.pixels[finest]
     lines.append(
-      f"warning: the map has {size[0]} x {size[1]} pixels, less than a window"
-      f" of {window[0]} x {window[1]}; what is missing is mirrored, give"
-      " neighbouring tiles together, as a folder"
+      f"warning: {finest}: {grid.height} x {grid.width} pixels are less than a"
+      f" window of {rows} x {columns}; the rest is mirrored, give neighbouring"
+      " tiles together, as a folder"
     )
   for name, pixels in layout.pixels.items():
     trained = own.sensors[name].pixels
@@ -100,7 +111,7 @@ def _of_values(row: SensorContract, each: SensorInput, values) -> list[str]:
       f" {text}"
     )
   checks = (
-    *_no_data(each, values),
+    *_no_data(row, each, values),
     *(
       _range(row, by_band) or [*_distance(row, means), *_constant(row, by_band)]
     ),
@@ -110,13 +121,13 @@ def _of_values(row: SensorContract, each: SensorInput, values) -> list[str]:
   return lines + [f"warning: {row.id}: {line}" for line in checks]
 
 
-def _no_data(each: SensorInput, values) -> Iterator[str]:
+def _no_data(row: SensorContract, each: SensorInput, values) -> Iterator[str]:
   """Values that look like missing data and are not declared as such."""
   missing = ~np.isfinite(values)[:, None]
   stored = np.where(missing, 0, values[:, None]).astype(each.mosaic.dtype)
   for text, share in validity.suspicious_fractions(stored, missing):
     is_zero = text.startswith("0 ")
-    if is_zero and stored.dtype.kind == "f":
+    if is_zero and row.is_height:
       continue  # the level of the sea
     value = "0" if is_zero else text.split()[-1]
     yield (
@@ -128,22 +139,19 @@ def _no_data(each: SensorInput, values) -> Iterator[str]:
 def _range(row: SensorContract, values: Float[np.ndarray, "n c"]) -> list[str]:
   """Values on another scale than the sensor's."""
   low, high = float(np.nanmin(values)), float(np.nanmax(values))
-  means = [each.mean for each in row.statistics.values()]
   typical = max(
-    (each.mean + each.std for each in row.statistics.values()), default=0
+    (each.mean + each.std for each in row.statistics.values()), default=None
   )
-  if 0 <= low and high <= 1 and (typical > 10 or row.dtype != "float32"):
+  is_large = row.dtype != "float32" if typical is None else typical > 10
+  if 0 <= low and high <= 1 and is_large:
     return [
       f"values lie between {low:.3g} and {high:.3g}, as if scaled by their"
       f" smallest and largest; {_scale(row)} restores a known scale"
     ]
-  is_16_bit = row.dtype.endswith("16")
-  if (
-    is_16_bit
-    and 0 <= low
-    and high <= _MOST_OF_8_BITS
-    and (typical > _MOST_OF_8_BITS or not means)
-  ):
+  is_16_bit = row.dtype.endswith("16") and not row.is_height
+  if typical is not None:
+    is_16_bit &= typical > _MOST_OF_8_BITS
+  if is_16_bit and 0 <= low and high <= _MOST_OF_8_BITS:
     return [
       f"values fit in 8 bits ({low:.0f} to {high:.0f}), the training's were"
       f" {row.unit or row.dtype}; use the original raster, or {_scale(row)}"
@@ -169,7 +177,7 @@ def _scale(row: SensorContract) -> str:
 
 def _constant(row: SensorContract, values) -> Iterator[str]:
   """Bands of one value; those of elevation may be."""
-  if row.dtype == "float32":
+  if row.is_height:
     return
   constant = []
   for band, column in zip(row.bands, values.T, strict=True):
@@ -230,7 +238,7 @@ def _differences(row: SensorContract, values) -> Iterator[str]:
         f"{first} and {second} are equal everywhere, so that {channel.band} is"
         f" 0; a raster of {first} and {second} is needed"
       )
-    elif row.unit in ("metre", "m") and np.median(difference) < -0.5:
+    elif row.is_height and np.median(difference) < -0.5:
       order = [f"{i + 1}" for i in range(len(row.bands))]
       i, j = index[first], index[second]
       order[i], order[j] = order[j], order[i]

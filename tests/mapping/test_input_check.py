@@ -91,7 +91,7 @@ def test_right_rasters_pass(own, tmp_path):
 @pytest.mark.parametrize(
   ("size", "window", "text"),
   [
-    (250, 512, "the map has 250 x 250 pixels, less than a window of 512 x 512"),
+    (250, 512, "250 x 250 pixels are less than a window of 512 x 512"),
     (600, 250, "windows of 250 x 250 pixels, the training's had 512 x 512"),
   ],
 )
@@ -100,7 +100,7 @@ def test_small_tiles_for_a_network_of_larger_ones(
 ):
   sensors = opened("AERIAL_RGBI", write(tmp_path, regions.image(size, size)))
   plan = layout.plan(sensors, window=window)
-  (line,) = input_check.check_size(own, plan)
+  (line,) = input_check.check_size(own, sensors, plan)
   inputs.close(sensors)
   assert line.startswith("warning: ") and text in line
 
@@ -223,6 +223,9 @@ def test_names_that_fit_or_say_nothing_pass(own, tmp_path):
   for descriptions, colours in (
     (("red", "Band 2 (green)", "", "PIR"), ()),
     (("layer 1", "layer 2", "layer 3", "layer 4"), ()),
+    (("B 1", "B 2", "B 3", "B 4"), ()),
+    (("20190101_R", "20190101_G", "20190101_B", "20190101_NIR"), ()),
+    (("red edge", "short-wave infrared", "", ""), ()),
     ((), ("red", "green", "blue", "alpha")),
   ):
     path = write(tmp_path, scene(), "a.tif", descriptions, colours)

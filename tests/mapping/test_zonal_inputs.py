@@ -55,7 +55,7 @@ def test_what_is_unlikely_is_a_warning(run, values, tmp_path, capsys):
   lines = capsys.readouterr().err.splitlines()
   warnings = [line for line in lines if line.startswith("warning: ")]
   assert any("--scale AERIAL_RGBI=FACTOR,OFFSET" in line for line in warnings)
-  assert any("less than a window of 32 x 32" in line for line in warnings)
+  assert any("are less than a window of 32 x 32" in line for line in warnings)
 
 
 def test_options_may_come_from_a_file(run, values, expected, tmp_path, capsys):
