@@ -23,8 +23,9 @@ def run(args: argparse.Namespace) -> int:
   network = trained.load(
     args.run, args.data, args.split, with_labels=False, bias=args.bias
   )
-  for line in _unlikely(network):
-    terminal.print_line(f"warning: {line}")
+  if processes.is_first():
+    for line in _unlikely(network):
+      terminal.print_line(f"warning: {line}")
   out = pathlib.Path(args.out).expanduser()
   processes.main_process_first(
     lambda: origin.claim(out, network.origin, what="maps")

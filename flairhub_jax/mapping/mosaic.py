@@ -26,6 +26,7 @@ from flairhub_jax.mapping.grid import Grid
 from flairhub_jax.mapping.remote import RemotePath
 from flairhub_jax.mapping.tiles import (
   Tile,
+  UnreadableError,
   crs_of,
   disagreements,
   on_common_grid,
@@ -69,7 +70,6 @@ class Mosaic:
         None: they stay in their own.
       skips_errors: whether a file that cannot be read has no data instead of
         ending the run.
-
       scale_flag: of the command line, named in the error about files whose
         bands have a scale; None: the flag is given, and counts instead.
 
@@ -88,17 +88,12 @@ class Mosaic:
     tiles, problems = [], []
     for path in paths:
       try:
-        self._raster(path)
+        tiles.append(self._header(path))
       except InputError as error:
-        if skips_errors:
+        if skips_errors and isinstance(error, UnreadableError):
           self.unreadable.append(path)
         else:
           problems.append(str(error))
-        continue
-      try:
-        tiles.append(self._header(path))
-      except InputError as error:
-        problems.append(str(error))
     problems += disagreements(tiles)
     if not tiles and not problems:
       problems = [str(InputError(paths[0], "a readable raster", "none"))]

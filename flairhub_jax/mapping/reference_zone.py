@@ -111,6 +111,8 @@ def translate(
     for key, (value, reason) in _WITHOUT_EFFECT.items()
     if getattr(document, key) is value
   ]
+  if document.model_weights is not None:
+    notes.append(f"{where}: model_weights: ignored; weights are those of --run")
   _check_network(document, config, where)
   _check_tasks(document, config, where)
   options: dict[str, Any] = {

@@ -54,11 +54,15 @@ class Tile:
   colours: tuple[str, ...]
 
 
+class UnreadableError(InputError):
+  """A file that GDAL does not open."""
+
+
 def open_raster(path: pathlib.Path | RemotePath) -> Any:
   """Opens a file with the driver of its name.
 
   Raises:
-    InputError: it cannot be read.
+    UnreadableError: it cannot be read.
   """
   options: dict[str, Any] = {}
   if isinstance(path, RemotePath):
@@ -71,7 +75,7 @@ def open_raster(path: pathlib.Path | RemotePath) -> Any:
       warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
       return rasterio.open(name, driver=driver)
   except (rasterio.errors.RasterioError, OSError) as error:
-    raise InputError(path, "a readable raster", error) from error
+    raise UnreadableError(path, "a readable raster", error) from error
 
 
 def crs_of(raster: Any) -> str | None:

@@ -90,6 +90,11 @@ def test_tiles_without_a_header_are_left_out_on_request(
   classes = zonal(run, out, "--input", folder, "--skip-errors")
   assert classes.shape == (40, 50)
   assert "b.tif: left out, cannot be read" in capsys.readouterr().err
+  # A raster that can be read and does not fit is no such tile.
+  regions.write_raster(folder / "c.tif", values[..., :3])
+  out = tmp_path / "n.tif"
+  line = refused(capsys, run, out, "--input", folder, "--skip-errors")
+  assert "c.tif: expected bands 4" in line
 
 
 def test_areas_outside_the_raster_are_refused(run, values, tmp_path, capsys):

@@ -172,7 +172,9 @@ def test_a_file_of_the_reference_becomes_options(document, config, tmp_path):
   assert (args.window, args.margin, args.batch) == (512, 128, 2)
   assert args.resolution == 0.2
   assert args.assume_gsd == ["AERIAL_RGBI", "SENTINEL2_TS"]
-  assert len(notes) == 1 and "keep their pixels" in notes[0]
+  assert len(notes) == 2
+  assert "model_weights: ignored" in notes[0]
+  assert "keep their pixels" in notes[1]
 
 
 def test_channels_become_bands(document, config, tmp_path):
