@@ -178,7 +178,7 @@ def training_data(config: Any) -> records.Dataset | None:
     return None
   try:
     dataset = records.load_dataset(config.data.path)
-  except InputError:
+  except (InputError, OSError):
     return None
   return dataset if dataset.fingerprint == config.data.fingerprint else None
 

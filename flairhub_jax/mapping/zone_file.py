@@ -31,7 +31,7 @@ def merge(
 
   Args:
     args: of the command line; an option with its default counts as absent.
-    content: flag without its first hyphens -> value.
+    content: flag without its first hyphens -> value; null counts as absent.
     parser: of the command.
     where: the file; relative paths are relative to its folder.
 
@@ -49,6 +49,8 @@ def merge(
     if name not in actions:
       known = ", ".join(actions)
       problems.append(str(InputError(where, f"a key of {known}", repr(key))))
+      continue
+    if value is None:
       continue
     try:
       action = actions[name]

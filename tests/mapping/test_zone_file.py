@@ -44,6 +44,7 @@ def test_every_kind_of_option_is_read(tmp_path):
       "window": 64,
       "confidence": True,
       "probabilities": "water",
+      "aoi": None,
     },
   )
   assert args.run == str(tmp_path / "run") and args.out == "/maps/m.tif"
@@ -52,7 +53,11 @@ def test_every_kind_of_option_is_read(tmp_path):
   assert args.bands == ["A=4,1,2"] and args.scale == ["A=0.5", "B=1,-1000"]
   assert args.assume_gsd == ["B"] and args.bounds == [1, 2.5, 3, 4]
   assert args.resolution == 1.0 and args.window == 64 and args.confidence
-  assert args.probabilities == ["water"] and args.overlap is None
+  assert (
+    args.probabilities == ["water"]
+    and args.overlap is None
+    and args.aoi is None
+  )
 
 
 def test_the_command_line_counts(tmp_path):
