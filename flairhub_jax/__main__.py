@@ -40,6 +40,7 @@ COMMANDS = {
   " --subsets all scores every subset of the modalities",
   "predict": "write a georeferenced GeoTIFF of classes per patch; no labels"
   " needed",
+  "contract": "what a run expects of rasters: bands, types, units, statistics",
   "zonal": "map a whole region from rasters of any size and grid",
   "sweep": "train and evaluate many runs, on this machine or on SLURM;"
   " continues unfinished ones",

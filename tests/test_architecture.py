@@ -41,6 +41,7 @@ LEVELS = {
   "metrics": 5,
   "mesh": 5,
   "checkpoint": 6,
+  "contract": 6,
   "figures": 5,
   "run_directory": 6,
   # Rooms that do not know each other.
@@ -82,7 +83,12 @@ ROOMS = {
   ),
   "yaml": "weights/reference_yaml.py",
   "tomlkit": "commands/schema.py",
-  "pydantic": ("schema.py", "schema_file.py", "weights/reference_document.py"),
+  "pydantic": (
+    "schema.py",
+    "schema_file.py",
+    "weights/reference_document.py",
+    "mapping/reference_zone.py",
+  ),
 }
 
 

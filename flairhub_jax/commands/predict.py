@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from flairhub_jax import mesh, processes
+from flairhub_jax import contract, mesh, processes, terminal
 from flairhub_jax.inference import bias, origin, patches, report, trained
 
 
@@ -23,6 +23,9 @@ def run(args: argparse.Namespace) -> int:
   network = trained.load(
     args.run, args.data, args.split, with_labels=False, bias=args.bias
   )
+  if processes.is_first():
+    for line in _unlikely(network):
+      terminal.print_line(f"warning: {line}")
   out = pathlib.Path(args.out).expanduser()
   processes.main_process_first(
     lambda: origin.claim(out, network.origin, what="maps")
@@ -55,3 +58,14 @@ def run(args: argparse.Namespace) -> int:
     for task in network.tasks:
       print(f"{num_patches} maps in {out / task}")
   return 0
+
+
+def _unlikely(network: trained.TrainedNetwork) -> list[str]:
+  """Sensors of other data whose values are far from those of the training."""
+  config, dataset = network.config, network.dataset
+  if dataset.fingerprint == config.data.fingerprint:
+    return []
+  own = contract.build(config, contract.training_data(config))
+  return [
+    f"{dataset.folder}: {line}" for line in contract.unlikely_data(own, dataset)
+  ]

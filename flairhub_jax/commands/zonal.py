@@ -8,17 +8,20 @@ import jax
 
 from flairhub_jax import (
   configuration,
+  contract,
   mesh,
   run_directory,
   run_schema,
   terminal,
 )
-from flairhub_jax.errors import InputError
+from flairhub_jax.commands import zonal_inputs
+from flairhub_jax.errors import InputError, RunError
 from flairhub_jax.inference import origin, trained
 from flairhub_jax.mapping import (
   area,
   engine,
   examples,
+  input_check,
   inputs,
   layout,
   network,
@@ -29,13 +32,9 @@ from flairhub_jax.models import build
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags."""
-  parser.add_argument(
-    "--run", required=True, metavar="RUN", help="run directory of `train`"
-  )
-  parser.add_argument(
-    "--out", required=True, metavar="MAP.tif", help="map of classes"
-  )
-  _add_inputs(parser)
+  parser.add_argument("--run", metavar="RUN", help="run directory of `train`")
+  parser.add_argument("--out", metavar="MAP.tif", help="map of classes")
+  zonal_inputs.add_arguments(parser)
   _add_windows(parser)
   parser.add_argument(
     "--probabilities",
@@ -48,48 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--confidence",
     action="store_true",
     help="also write the largest probability of each pixel",
-  )
-
-
-def _add_inputs(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument(
-    "--input",
-    action="append",
-    required=True,
-    metavar="ID=PATH",
-    help="rasters of a sensor: a GeoTIFF, a VRT, a folder, a glob, or a text"
-    " file that lists tiles; ID= may be left out where there is one sensor",
-  )
-  parser.add_argument(
-    "--dates",
-    action="append",
-    default=[],
-    metavar="ID=FILE",
-    help="dates of a time series, YYYYMMDD, one per line, or JSON",
-  )
-  parser.add_argument(
-    "--mask",
-    action="append",
-    default=[],
-    metavar="ID=PATH",
-    help="raster of the quality mask of a time series",
-  )
-  parser.add_argument(
-    "--reproject",
-    action="store_true",
-    help="warp rasters of another CRS to that of the first sensor",
-  )
-  parser.add_argument(
-    "--assume-gsd",
-    action="append",
-    default=[],
-    metavar="ID",
-    help="take the pixels of this sensor as they are, whatever their size",
-  )
-  parser.add_argument(
-    "--skip-errors",
-    action="store_true",
-    help="leave the area of tiles that cannot be read without data",
   )
 
 
@@ -140,43 +97,32 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Maps a region, or resumes a killed command."""
   mesh.tune_cpu_process()
+  args = zonal_inputs.with_file(args, add_arguments)
+  for flag in ("run", "out"):
+    if getattr(args, flag) is None:
+      raise InputError(f"--{flag}", "a path, here or in --config", "none")
   folder, config = run_directory.open_run(args.run)
   config = run_schema.as_trained(config)
   out = pathlib.Path(args.out)
   region.check_out(out)
   tasks = configuration.label_tasks(config)
-  sensors = _open_inputs(args, config)
+  sensors = zonal_inputs.open_inputs(
+    args, config.schema, tuple(config.data.modalities)
+  )
   try:
     return _map(args, folder, config, out, tasks, sensors)
+  except OSError as error:
+    if error.filename is not None:
+      raise
+    # The system names no file where a write fails on a full disk.
+    line = f"{out}: cannot be written: {error.strerror or error}"
+    raise RunError(line) from error
   finally:
     inputs.close(sensors)
 
 
-def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
-  names = tuple(config.data.modalities)
-  rasters = inputs.parse_pairs("--input", args.input, names)
-  series = [n for n in names if config.schema.sensors[n].is_series]
-  dates = inputs.parse_pairs("--dates", args.dates, series or names)
-  masks = inputs.parse_pairs("--mask", args.mask, series or names)
-  for flag, paths in (("--dates", dates), ("--mask", masks)):
-    for name in paths.keys() - rasters.keys():
-      raise InputError(f"{flag} {name}", f"--input {name}=PATH", "none")
-  for name in args.assume_gsd:
-    if name not in rasters:
-      raise InputError("--assume-gsd", f"any of {', '.join(rasters)}", name)
-  return inputs.open_inputs(
-    config.schema,
-    names,
-    {
-      name: inputs.SensorPaths(path, dates.get(name), masks.get(name))
-      for name, path in rasters.items()
-    },
-    reproject=args.reproject,
-    skips_errors=args.skip_errors,
-  )
-
-
 def _map(args, folder, config, out, tasks, sensors) -> int:
+  own = contract.build(config, contract.training_data(config))
   plan, polygons = _plan(args, config, sensors)
   reader = examples.Reader(config, sensors, plan)
   model = build.build_segmenter(config, output_size=plan.logits)
@@ -194,11 +140,17 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
     out=out,
     area=polygons,
     origin=_origin(folder, config, variables, step, batch_size),
+    contract=own,
   )
   identity = map_region.identity()
   if region.is_finished(map_region, identity):
     print(f"{out}: this map exists already")
     return 0
+  for line in (
+    *input_check.check_values(own, sensors),
+    *input_check.check_size(own, sensors, plan),
+  ):
+    terminal.print_line(line)
   program = network.WindowNetwork(
     model, variables, example, plan, batch_size=batch_size
   )

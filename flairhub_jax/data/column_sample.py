@@ -9,16 +9,14 @@ import tempfile
 from collections.abc import Sequence
 
 import numpy as np
-import rasterio.crs
 
-from flairhub_jax.data import dates, geotiff, split_csv
+from flairhub_jax.data import dates, geotiff, ground_units, split_csv
 
 # Files of a column that are read, evenly spaced over its rows.
 SAMPLE = 100
 
 _LABEL_WORDS = re.compile(r"label|lpis|cosia|class|truth|annot|target|(^|_)gt")
 _MASK_WORDS = re.compile(r"msk|mask|cloud|scl|quality|qa")
-_METRES_PER_DEGREE = 111_320
 _DEFAULT_GSD = 1.0
 
 
@@ -157,10 +155,6 @@ def _pixel_size(header: geotiff.RasterHeader) -> float | None:
   place = header.georeference
   if place.crs is None:
     return None
-  crs = rasterio.crs.CRS.from_wkt(place.crs)
   a, _, _, d, _, north = place.transform
-  size = math.hypot(a, d)
-  if crs.is_geographic:
-    # A degree of longitude shrinks with the cosine of the latitude.
-    return size * _METRES_PER_DEGREE * math.cos(math.radians(north))
-  return size * crs.linear_units_factor[1] if crs.is_projected else None
+  metres = ground_units.metres_per_unit(place.crs, north)
+  return metres and math.hypot(a * metres[0], d * metres[1])

@@ -109,12 +109,21 @@ def _header(
   )
 
 
-def check_stored_values(path: str | os.PathLike, raster: Raster) -> None:
+def check_stored_values(
+  path: str | os.PathLike,
+  raster: Raster,
+  *,
+  allow_scale: bool = False,
+  remedy: str = "",
+) -> None:
   """Checks that all bands hold measured values of one type.
 
   Args:
     path: names the raster in errors.
     raster: the open raster.
+    allow_scale: whether bands may have a scale and an offset, which the caller
+      treats.
+    remedy: what the user can do about a scale, for the error.
 
   Raises:
     InputError: bands of several types, complex numbers, a scale or an offset.
@@ -127,12 +136,13 @@ def check_stored_values(path: str | os.PathLike, raster: Raster) -> None:
       "bands of one type, whole or floating-point numbers",
       ", ".join(sorted(types)),
     )
-  if any(s != 1 for s in raster.scales) or any(o != 0 for o in raster.offsets):
+  is_scaled = any(s != 1 for s in raster.scales)
+  if not allow_scale and (is_scaled or any(o != 0 for o in raster.offsets)):
     raise InputError(
       path,
       "stored values that are the measured ones (scale 1, offset 0)",
       f"scale {_first_other(raster.scales, 1):g}, "
-      f"offset {_first_other(raster.offsets, 0):g}",
+      f"offset {_first_other(raster.offsets, 0):g}{remedy}",
     )
 
 

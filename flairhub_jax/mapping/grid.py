@@ -10,10 +10,9 @@ import rasterio.crs
 import rasterio.warp
 from rasterio import Affine
 
+from flairhub_jax.data import ground_units
 from flairhub_jax.errors import InputError
 
-# Metres of a degree along a meridian.
-_METRES_PER_DEGREE = 111_320.0
 # Shears and turns below this, in pixels over a whole raster, are rounding.
 _STRAIGHT = 1e-3
 
@@ -51,15 +50,11 @@ class Grid:
   def pixel_metres(self) -> tuple[float, float]:
     """Height and width of a pixel in metres; in its units without a CRS."""
     t = self.transform
-    across, down = (1.0, 1.0)
+    metres = None
     if self.crs is not None:
-      crs = rasterio.crs.CRS.from_wkt(self.crs)
-      if crs.is_geographic:
-        _, y = at(t, self.width / 2, self.height / 2)
-        across = _METRES_PER_DEGREE * math.cos(math.radians(y))
-        down = _METRES_PER_DEGREE
-      elif crs.is_projected:
-        across = down = crs.linear_units_factor[1]
+      _, y = at(t, self.width / 2, self.height / 2)
+      metres = ground_units.metres_per_unit(self.crs, y)
+    across, down = metres or (1.0, 1.0)
     return (
       math.hypot(t.b * across, t.e * down),
       math.hypot(t.a * across, t.d * down),

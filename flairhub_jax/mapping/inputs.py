@@ -3,12 +3,19 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from flairhub_jax.errors import InputError, InputErrors
-from flairhub_jax.mapping import date_file, locate, resample, vrt
+from flairhub_jax.mapping import (
+  band_choice,
+  date_file,
+  locate,
+  remote,
+  resample,
+)
 from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping.grid import Grid
 from flairhub_jax.mapping.mosaic import Mosaic
@@ -20,14 +27,18 @@ class SensorPaths:
   """Paths of the files of one sensor, as the user gives them.
 
   Attributes:
-    raster: path, folder, glob or list.
+    raster: path, folder, glob, list or address.
     dates: of a series, its file of dates.
     mask: of a series, the raster of its quality mask.
+    bands: indices, from 0, of the bands to take, per date; None: all.
+    scale: factor and offset by which values become those of the sensor.
   """
 
   raster: str
   dates: str | None = None
   mask: str | None = None
+  bands: tuple[int, ...] | None = None
+  scale: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +59,19 @@ class SensorInput:
 
 
 def parse_pairs(
-  flag: str, texts: Sequence[str], sensors: Sequence[str]
+  flag: str,
+  texts: Sequence[str],
+  sensors: Sequence[str],
+  *,
+  value: str = "PATH",
 ) -> dict[str, str]:
   """Splits `ID=PATH`; `ID=` may be left out where there is one sensor.
+
+  Args:
+    flag: for errors.
+    texts: of the command line.
+    sensors: ids that may be named.
+    value: what follows the id, for errors.
 
   Raises:
     InputErrors: ids that the network does not have, or given twice.
@@ -62,7 +83,7 @@ def parse_pairs(
       if len(sensors) == 1 and not (equals and os.path.sep not in name):
         name, path = sensors[0], text
       else:
-        expected = f"{'|'.join(sensors)}=PATH, a sensor of the network"
+        expected = f"{'|'.join(sensors)}={value}, a sensor of the network"
         problems.append(str(InputError(flag, expected, repr(text))))
         continue
     if name not in sensors:
@@ -83,6 +104,7 @@ def open_inputs(
   *,
   reproject: bool = False,
   skips_errors: bool = False,
+  allow_remote: bool = False,
 ) -> dict[str, SensorInput]:
   """Opens and checks the rasters of all sensors, in the order of the schema.
 
@@ -92,6 +114,7 @@ def open_inputs(
     paths: of the sensors with rasters, at least one.
     reproject: whether rasters of another coordinate system are warped.
     skips_errors: see `Mosaic`.
+    allow_remote: see `locate.rasters`.
 
   Raises:
     InputError: rasters that cannot be read, do not fit their sensor, lie
@@ -103,99 +126,112 @@ def open_inputs(
   inputs: dict[str, SensorInput] = {}
   target = None
   for name in [n for n in schema.sensors if n in paths]:
-    sensor_input = _open_sensor(
-      schema.sensors[name],
-      paths[name],
-      target if reproject else None,
-      skips_errors,
-    )
+    reader = _Opener(target if reproject else None, skips_errors, allow_remote)
+    inputs[name] = _open_sensor(schema.sensors[name], paths[name], reader)
     if target is None:
-      target = sensor_input.mosaic.grid.crs
-    inputs[name] = sensor_input
+      target = inputs[name].mosaic.grid.crs
   _check_ground(inputs)
   return inputs
 
 
-def _open_sensor(sensor, paths, target_crs, skips_errors) -> SensorInput:
-  files = locate.rasters(paths.raster, where=f"--input {sensor.id}")
-  raster = Mosaic(
-    files,
-    num_bands=len(sensor.bands),
+@dataclasses.dataclass(frozen=True)
+class _Opener:
+  """Opens mosaics with the options of a map; see `Mosaic`, `locate`."""
+
+  target_crs: str | None
+  skips_errors: bool
+  allow_remote: bool
+
+  def __call__(self, path: str, where: str, **options: Any) -> Mosaic:
+    files = locate.rasters(path, where=where, allow_remote=self.allow_remote)
+    return Mosaic(
+      files,
+      target_crs=self.target_crs,
+      skips_errors=self.skips_errors,
+      **options,
+    )
+
+
+def _open_sensor(
+  sensor: Sensor, paths: SensorPaths, open_mosaic: _Opener
+) -> SensorInput:
+  mosaic = open_mosaic(
+    paths.raster,
+    f"--input {sensor.id}",
+    num_bands=max(paths.bands) + 1 if paths.bands else len(sensor.bands),
     no_data=sensor.no_data,
-    target_crs=target_crs,
-    skips_errors=skips_errors,
+    scale_flag=None if paths.scale else f"--scale {sensor.id}=FACTOR,OFFSET",
   )
-  _check_bands(files[0], raster, sensor)
-  if not sensor.is_series:
+  if paths.bands is None:
+    band_choice.check_number(mosaic, sensor)
+  days, mask = None, None
+  if sensor.is_series:
+    days = _read_days(sensor, paths, mosaic)
+    if paths.mask is not None:
+      mask = _open_mask(sensor, paths.mask, len(days), open_mosaic)
+  else:
     for flag, path in (("--dates", paths.dates), ("--mask", paths.mask)):
       if path is not None:
         raise InputError(
           f"{flag} {sensor.id}", "a time series", "an image, without dates"
         )
-    return SensorInput(sensor, raster)
+  conversion = band_choice.choose(
+    mosaic,
+    sensor,
+    num_dates=1 if days is None else len(days),
+    bands=paths.bands,
+    scale=paths.scale,
+  )
+  if conversion is not None:
+    mosaic.convert(conversion)
+  return SensorInput(sensor, mosaic, days, mask)
+
+
+def _read_days(sensor, paths, mosaic) -> Int[np.ndarray, "t"]:
+  """The dates of a series, as many as its files have."""
   if paths.dates is None:
     raise InputError(
       f"--dates {sensor.id}=FILE", "the dates of this time series", "none"
     )
-  vrt.check_local(paths.dates, where="--dates")
+  remote.check_local(paths.dates, where="--dates")
   days = date_file.read_days(os.path.expanduser(paths.dates))
-  number = raster.num_bands // len(sensor.bands)
-  if len(days) != number:
+  stored, per_date, file = (
+    mosaic.num_bands,
+    len(sensor.bands),
+    mosaic.tiles[0].path,
+  )
+  if paths.bands is None and len(days) != stored // per_date:
     raise InputError(
       paths.dates,
-      f"{number} dates, as {files[0]} has ({raster.num_bands} bands of"
-      f" {len(sensor.bands)} per date)",
+      f"{stored // per_date} dates, as {file} has ({stored} bands of"
+      f" {per_date} per date)",
       len(days),
     )
-  mask = None
-  if paths.mask is not None:
-    mask = _open_mask(sensor, paths.mask, number, target_crs, skips_errors)
-  return SensorInput(sensor, raster, days, mask)
+  if stored % len(days):
+    raise InputError(
+      paths.dates,
+      f"a number of dates that divides the {stored} bands of {file}",
+      len(days),
+    )
+  return days
 
 
-def _open_mask(sensor, path, num_dates, target_crs, skips_errors) -> Mosaic:
+def _open_mask(sensor, path, num_dates, open_mosaic) -> Mosaic:
   if sensor.quality_mask is None:
     raise InputError(
       f"--mask {sensor.id}", "a sensor with a quality mask", "none in the run"
     )
   bands = sensor.quality_mask.bands
-  paths = locate.rasters(path, where=f"--mask {sensor.id}")
-  mask = Mosaic(
-    paths,
-    num_bands=len(bands),
-    target_crs=target_crs,
-    skips_errors=skips_errors,
-  )
+  mask = open_mosaic(path, f"--mask {sensor.id}", num_bands=len(bands))
   if mask.num_bands != num_dates * len(bands):
     raise InputError(
-      paths[0],
+      mask.tiles[0].path,
       f"{num_dates} dates of {len(bands)} bands ({', '.join(bands)})",
       f"{mask.num_bands} bands",
     )
   if mask.dtype not in (np.uint8, np.uint16):
-    raise InputError(paths[0], "type uint8 or uint16", mask.dtype)
+    raise InputError(mask.tiles[0].path, "type uint8 or uint16", mask.dtype)
   return mask
-
-
-def _check_bands(path, raster: Mosaic, sensor: Sensor) -> None:
-  number, bands = len(sensor.bands), ", ".join(sensor.bands)
-  if sensor.is_series and raster.num_bands % number:
-    raise InputError(
-      path,
-      f"a multiple of {number} bands ({bands}) of {sensor.id}",
-      f"{raster.num_bands} bands",
-    )
-  if not sensor.is_series and raster.num_bands != number:
-    raise InputError(
-      path, f"{number} bands ({bands}) of {sensor.id}", raster.num_bands
-    )
-  both_fractions = raster.dtype.kind == "f" and sensor.dtype == "float32"
-  if not both_fractions and not np.can_cast(
-    raster.dtype, sensor.numpy_dtype, "safe"
-  ):
-    raise InputError(
-      path, f"type {sensor.dtype} of {sensor.id}", f"{raster.dtype}"
-    )
 
 
 def _check_ground(inputs: Mapping[str, SensorInput]) -> None:

@@ -4,11 +4,8 @@ Tiles lie on one grid of pixels. Where they overlap, the first with data counts;
 between them there is no data.
 """
 
-import dataclasses
 import math
-import os
 import pathlib
-import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -24,43 +21,19 @@ import rasterio.windows
 from flairhub_jax.data import geotiff
 from flairhub_jax.errors import InputError, InputErrors, RunError
 from flairhub_jax.mapping import grid as grids
+from flairhub_jax.mapping.conversion import Conversion
 from flairhub_jax.mapping.grid import Grid
+from flairhub_jax.mapping.remote import RemotePath
+from flairhub_jax.mapping.tiles import (
+  Tile,
+  UnreadableError,
+  crs_of,
+  disagreements,
+  on_common_grid,
+  open_raster,
+)
 
-# Drivers of GDAL by the end of a name; all other files are GeoTIFFs. No driver
-# that reads elsewhere: VRTs are checked in `locate`.
-_DRIVERS = {
-  ".vrt": "VRT",
-  ".jp2": "JP2OpenJPEG",
-  ".png": "PNG",
-  ".jpg": "JPEG",
-  ".jpeg": "JPEG",
-}
 _MOST_OPEN = 64
-# Pixels by which a tile may be off the common grid.
-_OFF_GRID = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-  """One file of a mosaic.
-
-  Attributes:
-    path: the file.
-    grid: its pixels.
-    row: of its first row in the mosaic.
-    col: of its first column.
-    dtype: of the stored values.
-    num_bands: without an alpha band.
-    names: of its bands, "" where it has none.
-  """
-
-  path: pathlib.Path
-  grid: Grid
-  row: int
-  col: int
-  dtype: str
-  num_bands: int
-  names: tuple[str, ...]
 
 
 class Mosaic:
@@ -69,20 +42,22 @@ class Mosaic:
   Attributes:
     grid: pixels that hold all tiles.
     tiles: the files.
-    num_bands: of each.
-    dtype: of the stored values.
+    num_bands: of a block.
+    dtype: of its values.
+    conversion: of the values of the files; None: they are as stored.
     unreadable: files that could not be read, if that is allowed.
     notes: warnings for the user.
   """
 
   def __init__(
     self,
-    paths: Sequence[pathlib.Path],
+    paths: Sequence[pathlib.Path | RemotePath],
     *,
     num_bands: int,
     no_data: float | None = None,
     target_crs: str | None = None,
     skips_errors: bool = False,
+    scale_flag: str | None = "",
   ):
     """Reads the headers of all files.
 
@@ -95,6 +70,8 @@ class Mosaic:
         None: they stay in their own.
       skips_errors: whether a file that cannot be read has no data instead of
         ending the run.
+      scale_flag: of the command line, named in the error about files whose
+        bands have a scale; None: the flag is given, and counts instead.
 
     Raises:
       InputErrors: files that cannot be read, or do not fit together.
@@ -102,20 +79,27 @@ class Mosaic:
     self._no_data, self._target_crs = no_data, target_crs
     self._num_bands = num_bands  # per date
     self._skips_errors = skips_errors
-    self._rasters: OrderedDict[pathlib.Path, Any] = OrderedDict()
+    self._scale_flag = scale_flag
+    self.conversion: Conversion | None = None
+    self._rasters: OrderedDict[pathlib.Path | RemotePath, Any] = OrderedDict()
     self._warped_transform: rasterio.Affine | None = None
-    self.unreadable: list[pathlib.Path] = []
+    self.unreadable: list[pathlib.Path | RemotePath] = []
     self.notes: list[str] = []
     tiles, problems = [], []
     for path in paths:
       try:
         tiles.append(self._header(path))
       except InputError as error:
-        problems.append(str(error))
-    problems += _disagreements(tiles)
+        if skips_errors and isinstance(error, UnreadableError):
+          self.unreadable.append(path)
+        else:
+          problems.append(str(error))
+    problems += disagreements(tiles)
+    if not tiles and not problems:
+      problems = [str(InputError(paths[0], "a readable raster", "none"))]
     if problems:
       raise InputErrors(problems)
-    self.grid, self.tiles, offset = _on_common_grid(tiles)
+    self.grid, self.tiles, offset = on_common_grid(tiles)
     if offset > 0.02:
       self.notes.append(
         f"{paths[0]}: tiles are up to {offset:.2f} pixels off a common grid;"
@@ -178,6 +162,12 @@ class Mosaic:
         missing[part] &= block[1]
     return values, missing
 
+  def convert(self, conversion: Conversion) -> None:
+    """Selects and scales bands, here and in all blocks read from now on."""
+    self.conversion = conversion
+    self.num_bands = len(conversion.bands)
+    self.dtype = conversion.dtype
+
   def close(self) -> None:
     """Closes all files."""
     while self._rasters:
@@ -203,16 +193,18 @@ class Mosaic:
     values = bands[: tile.num_bands]
     if np.issubdtype(values.dtype, np.floating):
       missing |= ~np.isfinite(values)
+    if self.conversion is not None:
+      values, missing = self.conversion.apply(values, missing)
     return np.moveaxis(values, 0, -1), np.moveaxis(missing, 0, -1)
 
-  def _raster(self, path: pathlib.Path) -> Any:
+  def _raster(self, path: pathlib.Path | RemotePath) -> Any:
     """The open file; the one unused for longest is closed."""
     if path in self._rasters:
       self._rasters.move_to_end(path)
       return self._rasters[path]
-    raster = _open(path)
+    raster = open_raster(path)
     if self._target_crs and not grids.is_same_crs(
-      _crs(raster), self._target_crs
+      crs_of(raster), self._target_crs
     ):
       raster = self._warped(path, raster)
     self._rasters[path] = raster
@@ -220,8 +212,10 @@ class Mosaic:
       self._rasters.popitem(last=False)[1].close()
     return raster
 
-  def _warped(self, path: pathlib.Path, raster: Any) -> Any:
+  def _warped(self, path: pathlib.Path | RemotePath, raster: Any) -> Any:
     """The raster in the target system; all tiles get one grid of pixels."""
+    if not raster.crs:
+      raise InputError(path, "a CRS, to be warped", "none")
     is_marked = rasterio.enums.ColorInterp.alpha in raster.colorinterp
     if is_marked and not geotiff.has_alpha(raster, self._num_bands):
       # GDAL would take the measurements of this band for transparency.
@@ -254,20 +248,27 @@ class Mosaic:
     self._warped_transform = self._warped_transform or warped.transform
     return warped
 
-  def _header(self, path: pathlib.Path) -> Tile:
+  def _header(self, path: pathlib.Path | RemotePath) -> Tile:
     raster = self._raster(path)
-    geotiff.check_stored_values(path, raster)
+    flag = self._scale_flag
+    geotiff.check_stored_values(
+      str(path),
+      raster,
+      allow_scale=flag is None,
+      remedy=f"; {flag} multiplies the stored values instead" if flag else "",
+    )
     has_alpha = _added_alpha(raster) or geotiff.has_alpha(
       raster, self._num_bands
     )
     return Tile(
       path=path,
-      grid=Grid(_crs(raster), raster.transform, raster.height, raster.width),
+      grid=Grid(crs_of(raster), raster.transform, raster.height, raster.width),
       row=0,
       col=0,
       dtype=raster.dtypes[0],
       num_bands=raster.count - has_alpha,
       names=tuple(name or "" for name in raster.descriptions),
+      colours=tuple(colour.name for colour in raster.colorinterp),
     )
 
 
@@ -276,78 +277,3 @@ def _added_alpha(raster: geotiff.Raster) -> bool:
   if not isinstance(raster, rasterio.vrt.WarpedVRT):
     return False
   return raster.count > raster.src_dataset.count
-
-
-def _open(path: pathlib.Path) -> Any:
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-      driver = _DRIVERS.get(path.suffix.lower(), "GTiff")
-      return rasterio.open(os.path.abspath(path), driver=driver)
-  except (rasterio.errors.RasterioError, OSError) as error:
-    raise InputError(path, "a readable raster", error) from error
-
-
-def _crs(raster: Any) -> str | None:
-  return raster.crs.to_wkt() if raster.crs else None
-
-
-def _disagreements(tiles: Sequence[Tile]) -> list[str]:
-  """Faults of tiles that cannot lie beside the first one."""
-  problems: list[str] = []
-  if len(tiles) < 2:
-    return problems
-  first = tiles[0]
-  for tile in tiles[1:]:
-    for expected, actual, quantity in (
-      (first.num_bands, tile.num_bands, "bands"),
-      (first.dtype, tile.dtype, "type"),
-    ):
-      if expected != actual:
-        text = f"{quantity} {expected}, as {first.path} has"
-        problems.append(str(InputError(tile.path, text, actual)))
-    if not grids.is_same_crs(first.grid.crs, tile.grid.crs):
-      names = grids.crs_name(first.grid.crs), grids.crs_name(tile.grid.crs)
-      problems.append(
-        str(InputError(tile.path, f"{names[0]} of {first.path}", names[1]))
-      )
-      continue
-    t, u = first.grid.transform, tile.grid.transform
-    size = max(tile.grid.height, tile.grid.width)
-    pixel = max(abs(t.a), abs(t.e), abs(t.b), abs(t.d))
-    difference = max(
-      abs(x - y)
-      for x, y in zip((t.a, t.b, t.d, t.e), (u.a, u.b, u.d, u.e), strict=True)
-    )
-    if difference * size > _OFF_GRID * pixel:
-      problems.append(
-        str(
-          InputError(
-            tile.path,
-            f"pixels of {t.a:g} x {t.e:g}, as {first.path} has",
-            f"{u.a:g} x {u.e:g}",
-          )
-        )
-      )
-  return problems
-
-
-def _on_common_grid(tiles: Sequence[Tile]) -> tuple[Grid, list[Tile], float]:
-  """Common grid, tiles with their places in it, and how far they are off it."""
-  first = tiles[0].grid
-  inverse = ~first.transform
-  offset = 0.0
-  corners = []
-  for tile in tiles:
-    t = tile.grid.transform
-    col, row = grids.at(inverse, t.c, t.f)
-    offset = max(offset, abs(col - round(col)), abs(row - round(row)))
-    corners.append((round(row), round(col)))
-  top, left = (min(starts) for starts in zip(*corners, strict=True))
-  mosaic = [
-    dataclasses.replace(tile, row=row - top, col=col - left)
-    for tile, (row, col) in zip(tiles, corners, strict=True)
-  ]
-  height = max(t.row + t.grid.height for t in mosaic)
-  width = max(t.col + t.grid.width for t in mosaic)
-  return first.part(top, left, height, width), mosaic, offset

@@ -7,15 +7,17 @@ import math
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
+from flairhub_jax import contract as contracts
 from flairhub_jax import terminal
 from flairhub_jax.errors import InputError, RunError, listed
 from flairhub_jax.figures import map_sheet
-from flairhub_jax.mapping import engine, examples, output
+from flairhub_jax.mapping import engine, examples, output, source_identity
 from flairhub_jax.mapping.area import Area
 from flairhub_jax.mapping.inputs import SensorInput
 from flairhub_jax.mapping.layout import Layout
@@ -38,6 +40,7 @@ class Region:
     out: the GeoTIFF of the classes.
     area: of interest; None: all.
     origin: identity of run and weights, for the metadata.
+    contract: what the run expects of its inputs, for the metadata.
   """
 
   inputs: Mapping[str, SensorInput]
@@ -47,6 +50,7 @@ class Region:
   out: pathlib.Path
   area: Area | None
   origin: Mapping[str, Any]
+  contract: contracts.Contract
 
   def file(self, layer: str) -> pathlib.Path:
     """The GeoTIFF of a layer `<task>.<kind>`."""
@@ -66,7 +70,11 @@ class Region:
         key: self.origin[key] for key in ("weights", "config", "batch_size")
       },
       "inputs": {
-        name: [_signature(each.mosaic), _signature(each.mask), str(each.days)]
+        name: [
+          source_identity.describe(each.mosaic),
+          source_identity.describe(each.mask),
+          str(each.days),
+        ]
         for name, each in self.inputs.items()
       },
       "grid": [str(layout.grid), str(layout.is_flipped)],
@@ -91,18 +99,6 @@ def _digest(*arrays) -> str:
   return sha256.hexdigest()
 
 
-def _signature(mosaic: Any) -> Any:
-  """Paths, sizes and times of change of the files of a mosaic."""
-  if mosaic is None:
-    return None
-  files = []
-  for tile in mosaic.tiles:
-    status = os.stat(tile.path)
-    path = str(tile.path.resolve())
-    files.append([path, status.st_size, status.st_mtime_ns])
-  return files
-
-
 def check_out(out: pathlib.Path) -> None:
   """Checks that a map can be written, before anything is computed.
 
@@ -116,8 +112,13 @@ def check_out(out: pathlib.Path) -> None:
   folder = out.absolute().parent
   if not folder.is_dir():
     raise InputError("--out", f"an existing folder {folder}", "none")
-  if not os.access(folder, os.W_OK | os.X_OK):
-    raise InputError("--out", "a folder that can be written", str(folder))
+  try:
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise InputError(
+      "--out", "a folder that can be written", f"{folder}: {error.strerror}"
+    ) from error
 
 
 def is_finished(region: Region, identity: str) -> bool:
@@ -216,6 +217,7 @@ def _tags(region, identity, progress) -> dict[str, str]:
   tags = {
     output.IDENTITY: identity,
     "FLAIRHUB_ORIGIN": json.dumps(dict(region.origin), sort_keys=True),
+    contracts.TAG: json.dumps(region.contract.to_json()),
     "FLAIRHUB_INPUTS": json.dumps(
       {
         name: listed([tile.path.name for tile in each.mosaic.tiles])

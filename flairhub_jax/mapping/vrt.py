@@ -1,4 +1,4 @@
-"""Checks that virtual rasters (VRT) read local rasters only.
+"""Checks which rasters virtual ones (VRT) read: local ones, or as permitted.
 
 GDAL opens the sources of a VRT with any driver: a name may be a web service, a
 description of one, or an archive. A source must therefore be a file of a known
@@ -11,6 +11,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from flairhub_jax.errors import InputError
+from flairhub_jax.mapping import remote
+from flairhub_jax.mapping.remote import RemotePath
 
 # First bytes of files by the ends of their names; VRTs are parsed instead.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -26,7 +28,6 @@ _SIGNATURES = {
 # Ends of the names of rasters.
 SUFFIXES = (".vrt", *_SIGNATURES)
 _MAX_BYTES = 64 << 20
-_REMOTE = re.compile(r"^\s*(/vsi|[A-Za-z][A-Za-z0-9+.-]+://)", re.IGNORECASE)
 # `WMS:…`, `NETCDF:…`; a single letter is a drive of Windows.
 _PREFIX = re.compile(r"^[A-Za-z][A-Za-z0-9_+.-]+:")
 # GDAL compares names of elements and attributes without case.
@@ -36,32 +37,38 @@ _FURTHER_FILES = {"openoptions", "processingsteps", "dempath", "rpc_dem"}
 _FURTHER_FILES |= {"x_dataset", "y_dataset"}
 
 
-def check_local(text: str, *, where: str) -> None:
-  """Refuses paths that GDAL would read from elsewhere.
-
-  Raises:
-    InputError: it is one.
-  """
-  if _REMOTE.match(text):
-    raise InputError(where, "a path on this machine", f"the remote {text!r}")
-
-
-def check(path: pathlib.Path) -> None:
+def check(
+  path: pathlib.Path, *, allow_remote: bool = False
+) -> list[pathlib.Path | RemotePath]:
   """Checks a VRT, and the VRTs among its sources.
+
+  Args:
+    path: the VRT.
+    allow_remote: whether sources may be addresses of rasters elsewhere.
+
+  Returns:
+    The files that they name.
 
   Raises:
     InputError: one is no VRT, larger than 64 MiB, declares a document type or
-      entities, or has a source that is no local raster.
+      entities, or has a source that is no raster, or none on this machine.
   """
   stack, paths = [path], {path.resolve()}
+  files = []
   while stack:
-    for source in _sources(stack.pop()):
-      if source.suffix.lower() == ".vrt" and source.resolve() not in paths:
+    for source in _sources(stack.pop(), allow_remote):
+      files.append(source)
+      if isinstance(source, RemotePath) or source.suffix.lower() != ".vrt":
+        continue
+      if source.resolve() not in paths:
         paths.add(source.resolve())
         stack.append(source)
+  return files
 
 
-def _sources(path: pathlib.Path) -> list[pathlib.Path]:
+def _sources(
+  path: pathlib.Path, allow_remote: bool
+) -> list[pathlib.Path | RemotePath]:
   """The files that a VRT reads."""
   sources = []
   for element in _parse(path).iter():
@@ -76,7 +83,7 @@ def _sources(path: pathlib.Path) -> list[pathlib.Path]:
         min(names),
       )
     if tag in _SOURCES:
-      sources.append(_source(path, element))
+      sources.append(_source(path, element, allow_remote))
   return sources
 
 
@@ -107,10 +114,14 @@ def _name(text: str) -> str:
   return text.rpartition("}")[2].rpartition(":")[2].lower()
 
 
-def _source(path: pathlib.Path, element: ElementTree.Element) -> pathlib.Path:
-  """The local raster that an element of a VRT names."""
+def _source(
+  path: pathlib.Path, element: ElementTree.Element, allow_remote: bool
+) -> pathlib.Path | RemotePath:
+  """The raster that an element of a VRT names."""
   source = "".join(element.itertext()).strip()
-  check_local(source, where=str(path))
+  if allow_remote and remote.is_remote(source):
+    return _remote_source(path, element, source)
+  remote.check_local(source, where=str(path), flag=remote.FLAG)
   flags = {_name(key): value for key, value in element.attrib.items()}
   is_relative = flags.get("relativetovrt", "0")
   # GDAL takes other names as relative to the current folder.
@@ -125,6 +136,18 @@ def _source(path: pathlib.Path, element: ElementTree.Element) -> pathlib.Path:
     raise InputError(
       path, f"sources that are local rasters ({kinds})", repr(source[:200])
     )
+  return file
+
+
+def _remote_source(path, element, source: str) -> RemotePath:
+  """Refuses sources elsewhere that GDAL might not read as a raster."""
+  if len(element) or not source.startswith(remote.SYSTEMS):
+    systems = ", ".join(remote.SYSTEMS)
+    raise InputError(path, f"sources that begin with {systems}", repr(source))
+  file = remote.parse(source, where=str(path))
+  if file.suffix.lower() not in _SIGNATURES:
+    kinds = ", ".join(f"*{suffix}" for suffix in _SIGNATURES)
+    raise InputError(path, f"sources elsewhere ({kinds})", repr(source[:200]))
   return file
 
 

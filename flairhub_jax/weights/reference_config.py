@@ -205,7 +205,7 @@ def _labels(
 ) -> None:
   """Classes, their weights and the weight of the task."""
   where = f"labels_configs.{row.id}"
-  _check_classes(f"{where}.value_name", section.value_name, row)
+  check_classes(f"{where}.value_name", section.value_name, row)
   channel = section.label_channel_nomenclature
   if row.num_bands > 1 and channel not in (None, row.band + 1):
     raise InputError(
@@ -241,10 +241,17 @@ def _class_number(where: str, what: str, key: str, row: LabelTask) -> int:
   return int(key)
 
 
-def _check_classes(
-  where: str, names: Mapping[str, str], row: LabelTask
-) -> None:
-  """Refuses another number of classes, or ours in another order."""
+def check_classes(where: str, names: Mapping[str, str], row: LabelTask) -> None:
+  """Refuses another number of classes, or ours in another order.
+
+  Args:
+    where: the section, for errors.
+    names: number of a class, as text -> its name.
+    row: our classes.
+
+  Raises:
+    InputError: they differ; names that only the reference has are ignored.
+  """
   if len(names) != row.num_classes:
     raise InputError(
       where,

@@ -8,7 +8,7 @@ same. Names that a section has beside its fields are in its `model_extra`.
 import re
 import reprlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from pydantic import BeforeValidator, Field
@@ -28,6 +28,7 @@ def _parse_float(value: Any) -> Any:
 
 
 _Float = Annotated[float, BeforeValidator(_parse_float)]
+_Model = TypeVar("_Model", bound=pydantic.BaseModel)
 _Int = Annotated[int, Field(ge=0, lt=2**63)]
 _Positive = Annotated[int, Field(ge=1, lt=2**63)]
 _Width = Annotated[int, Field(ge=1, le=4096)]
@@ -187,8 +188,24 @@ def parse(document: Mapping[str, Any], *, where: object) -> Document:
   Raises:
     InputErrors: values of other types, a line each.
   """
+  return validate(Document, document, where=where)
+
+
+def validate(
+  model: type[_Model], document: Mapping[str, Any], *, where: object
+) -> _Model:
+  """Checks the types of a document of the reference by a model of pydantic.
+
+  Args:
+    model: its sections.
+    document: null counts as absent.
+    where: what error messages call the file.
+
+  Raises:
+    InputErrors: values of other types, a line each.
+  """
   try:
-    return Document.model_validate(_without_null(document))
+    return model.model_validate(_without_null(document))
   except pydantic.ValidationError as error:
     faults = [
       InputError(
@@ -203,6 +220,8 @@ def parse(document: Mapping[str, Any], *, where: object) -> Document:
 
 def _without_null(value: Any) -> Any:
   """Mappings with text for names, and without values that are null."""
+  if isinstance(value, list):
+    return [_without_null(each) for each in value]
   if not isinstance(value, Mapping):
     return value
   return {

@@ -6,6 +6,7 @@ import warnings
 import jax
 import numpy as np
 import rasterio
+import rasterio.enums
 import rasterio.errors
 from rasterio import Affine
 
@@ -79,6 +80,17 @@ def write_raster(
   with raster:
     raster.write(np.moveaxis(values, -1, 0))
   return path
+
+
+def name_bands(path, descriptions=(), colours=()):
+  """Sets descriptions and colour interpretations of the bands of a raster."""
+  with rasterio.open(path, "r+") as raster:
+    for i, text in enumerate(descriptions):
+      raster.set_band_description(i + 1, text)
+    if colours:
+      every = [rasterio.enums.ColorInterp[colour] for colour in colours]
+      every += list(raster.colorinterp[len(every) :])
+      raster.colorinterp = every
 
 
 def read(path):

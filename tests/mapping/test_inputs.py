@@ -52,7 +52,7 @@ def test_a_path_stands_for_rasters(tmp_path):
   "path", ["/vsicurl/http://x/a.tif", "https://x/a.tif", "s3://b/a.tif"]
 )
 def test_remote_paths_are_refused(tmp_path, path):
-  with pytest.raises(InputError, match="a path on this machine"):
+  with pytest.raises(InputError, match="on this machine, or --allow-remote"):
     locate.rasters(path, where="--input")
   (tmp_path / "l.txt").write_text(path + "\n")
   with pytest.raises(InputError, match="line 1: expected a path on"):

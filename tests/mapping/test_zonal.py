@@ -93,7 +93,9 @@ def test_files_of_a_map(run, raster, tmp_path):
     task = configuration.load_json(run.config).schema.tasks[regions.COSIA]
     assert written.colormap(1)[6][:3] == tuple(task.palette[6])
     origin = json.loads(written.tags()["FLAIRHUB_ORIGIN"])
+    contract = json.loads(written.tags()["FLAIRHUB_CONTRACT"])
   assert origin["run"] == run.path.name and origin["step"] == 3
+  assert contract["sensors"][0]["bands"] == ["R", "G", "B", "NIR"]
   names = (tmp_path / "m.tif.aux.xml").read_text()
   assert "<Category>swimming pool</Category>" in names
   style = (tmp_path / "m.qml").read_text()

@@ -123,6 +123,19 @@ def test_another_crs_is_refused_or_warped(both, folder, tmp_path, capsys):
   assert (classes == expected).mean() > 0.8
 
 
+def test_rasters_without_crs_are_not_warped(both, folder, tmp_path, capsys):
+  path = regions.write_raster(
+    tmp_path / "s2.tif", regions.image(8, 7, 30), pixel=10.24, crs=None
+  )
+  (tmp_path / "dates.txt").write_text("20190105\n20190220\n20190601\n")
+  aerial = ("--input", f"AERIAL_RGBI={folder / 'aerial.tif'}")
+  line = refused(
+    capsys, both, tmp_path / "m.tif", *aerial, *of_series(tmp_path),
+    "--reproject",
+  )  # fmt: skip
+  assert f"{path}: expected a CRS, to be warped, found none" in line
+
+
 def test_tiles_of_another_crs_are_warped_to_one_grid(tmp_path):
   crs = rasterio.CRS.from_epsg(2154).to_wkt()
   values = regions.image(60, 80)
