@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Imports an encoder; on an error nothing is written."""
-  known = [n for n in build.ENCODERS if n not in reference_config.OURS_ALONE]
+  known = [
+    n for n in build.ENCODERS if n not in reference_config.NOT_IN_REFERENCE
+  ]
   if args.encoder not in known:
     raise InputError(
       "--encoder", f"one of {', '.join(known)}", repr(args.encoder)

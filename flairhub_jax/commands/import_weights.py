@@ -102,7 +102,7 @@ def _set_sides(config: Any, tensors: Any) -> list[str]:
     row = config.schema.sensors[modality]
     if row.is_series or not hasattr(encoder, "window"):
       continue
-    side = reference.fitting_side(tensors, modality, encoder.window, row.pixels)
+    side = reference.fitting_size(tensors, modality, encoder.window, row.pixels)
     config.inputs[modality].pixels = side
     if side != row.pixels:
       notes.append(
