@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     network.model,
     network.variables,
     tasks=network.tasks,
-    shown=report.chosen_patches(len(network.runner)),
+    drawn=report.sample_patches(len(network.runner)),
     with_subsets=bool(args.subsets),
     progress=progress,
   )

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
   figure = out / "maps.png"
   if not figure.exists():
     predictions = network.runner.predictions(
-      network.variables, report.chosen_patches(num_patches)
+      network.variables, report.sample_patches(num_patches)
     )
 
     def draw() -> None:

@@ -95,7 +95,7 @@ def _validation(config, dataset):
     devices=mesh.build_mesh(**config.mesh),
   )
   tasks = configuration.label_tasks(config)
-  shown = report.chosen_patches(
+  shown = report.sample_patches(
     dataset.splits["valid"].num_patches, config.train.validation_maps
   )
 
