@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
           figure, network.dataset, args.split, predictions, network.tasks
         )
 
-    # The other processes wait, and end with it if it fails.
+    # The other processes wait, and fail with it.
     processes.main_process_first(draw)
   if processes.is_first():
     print(f"overview: {figure}")

@@ -48,9 +48,8 @@ def train(
 
   Args:
     config: resolved configuration.
-    run: a new directory, or that of an unfinished run of the same
-      configuration; nothing is written before the largest program fits the
-      device.
+    run: directory of a new run, or of an unfinished one with this
+      configuration; first written to when the largest program fits the device.
     dataset: converted data.
     model: the network, `apply(variables, batch, train=…)`.
     evaluate: returns scores by task on the validation split; None without one.
