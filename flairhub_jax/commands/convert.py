@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   for split in records.SPLITS:
     parser.add_argument(
       f"--{split}",
-      type=_path,
+      type=pathlib.Path,
       metavar="CSV",
       help=f"split file of the {split} patches; at least one of the three",
     )
   parser.add_argument(
     "--metadata",
-    type=_path,
+    type=pathlib.Path,
     metavar="FOLDER",
     help="folder of the files with dates; default: GLOBAL_ALL_MTD in the "
     "folder of the CSV or up to two levels above",
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   shipped_schemas.add_argument(parser)
   parser.add_argument(
     "--out",
-    type=_path,
+    type=pathlib.Path,
     required=True,
     metavar="FOLDER",
     help="output folder; an interrupted conversion is continued",
@@ -44,11 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="N",
     help="worker processes (default: %(default)s); 0: the main process only",
   )
-
-
-def _path(text: str) -> pathlib.Path:
-  # Shells do not expand `--out=~/x`.
-  return pathlib.Path(os.path.expanduser(text))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
   network = trained.load(args.run, args.data, args.split, bias=args.bias)
   levels = coarser.above(network.config.schema, network.tasks)
   levels += coarser.of_files(args.merge, network.tasks)
-  folder = pathlib.Path(args.out).expanduser() if args.out else network.results
+  folder = pathlib.Path(args.out) if args.out else network.results
   processes.main_process_first(lambda: _prepare(args, folder, network.origin))
   # With subsets there are more sums.
   progress = partial.PartialSums(

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
   network = trained.load(
     args.run, args.data, args.split, with_labels=False, bias=args.bias
   )
-  out = pathlib.Path(args.out).expanduser()
+  out = pathlib.Path(args.out)
   processes.main_process_first(
     lambda: origin.claim(out, network.origin, what="maps")
   )

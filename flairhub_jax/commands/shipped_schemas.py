@@ -1,7 +1,6 @@
 """The shipped schemas by name, and the flag `--schema`."""
 
 import argparse
-import os
 import pathlib
 from collections.abc import Mapping
 
@@ -46,7 +45,7 @@ def load(text: str) -> Schema:
   Raises:
     InputError: neither, or an invalid file.
   """
-  path = pathlib.Path(os.path.expanduser(text))
+  path = pathlib.Path(text)
   if text in SCHEMAS:
     return SCHEMAS[text]
   if not path.is_file():

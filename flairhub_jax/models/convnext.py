@@ -6,7 +6,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from flairhub_jax.array_type import Array
@@ -117,13 +116,12 @@ class ConvNeXt(nn.Module):
     self, x: Float[Array, "b h w c"], train: bool
   ) -> list[Float[Array, "b _ _ _"]]:
     """Returns the output of each stage, shallowest first."""
-    rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
+    rates = layers.drop_path_rates(self.drop_path_rate, self.depths)
     x = convolution.cut_patches(x, 4)
     x = _dense(self.widths[0], "stem", self.dtype)(x)
     x = norms.LayerNorm(_EPSILON, dtype=self.dtype, name="stem_norm")(x)
     features = []
-    for stage, depth in enumerate(self.depths):
-      own_rates, rates = rates[:depth], rates[depth:]
+    for stage, own_rates in enumerate(rates):
       run = functools.partial(ConvNeXt._stage, stage=stage, rates=own_rates)
       x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
       features.append(x)

@@ -155,6 +155,12 @@ class DropPath(nn.Module):
     return jnp.where(mask, x / keep, 0.0).astype(x.dtype)
 
 
+def drop_path_rates(rate: float, depths: tuple[int, ...]) -> list[list[float]]:
+  """Rates of the blocks of each stage, linear from 0 to `rate` at the last."""
+  rates = np.linspace(0.0, rate, sum(depths))
+  return [part.tolist() for part in np.split(rates, np.cumsum(depths)[:-1])]
+
+
 def bilinear_matrix(
   out: int, size: int, align_corners: bool = False
 ) -> Float[np.ndarray, "out size"]:

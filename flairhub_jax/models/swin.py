@@ -232,11 +232,10 @@ class Swin(nn.Module):
     self, x: Float[Array, "b h w c"], train: bool
   ) -> list[Float[Array, "b _ _ _"]]:
     """Returns the output of each stage, shallowest first."""
-    rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
+    rates = layers.drop_path_rates(self.drop_path_rate, self.depths)
     x = PatchEmbedding(self.width, dtype=self.dtype, name="patch_embedding")(x)
     features = []
-    for stage, depth in enumerate(self.depths):
-      own_rates, rates = rates[:depth], rates[depth:]
+    for stage, own_rates in enumerate(rates):
       run = functools.partial(Swin._stage, stage=stage, rates=own_rates)
       x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
       features.append(x)
