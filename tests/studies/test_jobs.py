@@ -39,13 +39,15 @@ def run_jobs(tmp_path, ways, max_concurrent):
 
 
 def test_a_failed_process_does_not_stop_the_rest(tmp_path):
-  ways = dict(a="dies", b="raises", c="complains", d="well")
+  ways = dict(a="dies", b="raises", c="refuses", d="succeeds")
   faults = run_jobs(tmp_path, ways, max_concurrent=2)
   assert "killed" in faults["a"]
-  assert faults["b"] == "RuntimeError: no bread"
-  assert faults["c"] == "expected bread, found stones"
+  assert faults["b"] == "RuntimeError: no folder"
+  assert faults["c"] == "expected a folder, found a file"
   assert faults["d"] == "" and (tmp_path / "d").exists()
-  assert (tmp_path / "logs" / "b" / "stderr.txt").read_text().count("bread") > 0
+  assert (tmp_path / "logs" / "b" / "stderr.txt").read_text().count(
+    "folder"
+  ) > 0
 
 
 @pytest.fixture(params=["heeds", "ignores, as in the background"])
@@ -101,7 +103,7 @@ def test_a_job_that_ignores_an_interrupt_is_killed(tmp_path, monkeypatch):
 def test_limit_of_concurrent_jobs_each_on_its_cores(tmp_path, max_concurrent):
   names = "abc"
   cores = os.sched_getaffinity(0)
-  run_jobs(tmp_path, dict.fromkeys(names, "well"), max_concurrent)
+  run_jobs(tmp_path, dict.fromkeys(names, "succeeds"), max_concurrent)
   assert os.sched_getaffinity(0) == cores
   notes = [(tmp_path / n).read_text().split() for n in names]
   spans = [(float(start), float(end)) for start, end, _ in notes]
