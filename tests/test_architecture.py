@@ -10,8 +10,8 @@ from flairhub_jax.commands import shipped_schemas
 PACKAGE = pathlib.Path(__file__).parents[1] / "flairhub_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Package or module -> level. A file may import from lower levels and from its own
-# package only.
+# Package or module -> level. A file may import only from lower levels and from
+# its own package.
 LEVELS = {
   "errors": 0,
   "choice": 1,
