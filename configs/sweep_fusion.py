@@ -37,9 +37,9 @@ def list_runs(
   get_config: Callable[[], ml_collections.ConfigDict],
   kinds: Sequence[str] = KINDS,
 ) -> list[tuple[str, ml_collections.ConfigDict]]:
-  """The same on any configuration, which `get_config` makes for each run.
+  """Lists the runs of the sweep for any configuration.
 
-  Seed by seed, so that later ones find their programs compiled.
+  Ordered by seed, so that later seeds use the compilation cache.
   """
   runs = []
   for seed in SEEDS:

@@ -17,17 +17,17 @@ from flairhub_jax.errors import InputError, RunError, StoppedEarly
 
 # Schedulers requeue a job with this exit code (EX_TEMPFAIL).
 STOPPED_EARLY = 75
-# Makes glibc (2.35 and later) ask Linux for huge pages.
+# Enables huge pages in glibc 2.35 and later.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
-# Library of some commands only -> the extra that installs it.
+# Optional library -> the extra that installs it.
 _EXTRAS = {
   "jinja2": "report",
   "pandas": "report",
   "scipy": "report",
 }
 
-# Only the module of the called command is imported: most need no network.
+# Only the module of the given command is imported.
 COMMANDS = {
   "simulate": "write a simulated data set in the published layout",
   "schema": "derive the schema of your own data from their files, or print a"
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     return module.run(args)
   except StoppedEarly as stop:
-    # All processes of a job stop at the same step: no fault to report.
+    # All processes of a job stop at the same step, so this is no failure.
     print(f"flairhub {args.command}: {stop}", file=sys.stderr)
     return STOPPED_EARLY
   except (Exception, KeyboardInterrupt) as error:
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: list[str]) -> tuple[types.ModuleType, argparse.Namespace]:
-  """Module of the command, and its flags; sets the verbosity."""
+  """Returns the module of the command and its flags; sets the verbosity."""
   parser = argparse.ArgumentParser(
     "flairhub",
     description="Land-cover and crop mapping from many sensors.",
@@ -134,24 +134,24 @@ def _parse(argv: list[str]) -> tuple[types.ModuleType, argparse.Namespace]:
   args, rest = parser.parse_known_args(argv)
   for name, value in vars(args).items():
     setattr(args, name, _expanded(value))
-  args.overrides = [word for word in rest if word.startswith("--config.")]
-  surplus = [word for word in rest if word not in args.overrides]
-  takes_overrides = args.command in ("train", "sweep", "bench", "describe")
-  if surplus or (args.overrides and not takes_overrides):
+  args.overrides = [flag for flag in rest if flag.startswith("--config.")]
+  unknown = [flag for flag in rest if flag not in args.overrides]
+  has_overrides = args.command in ("train", "sweep", "bench", "describe")
+  if unknown or (args.overrides and not has_overrides):
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
   terminal.set_verbosity(quiet=args.quiet, verbose=args.verbose)
   return module, args
 
 
 def _outcome(error: BaseException) -> tuple[int, str, bool]:
-  """Exit code and line of a failure, and whether the software is at fault."""
+  """Returns exit code and line of a failure, and whether it is a defect."""
   if isinstance(error, KeyboardInterrupt):
     return 130, "interrupted", False
   if isinstance(error, InputError):
     return 2, str(error), False
   if isinstance(error, RunError | OSError):
-    return 1, str(error), False  # The disk is full, a file is gone.
-  # XLA's class of errors would have to be imported.
+    return 1, str(error), False  # such as a full disk
+  # XLA's errors are matched by text, as their class would import JAX.
   if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
     reason = next(iter(str(error).splitlines()), "")
     return 1, f"out of memory: {reason}".removesuffix(": "), False
@@ -161,7 +161,7 @@ def _outcome(error: BaseException) -> tuple[int, str, bool]:
 def _import_command(
   name: str, parser: argparse.ArgumentParser
 ) -> types.ModuleType:
-  """The module of a command; ends with a line if an extra is not installed."""
+  """Imports the module of a command; exits if an extra is not installed."""
   try:
     return importlib.import_module(
       f"flairhub_jax.commands.{name.replace('-', '_')}"
@@ -175,7 +175,7 @@ def _import_command(
 
 
 def _expanded(value: Any) -> Any:
-  """A flag's value with `~` expanded, which shells leave after `--flag=`."""
+  """Expands `~`, as shells do not after `--flag=`."""
   if isinstance(value, list):
     return [_expanded(one) for one in value]
   if isinstance(value, str | pathlib.Path) and str(value).startswith("~"):
@@ -184,15 +184,15 @@ def _expanded(value: Any) -> Any:
 
 
 def start() -> int:
-  """Runs `main` on the shell's arguments; on CPUs in one with huge pages.
+  """Runs `main` on the shell's arguments, on CPUs with huge pages.
 
-  On a CPU a step of training touches gigabytes anew; with pages of 2 MB instead
-  of 4 kB it is up to 1.25 times faster (experiments/speed). glibc reads its
-  tunables before Python runs, so the process starts over once, as itself.
+  A training step on a CPU allocates gigabytes; with pages of 2 MB instead of
+  4 kB it is up to 1.25 times faster (experiments/speed). glibc reads its
+  tunables before Python runs, so the process executes itself once more.
   """
   tunables = os.environ.get("GLIBC_TUNABLES", "")
-  is_told = "glibc.malloc.hugetlb" in tunables
-  if sys.platform == "linux" and not is_told and _finds_only_cpus():
+  is_set = "glibc.malloc.hugetlb" in tunables
+  if sys.platform == "linux" and not is_set and _has_only_cpus():
     tunables = f"{tunables}:{_HUGE_PAGES}" if tunables else _HUGE_PAGES
     os.environ["GLIBC_TUNABLES"] = tunables
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -200,12 +200,12 @@ def start() -> int:
   return main()
 
 
-def _finds_only_cpus() -> bool:
-  """Whether JAX can find no accelerator; it is neither imported nor started."""
+def _has_only_cpus() -> bool:
+  """Whether JAX has no accelerator plugin, without importing JAX."""
   platforms = os.environ.get("JAX_PLATFORMS", "")
   if platforms:
     return platforms.split(",")[0] == "cpu"
-  # Where JAX looks for what drives them.
+  # Locations where JAX searches for plugins.
   return not (
     importlib.util.find_spec("jax_plugins")
     or importlib.util.find_spec("libtpu")

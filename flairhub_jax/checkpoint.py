@@ -167,8 +167,8 @@ class Checkpoints:
         break
       except InputError as error:
         faults[step] = error
-      # Each process reads its own shards. Those that succeed do not come here.
-      if not processes.all_come(f"{self._folder}/{step} is broken", 60):
+      # Each process reads its own shards; the barrier fails if some succeed.
+      if not processes.wait_for_all(f"{self._folder}/{step} is broken", 60):
         raise faults[step]
     else:
       if faults:
@@ -178,7 +178,7 @@ class Checkpoints:
       processes.main_process_first(lambda: self._set_aside(faults))
       self._manager.reload()
     return state, self._warnings + [
-      f"{error}; set aside, going on from step {step}"
+      f"{error}; set aside, continuing from step {step}"
       for error in faults.values()
     ]
 

@@ -3,13 +3,13 @@
 import itertools
 from collections.abc import Sequence
 
-# Lines printed for several faults, and names within a line.
+# Maximum number of lines of several faults, and of names in a line.
 MOST_LINES = 10
 _MOST_NAMES = 5
 
 
 class InputError(ValueError):
-  """Wrong input: where, what was expected and what was found.
+  """Invalid input, with its location, the expected and the actual value.
 
   The command line prints `str(error)` without a traceback and exits with code
   2. Defects of the software raise other exceptions.
@@ -19,11 +19,11 @@ class InputError(ValueError):
     """Builds the line `<where>: expected <expected>, found <found>`.
 
     Args:
-      where: file, and the field, row or band in it. Alone it is the whole
-        line, for pickles and for libraries that raise an exception again with
+      where: file, and field, row or band in it; the whole line if it is the
+        only argument, as when an exception is unpickled or raised again with
         another text.
-      expected: the right value.
-      found: the value found.
+      expected: description of valid values.
+      found: the actual value.
     """
     line = str(where)
     if expected is not None:
@@ -32,10 +32,10 @@ class InputError(ValueError):
 
 
 class InputErrors(InputError):
-  """Several faults found in one pass, a line each."""
+  """Several faults of one pass, one line each."""
 
   def __init__(self, problems: Sequence[str] | str):
-    """Stores all `problems`; `str(self)` has at most ten, and a count."""
+    """Stores all `problems`; `str(self)` has at most ten and a count."""
     if isinstance(problems, str):
       problems = problems.splitlines()
     self.problems = tuple(printable(line) for line in problems)
@@ -50,32 +50,32 @@ class InputErrors(InputError):
 
 
 class RunError(Exception):
-  """A run cannot go on, although configuration and software are right.
+  """A run cannot continue, although configuration and software are correct.
 
-  The loss is NaN, or a checkpoint cannot be written: one line and exit code 1.
-  Earlier checkpoints are intact.
+  Such as a NaN loss, or a checkpoint that cannot be written: one line and exit
+  code 1. Earlier checkpoints are intact.
   """
 
 
 class StoppedEarly(Exception):
-  """A run saved its state and stopped, because a signal asked for it."""
+  """A run saved its state and stopped on a signal."""
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:
-  """The first few of `names`, and how many more there are."""
+  """Lists the first few of `names`, and the number of the others."""
   rest = len(names) - _MOST_NAMES
   text = separator.join(names[:_MOST_NAMES])
   return f"{text} and {rest} more" if rest > 0 else text
 
 
 def in_turn(*kinds: Sequence[str]) -> list[str]:
-  """Interleaves faults of several kinds, so that the first ten show each."""
+  """Interleaves faults, so that the first ten include every kind."""
   rows = itertools.zip_longest(*kinds)
   return [line for row in rows for line in row if line is not None]
 
 
 def printable(line: str) -> str:
-  """`line` with line breaks and other control characters escaped."""
+  """Escapes line breaks and other control characters."""
   if line.isprintable():
     return line
   return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

@@ -205,14 +205,15 @@ def batch_shapes(
 
 
 def tune_cpu_process() -> None:
-  """Makes a process keep memory where giving it back costs time.
+  """Tunes garbage collection and, on CPUs, memory allocation.
 
-  Python looks for cycles among objects 70 times less often: tracing a network
-  makes millions of objects and hardly a cycle, and takes a sixth less time.
+  The garbage collector runs 70 times less often: tracing a network creates
+  millions of objects and hardly any reference cycle, and takes a sixth less
+  time.
 
-  On CPUs glibc keeps what XLA frees: XLA takes its scratch memory anew each
-  step, and page faults on returned memory cost more than the arithmetic. Must
-  run before the first large array.
+  On CPUs glibc does not return freed memory to the system: XLA allocates its
+  scratch memory for each step, and page faults would cost more than the
+  arithmetic. Must run before the first large array.
   """
   gc.set_threshold(50_000, 20, 20)
   if jax.default_backend() != "cpu":

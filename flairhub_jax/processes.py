@@ -154,19 +154,19 @@ def _is_alone_on_its_node(environment):
 
 
 def is_first() -> bool:
-  """Whether this process writes what only one should."""
+  """Whether this is the process that writes common files."""
   return jax.process_index() == 0
 
 
 def main_process_first(action: Callable[[], T]) -> T:
   """Calls `action` in the first process, then in the others.
 
-  They find on disk what the first has written. Where it fails, they fail with
-  its message, and the same exit code.
+  The others can read files that the first has written. If it fails, they fail
+  with the same message and exit code.
 
   Raises:
-    Exception: as `action` raises it, in the first process; the others raise
-      InputError, StoppedEarly or RunError, as exit codes go.
+    Exception: of `action`, in the first process; the others raise the
+      InputError, StoppedEarly or RunError with the same exit code.
   """
   if jax.process_count() == 1:
     return action()
@@ -174,7 +174,7 @@ def main_process_first(action: Callable[[], T]) -> T:
   if is_first():
     try:
       result = action()
-    # Whatever it is, the others wait for this process.
+    # Any exception, as the others wait for this process.
     except Exception as error:
       raised, message = error, _encode(error)
   data = np.zeros(_MESSAGE_SIZE, np.uint8)
@@ -210,18 +210,18 @@ def _decode(message: bytes) -> Exception:
 
 
 def any_of(flag: bool) -> bool:
-  """Whether `flag` holds in any process; all must ask together."""
+  """Whether `flag` is True in any process; a collective call."""
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
-def all_come(name: str, seconds: int) -> bool:
-  """Whether all processes come here within so many seconds.
+def wait_for_all(name: str, seconds: int) -> bool:
+  """Waits for all processes; returns whether they arrive in time.
 
   Args:
-    name: of this place; a place can be used once.
-    seconds: to wait.
+    name: of the barrier; each name can be used once.
+    seconds: timeout.
   """
   if jax.process_count() == 1:
     return True
@@ -233,8 +233,8 @@ def all_come(name: str, seconds: int) -> bool:
 
 
 def total(tree: Any) -> Any:
-  """Sums each array of the host over the processes; all must ask together."""
+  """Sums host arrays over the processes; a collective call."""
   if jax.process_count() == 1:
     return tree
-  every = multihost_utils.process_allgather(tree)
-  return jax.tree.map(lambda x: np.asarray(x).sum(0, dtype=x.dtype), every)
+  gathered = multihost_utils.process_allgather(tree)
+  return jax.tree.map(lambda x: np.asarray(x).sum(0, dtype=x.dtype), gathered)

@@ -42,14 +42,14 @@ class RunDirectory:
     self.lock = self.path / "run.lock"
 
   def results(self, split: str, data: str = OWN_DATA) -> pathlib.Path:
-    """Folder of the results on a split of the data that `data_name` names."""
+    """Folder of the results on a split; `data` is from `data_name`."""
     return self.path / "results" / data / split
 
   def find_results(self, split: str, config: Any) -> pathlib.Path | None:
-    """Folder of the results on a split by which runs are compared.
+    """Finds the results on a split for the comparison of runs.
 
-    These are the results on the training data, or, for imported weights, on the
-    only data set that was evaluated. Earlier versions wrote `results/<split>/`.
+    These are the results on the training data set or, for imported weights, on
+    the only evaluated one. Earlier versions wrote `results/<split>/`.
 
     Args:
       split: name of the split.
@@ -70,23 +70,23 @@ class RunDirectory:
         return earlier
     if data:
       return None
-    found = sorted((self.path / "results").glob(f"*/{split}/scores.json"))
-    if len(found) > 1:
-      names = ", ".join(path.parts[-3] for path in found)
+    files = sorted((self.path / "results").glob(f"*/{split}/scores.json"))
+    if len(files) > 1:
+      names = ", ".join(path.parts[-3] for path in files)
       raise InputError(
         self.path / "results", "results on one data set to compare by", names
       )
-    return found[0].parent if found else None
+    return files[0].parent if files else None
 
   def other_results(self, split: str) -> list[str]:
-    """Names of the other data with results on a split."""
-    found = (self.path / "results").glob(f"*/{split}/scores.json")
-    return sorted({path.parts[-3] for path in found} - {OWN_DATA})
+    """Names of other data sets with results on a split."""
+    files = (self.path / "results").glob(f"*/{split}/scores.json")
+    return sorted({path.parts[-3] for path in files} - {OWN_DATA})
 
   def checkpoint_digest(self, step: int) -> str:
-    """Identifies a checkpoint among others of the same step, at no cost.
+    """Identifies a checkpoint without reading its arrays.
 
-    The manifest lists the files of the arrays, which have random names.
+    The manifest lists their files, which have random names.
 
     Returns:
       The first half of a SHA-256; "" if there is no such checkpoint.
@@ -123,10 +123,10 @@ def data_name(folder: str | pathlib.Path, fingerprint: str, config: Any) -> str:
 
 
 def is_of_checkpoint(run: RunDirectory, results: Mapping[str, Any]) -> bool:
-  """Whether results are those of the present checkpoint of their step.
+  """Whether results are of the current checkpoint of their step.
 
-  True also if the checkpoint was deleted, or the results (of earlier versions)
-  name none.
+  Also True if the checkpoint was deleted, or if the results, of an earlier
+  version, have no checkpoint digest.
   """
   now = run.checkpoint_digest(results["step"])
   return not now or results.get("checkpoint", "") in ("", now)
@@ -176,30 +176,30 @@ def start_or_continue(path: str | pathlib.Path, config: Any) -> RunDirectory:
 
 
 def _check_folder(run: RunDirectory, config: Any) -> bool:
-  """Returns whether it holds a run of `config`."""
+  """Checks the folder, and returns whether it has a run of `config`."""
   if run.origin.exists():
     raise InputError(
       run.path,
-      f"a folder of its own, with --config.train.init_from={run.path} to start "
-      "from these weights",
+      f"another folder, with --config.train.init_from={run.path} to start from "
+      "these weights",
       "imported weights",
     )
   if run.config.exists():
-    began = configuration.load_json(run.config)
-    old, new = began.data.fingerprint, config.data.fingerprint
+    stored = configuration.load_json(run.config)
+    old, new = stored.data.fingerprint, config.data.fingerprint
     if old != new:
       raise InputError(
         run.path,
         f"the data set of this run (fingerprint {old})",
-        f"another one in {config.data.path} (fingerprint {new})",
+        f"{config.data.path} (fingerprint {new})",
       )
-    lines = conflicts(began, config)
+    lines = conflicts(stored, config)
     if lines:
       raise InputError(
         run.path, "a run of this configuration", listed(lines, "; ")
       )
     return True
-  # A process that was killed early leaves only its lock.
+  # A run killed early has only its lock.
   if run.path.exists() and any(
     file.stem != run.lock.stem for file in run.path.iterdir()
   ):

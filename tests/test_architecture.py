@@ -10,8 +10,8 @@ from flairhub_jax.commands import shipped_schemas
 PACKAGE = pathlib.Path(__file__).parents[1] / "flairhub_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Room or module -> level. A file may import from lower levels and from its own
-# room only.
+# Package or module -> level. A file may import only from lower levels and from
+# its own package.
 LEVELS = {
   "errors": 0,
   "choice": 1,
@@ -35,7 +35,7 @@ LEVELS = {
   "configs": 3,
   "configuration": 4,
   "config_file": 5,
-  # What training and inference share.
+  # Common to training and inference.
   "data": 5,
   "models": 5,
   "metrics": 5,
@@ -44,21 +44,21 @@ LEVELS = {
   "contract": 6,
   "figures": 5,
   "run_directory": 6,
-  # Rooms that do not know each other.
+  # Packages that do not import each other.
   "training": 7,
   "inference": 7,
   "mapping": 7,
   "studies": 7,
   "weights": 6,
-  # What joins them.
+  # Packages that import all others.
   "commands": 8,
   "__main__": 9,
   "__init__": 9,
 }
 
-# Library -> the one room or module that imports it. Records and files of
+# Library -> the packages or modules that import it. Records and files of
 # weights are both safetensors.
-ROOMS = {
+IMPORTERS = {
   "grain": ("data/pipeline.py", "data/read_ahead.py"),
   "array_record": "data/shard_files.py",
   "orbax": "checkpoint.py",
@@ -103,7 +103,7 @@ def imported_modules(path: pathlib.Path) -> list[str]:
   return names
 
 
-def room_of(path: pathlib.Path) -> str:
+def package_of(path: pathlib.Path) -> str:
   parts = path.relative_to(PACKAGE).with_suffix("").parts
   return parts[0]
 
@@ -112,32 +112,32 @@ def room_of(path: pathlib.Path) -> str:
   "path", FILES, ids=lambda p: str(p.relative_to(PACKAGE))
 )
 def test_imports_go_down_the_levels(path):
-  room = room_of(path)
-  assert room in LEVELS, f"{path}: give this room a level"
+  package = package_of(path)
+  assert package in LEVELS, f"{path}: give this package a level"
   for name in imported_modules(path):
     if not name.startswith("flairhub_jax."):
       continue
     target = name.split(".")[1]
-    if target == room and path.parent != PACKAGE:
+    if target == package and path.parent != PACKAGE:
       continue
-    assert LEVELS.get(target, 0) < LEVELS[room], f"{path} imports {name}"
+    assert LEVELS.get(target, 0) < LEVELS[package], f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("library", ROOMS)
-def test_each_library_has_one_importing_room(library):
-  rooms = ROOMS[library]
-  rooms = (rooms,) if isinstance(rooms, str) else rooms
-  allowed = [PACKAGE / room for room in rooms]
+@pytest.mark.parametrize("library", IMPORTERS)
+def test_each_library_is_imported_in_one_place(library):
+  names = IMPORTERS[library]
+  names = (names,) if isinstance(names, str) else names
+  allowed = [PACKAGE / name for name in names]
   for path in FILES:
-    if any(room in (path, *path.parents) for room in allowed):
+    if any(place in (path, *path.parents) for place in allowed):
       continue
     for name in imported_modules(path):
       assert not (name + ".").startswith(library + "."), (
-        f"{path} imports {name}, which belongs to {', '.join(rooms)}"
+        f"{path} imports {name}, which belongs to {', '.join(names)}"
       )
 
 
-def test_the_data_room_never_imports_jax():
+def test_the_data_package_never_imports_jax():
   for path in (PACKAGE / "data").rglob("*.py"):
     for name in imported_modules(path):
       assert name.split(".")[0] not in ("jax", "jaxlib", "flax", "optax"), path

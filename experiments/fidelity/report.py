@@ -52,19 +52,19 @@ def read(path: pathlib.Path) -> list[dict]:
 
 
 def draw(forward: list[dict], path: pathlib.Path) -> None:
-  """Largest error of each case beside the reference's own rounding."""
+  """Draws the largest error of each case, and the reference's rounding."""
   names = [record["case"] for record in forward]
-  places = range(len(names))
+  rows = range(len(names))
   figure, axes = plt.subplots(figsize=(8, 0.32 * len(names) + 1.4))
   axes.barh(
-    [p + 0.2 for p in places],
+    [p + 0.2 for p in rows],
     [record["logits"] for record in forward],
     height=0.38,
     color="#1553ae",
     label="flairhub_jax against the reference",
   )
   axes.barh(
-    [p - 0.2 for p in places],
+    [p - 0.2 for p in rows],
     [record["reference_noise"] for record in forward],
     height=0.38,
     color="#c5c5c5",
@@ -73,7 +73,7 @@ def draw(forward: list[dict], path: pathlib.Path) -> None:
   axes.axvline(BOUND, color="#f80c00", linestyle="--", label="target")
   axes.set_xscale("log")
   axes.set_xlim(1e-6, 2e-4)
-  axes.set_yticks(list(places), names)
+  axes.set_yticks(list(rows), names)
   axes.invert_yaxis()
   axes.set_xlabel("largest error of the logits / their standard deviation")
   axes.spines[["top", "right"]].set_visible(False)

@@ -58,7 +58,7 @@ def main() -> None:
   splits = {plan.patch_id(region, patch): "test" for patch in region.patches}
   (args.out / "raw").mkdir(parents=True, exist_ok=True)
   simulate.write_regions(args.out / "raw", [region], splits, settings)
-  arrays = views.see(region, settings)
+  arrays = views.render(region, settings)
   for name in (*MODALITIES, "SENTINEL2_MSK-SC"):
     write_sensor(args.out / "rasters", name, arrays[name], region, settings)
   for name in FLAIR_HUB.label_columns:

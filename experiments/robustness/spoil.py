@@ -88,10 +88,10 @@ def _spoil_text(content: bytes, rng: np.random.Generator) -> bytes:
 def _spoil_json(content: bytes, rng: np.random.Generator) -> bytes:
   tree = json.loads(content)
   for _ in range(rng.integers(1, 4)):
-    places = list(_places(tree))
-    if not places:
+    items = list(_items(tree))
+    if not items:
       break
-    parent, key = places[rng.integers(len(places))]
+    parent, key = items[rng.integers(len(items))]
     match rng.integers(4):
       case 0:
         del parent[key]
@@ -102,9 +102,9 @@ def _spoil_json(content: bytes, rng: np.random.Generator) -> bytes:
   return json.dumps(tree).encode()
 
 
-def _places(node: Any):
+def _items(node: Any):
   keys = range(len(node)) if isinstance(node, list) else node
   for key in keys:
     yield node, key
     if isinstance(node[key], dict | list) and len(node[key]) < 100:
-      yield from _places(node[key])
+      yield from _items(node[key])

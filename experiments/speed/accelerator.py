@@ -250,7 +250,7 @@ def measured(keys: list[dict], small: bool) -> Iterator[dict]:
       start = now
 
 
-def model_share(record: dict, records: list[dict]) -> float | None:
+def mfu(record: dict, records: list[dict]) -> float | None:
   """MFU: the network's own FLOPs as a fraction of the device's peak.
 
   Those of a forward pass, three times in training: recomputation is no work.
@@ -302,13 +302,13 @@ def row_of(record: dict, records: list[dict]) -> dict[str, Any]:
     return row | {
       k: f"{x:.4g}" if isinstance(x, float) else x for k, x in numbers.items()
     }
-  share = model_share(record, records)
+  fraction = mfu(record, records)
   memory = result["peak_bytes_in_use"] or result["bytes_per_device"]
   return row | {
     "batch_size": result["batch_size"],
     "ms": f"{1e3 * result['median_seconds']:.2f}",
     "patches/s": f"{result['patches_per_second']:.1f}",
-    "MFU": f"{100 * share:.1f} %" if share else "",
+    "MFU": f"{100 * fraction:.1f} %" if fraction else "",
     "GB": f"{memory / 1e9:.2f}",
     "compile, s": f"{result['compile_seconds']:.0f}",
   }

@@ -12,7 +12,7 @@ from flairhub_jax.models import attention, convolution, kernels, layers, swin
 
 
 def alone(small: bool) -> dict[str, tuple[str, str, tuple]]:
-  """Name -> operation, function below, what it takes: those of real networks.
+  """Returns name -> operation, function, shapes, from published networks.
 
   Shapes are of 8 patches (of 1 in miniature), LC-G's of 8 series of 30 dates.
   """
@@ -40,36 +40,36 @@ def alone(small: bool) -> dict[str, tuple[str, str, tuple]]:
   }  # fmt: skip
 
 
-def prepare(function: str, takes: tuple, dtype: str):
-  """Returns a function of arrays, and arrays for it."""
+def prepare(function: str, shapes: tuple, dtype: str):
+  """Returns a function of arrays, and random arrays for it."""
   rng = np.random.default_rng(0)
 
   def draw(*shapes):
     return [jnp.asarray(rng.standard_normal(s), dtype) for s in shapes]
 
   if function == "attend":
-    side, windows, maps, heads = takes
-    tokens, width = side**2, 32 * heads
-    size = (side * windows,) * 2
-    mask = swin.shift_mask(size, (side,) * 2, (side // 2,) * 2)
-    arrays = draw((maps * windows**2, tokens, 3 * width))
+    window, windows, images, heads = shapes
+    tokens, width = window**2, 32 * heads
+    size = (window * windows,) * 2
+    mask = swin.shift_mask(size, (window,) * 2, (window // 2,) * 2)
+    arrays = draw((images * windows**2, tokens, 3 * width))
     bias = rng.standard_normal((heads, tokens, tokens)).astype(np.float32)
     return lambda qkv, bias: attention.attend(qkv, bias, mask), [*arrays, bias]
   if function == "resize":
-    shape, side = takes
-    return lambda x: layers.resize(x, (side, side)), draw(shape)
+    shape, size = shapes
+    return lambda x: layers.resize(x, (size, size)), draw(shape)
   return {
     "convolve": convolution.convolve,
     "project": convolution.project,
     "depthwise": convolution.convolve_depthwise,
     "reflect": lambda *xs: convolution.convolve(*xs, padding_mode="reflect"),
-  }[function], draw(*takes)
+  }[function], draw(*shapes)
 
 
 def time_form(key: dict, small: bool) -> dict | None:
-  """Median seconds of the forward pass, and of it with the gradients."""
-  operation, function, takes = alone(small)[key["case"]]
-  run, arrays = prepare(function, takes, key["dtype"])
+  """Median seconds of the forward pass, and of forward and backward pass."""
+  operation, function, shapes = alone(small)[key["case"]]
+  run, arrays = prepare(function, shapes, key["dtype"])
 
   def both(*arrays):
     value, back = jax.vjp(run, *arrays)

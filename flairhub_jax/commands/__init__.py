@@ -1,1 +1,1 @@
-"""The menu of commands: flags in, library calls, report out."""
+"""Commands: they parse flags, call the library and print the results."""

@@ -18,21 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   for split in records.SPLITS:
     parser.add_argument(
       f"--{split}",
-      type=_path,
+      type=pathlib.Path,
       metavar="CSV",
       help=f"split file of the {split} patches; at least one of the three",
     )
   parser.add_argument(
     "--metadata",
-    type=_path,
+    type=pathlib.Path,
     metavar="FOLDER",
-    help="folder of the files with dates; by default GLOBAL_ALL_MTD beside "
-    "the CSV or up to two folders above",
+    help="folder of the files with dates; default: GLOBAL_ALL_MTD in the "
+    "folder of the CSV or up to two levels above",
   )
   shipped_schemas.add_argument(parser)
   parser.add_argument(
     "--out",
-    type=_path,
+    type=pathlib.Path,
     required=True,
     metavar="FOLDER",
     help="output folder; an interrupted conversion is continued",
@@ -42,13 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=os.cpu_count(),
     metavar="N",
-    help="worker processes (default: %(default)s); 0: in the main process",
+    help="worker processes (default: %(default)s); 0: the main process only",
   )
-
-
-def _path(text: str) -> pathlib.Path:
-  # Shells leave `--out=~/x` as it is.
-  return pathlib.Path(os.path.expanduser(text))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,17 +54,17 @@ def run(args: argparse.Namespace) -> int:
     if getattr(args, split) is not None
   }
   if not splits:
-    raise InputError("arguments", "--train, --valid or --test", "none of them")
+    raise InputError("arguments", "--train, --valid or --test", "none")
   if args.workers < 0:
     raise InputError("--workers", "0 or more", args.workers)
   schema = shipped_schemas.load(args.schema)
-  filter_by_default = base.get_config().data.cloud_filter
+  default_filter = base.get_config().data.cloud_filter
   dataset = convert.convert(
     splits,
     args.out,
     schema=schema,
     metadata=args.metadata,
-    cloud_filter=pipeline.build_cloud_filter(filter_by_default),
+    cloud_filter=pipeline.build_cloud_filter(default_filter),
     num_workers=args.workers,
   )
   print(summarize(dataset))
@@ -110,7 +105,7 @@ def format_classes(task: LabelTask, counts: Mapping[str, Sequence[int]]) -> str:
 
   Args:
     task: the label task.
-    counts: by split, pixels of each class.
+    counts: number of pixels of each class, by split.
   """
   rows = [
     (

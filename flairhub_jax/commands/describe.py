@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--config",
     required=True,
     metavar="FILE.py[:ARG]",
-    help="configuration; --config.data.path gives patch sizes and lengths of"
-    " series",
+    help="configuration; with --config.data.path, patch sizes and lengths of"
+    " series are those of the data",
   )
 
 
@@ -34,11 +34,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def format_table(network: summary.Summary, unused: Any) -> str:
-  """Formats the parts, a line each, and the totals below them.
+  """Formats the parts, one line each, and their totals.
 
   Args:
     network: the parts.
-    unused: of `reference_only.describe`.
+    unused: from `reference_only.describe`.
   """
   headers = ["", "architecture", "role", "parameters", "GFLOP"]
   rows = [

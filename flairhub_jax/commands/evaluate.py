@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default=[],
     metavar="TASK=FILE.json",
     help='score on merged classes too: {"new": ["class", …], …}, every class'
-    " once; may come again",
+    " once; repeatable",
   )
   parser.add_argument(
     "--out",
@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
   network = trained.load(args.run, args.data, args.split, bias=args.bias)
   levels = coarser.above(network.config.schema, network.tasks)
   levels += coarser.of_files(args.merge, network.tasks)
-  folder = pathlib.Path(args.out).expanduser() if args.out else network.results
+  folder = pathlib.Path(args.out) if args.out else network.results
   processes.main_process_first(lambda: _prepare(args, folder, network.origin))
-  # Partial sums with and without subsets differ.
+  # With subsets there are more sums.
   progress = partial.PartialSums(
     folder / "partial.json", {**network.origin, "subsets": args.subsets}
   )
@@ -60,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
     network.model,
     network.variables,
     tasks=network.tasks,
-    shown=report.chosen_patches(len(network.runner)),
+    drawn=report.sample_patches(len(network.runner)),
     with_subsets=bool(args.subsets),
     progress=progress,
   )
-  # The other processes wait, and end with it if it fails.
+  # The other processes wait, and fail with it.
   processes.main_process_first(
     lambda: (
       processes.is_first() and _write(args, folder, network, levels, results)
@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> int:
   return 0
 
 
-def _prepare(args, folder, made_by):
+def _prepare(args, folder, own):
   """Checks before the evaluation that results can be written."""
   if args.out:
-    origin.claim(folder, made_by, what="results")
+    origin.claim(folder, own, what="results")
   else:
     origin.make_writable(folder, otherwise=", or another one with --out")
 

@@ -1,4 +1,4 @@
-"""Write a run's weights as the reference loads them."""
+"""Write a run's weights in the format of the reference."""
 
 import argparse
 import pathlib
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--configs",
     required=True,
     metavar="DIR",
-    help="folder for the reference's training YAML; must not hold any",
+    help="folder for the reference's training YAML; must not have any yet",
   )
 
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
   targets = [out, *(configs / f"{name}.yaml" for name in documents)]
   for path in targets:
     if path.exists():
-      raise InputError(path, "no such file", "a file, which is not overwritten")
+      raise InputError(path, "a new file", "an existing file")
   variables, step = trained.restore(args.run)
   unused = reference_only.load(
     directory.reference_only,
@@ -71,15 +71,13 @@ def run(args: argparse.Namespace) -> int:
   )
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
-    # The weights come last: where they are, their YAML is.
+    # The weights last, so that weights are never without their YAML.
     reference_yaml.write_documents(configs, documents)
     files.write_tensors(
       out, tensors, {"run": directory.path.name, "step": str(step)}
     )
   except OSError as error:
-    raise InputError(
-      f"{out}, {configs}", "places that can be written", error
-    ) from error
+    raise InputError(f"{out}, {configs}", "writable folders", error) from error
   print(f"{out}: {len(tensors)} tensors of step {step}")
   for path in targets[1:]:
     print(path)

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--weights",
     required=True,
     metavar="FILE.safetensors",
-    help="ImageNet classifier of timm (ResNet: or of torchvision)",
+    help="ImageNet classifier of timm (for ResNet, also of torchvision)",
   )
   parser.add_argument(
     "--encoder", required=True, metavar="NAME", help="its name in timm"
@@ -32,29 +32,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Imports an encoder; on an error nothing is written."""
-  known = [n for n in build.ENCODERS if n not in reference_config.OURS_ALONE]
-  if args.encoder not in known:
+  names = [
+    n for n in build.ENCODERS if n not in reference_config.NOT_IN_REFERENCE
+  ]
+  if args.encoder not in names:
     raise InputError(
-      "--encoder", f"one of {', '.join(known)}", repr(args.encoder)
+      "--encoder", f"one of {', '.join(names)}", repr(args.encoder)
     )
   out = pathlib.Path(args.out)
   if out.exists():
-    raise InputError(out, "no such file", "a file, which is not overwritten")
+    raise InputError(out, "a new file", "an existing file")
   tensors, _ = files.read_tensors(args.weights)
   encoder = build.ENCODERS[args.encoder]()
-  # Large enough that no window shrinks.
-  side = 32 * getattr(encoder, "window", 2)
+  # So large that no window shrinks.
+  size = 32 * getattr(encoder, "window", 2)
   shape = jax.eval_shape(
     lambda key, x: encoder.init(key, x, False),
     jax.eval_shape(jax.random.key, 0),
-    jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32),
+    jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),
   )
   values = timm.import_encoder(tensors, shape, where=args.weights)
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_tensors(out, values, {timm.ENCODER: args.encoder})
   except OSError as error:
-    raise InputError(out, "a place that can be written", error) from error
+    raise InputError(out, "a writable folder", error) from error
   number = sum(v.size for n, v in values.items() if n.startswith("params/"))
   print(f"{out}: {args.encoder}, {number / 1e6:.1f} M parameters")
   print(f"flairhub train … --config.model.encoder_weights={out}")

@@ -1,4 +1,4 @@
-"""Turn a checkpoint of the reference into a run directory."""
+"""Convert a checkpoint of the reference to a run directory."""
 
 import argparse
 import contextlib
@@ -25,7 +25,7 @@ from flairhub_jax.weights import (
   reference_yaml,
 )
 
-_SHOWN = 10  # notes in the summary; log.txt has them all
+_MAX_NOTES = 10  # in the summary; log.txt has all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,16 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--allow",
     metavar="REGEX",
-    help="keys that it matches may be missing, left over or of another shape "
-    "(a new head, say); log.txt lists them",
+    help="matches keys that may be missing, unexpected or of another shape "
+    "(such as a new head); log.txt lists them",
   )
 
 
 def run(args: argparse.Namespace) -> int:
-  """Imports, or writes nothing."""
+  """Imports a checkpoint; on an error nothing is written."""
   out = pathlib.Path(args.out)
   if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-    raise InputError(out, "no such folder, or an empty one", "other files")
+    raise InputError(out, "a new or empty folder", "other files")
   allow = None
   if args.allow is not None:
     try:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     except re.error as error:
       raise InputError("--allow", "a regular expression", error) from error
   config = base.get_config()
-  # Its scores are compared with the reference's.
+  # For scores that are comparable with the reference's.
   config.matmul_precision = "highest"
   notes = reference_config.fill_config(
     reference_yaml.read_documents(args.configs), config, where=args.configs
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
   config = configuration.complete(config.to_dict(), where=args.configs)
   config.unlock()
   tensors, _ = files.read_tensors(args.weights)
-  notes += _set_sides(config, tensors)
+  notes += _set_sizes(config, tensors)
   fitted = _fit(args, config, tensors, allow)
   notes += fitted.notes
   num_parameters = sum(
@@ -88,25 +88,25 @@ def run(args: argparse.Namespace) -> int:
     "parameters": num_parameters,
     "notes": notes,
   }
-  with _whole_folder(out) as folder:
+  with _atomic_folder(out) as folder:
     write_run(folder, config, fitted, origin)
   print(_summary(out, config, origin))
   return 0
 
 
-def _set_sides(config: Any, tensors: Any) -> list[str]:
-  """Takes the side of each image from the tables of its encoder."""
+def _set_sizes(config: Any, tensors: Any) -> list[str]:
+  """Derives the size of each image from its encoder's position bias tables."""
   encoder = build.build_image_encoder(config.model)()
   notes = []
   for modality in config.data.modalities:
     row = config.schema.sensors[modality]
     if row.is_series or not hasattr(encoder, "window"):
       continue
-    side = reference.fitting_side(tensors, modality, encoder.window, row.pixels)
-    config.inputs[modality].pixels = side
-    if side != row.pixels:
+    size = reference.fitting_size(tensors, modality, encoder.window, row.pixels)
+    config.inputs[modality].pixels = size
+    if size != row.pixels:
       notes.append(
-        f"{modality}: made for patches of {side} pixels, not {row.pixels}"
+        f"{modality}: trained on patches of {size} pixels, not {row.pixels}"
       )
   return notes
 
@@ -139,15 +139,15 @@ def _sha256(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _whole_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a folder beside `out`, which becomes `out` if all goes well."""
+def _atomic_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a temporary folder that is renamed to `out` on success."""
   out = out.absolute()
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.{os.getpid()}")
     aside.mkdir()
   except OSError as error:
-    raise InputError(out, "a folder that can be made", error) from error
+    raise InputError(out, "a folder that can be created", error) from error
   try:
     yield aside
     os.replace(aside, out)
@@ -161,7 +161,7 @@ def write_run(
   fitted: reference.Fitted,
   origin: dict[str, Any],
 ) -> None:
-  """Writes the run directory of weights that were trained elsewhere."""
+  """Writes the run directory of imported weights."""
   run = run_directory.RunDirectory(folder)
   run.config.write_text(configuration.to_json(config), encoding="utf-8")
   checkpoints = checkpoint.Checkpoints(run.checkpoints)
@@ -184,9 +184,9 @@ def _summary(out: pathlib.Path, config: Any, origin: dict[str, Any]) -> str:
   if not all(sensors[m].is_series for m in config.data.modalities):
     lines.append(f"{config.model.encoder}, {config.model.decoder}")
   notes = origin["notes"]
-  lines += [f"note: {note}" for note in notes[:_SHOWN]]
-  if len(notes) > _SHOWN:
-    lines.append(f"{len(notes) - _SHOWN} more notes in {out / 'log.txt'}")
+  lines += [f"note: {note}" for note in notes[:_MAX_NOTES]]
+  if len(notes) > _MAX_NOTES:
+    lines.append(f"{len(notes) - _MAX_NOTES} more notes in {out / 'log.txt'}")
   lines += [
     "",
     f"flairhub evaluate --run {out} --data RECORDS",

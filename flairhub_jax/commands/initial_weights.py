@@ -1,4 +1,4 @@
-"""Where the initial weights of a run come from."""
+"""Initial weights of a run: random, of another run, or of an encoder file."""
 
 import dataclasses
 import os
@@ -18,8 +18,8 @@ class Start:
   """The start of a run.
 
   Attributes:
-    variables: of the network; None: those of its checkpoint.
-    notes: lines for the log about what was drawn or left out.
+    variables: of the network; None: those of the run's checkpoint.
+    notes: lines for the log about initialised and unused variables.
   """
 
   variables: dict[str, Any] | None
@@ -34,21 +34,21 @@ def choose(
 ) -> Start:
   """Chooses the initial variables of a run.
 
-  The network is traced here, so that sizes that do not fit are refused before
-  the run directory is created.
+  The network is traced here, so that incompatible sizes are refused before the
+  run directory is created.
 
   Args:
     config: resolved configuration.
     dataset: converted data.
-    model: the network, of the size of augmented patches.
+    model: the network for augmented patches.
     workdir: of the run.
 
   Returns:
     No variables if the run has a checkpoint.
 
   Raises:
-    InputError: data lack an input, sizes do not fit, or weights are of another
-      network.
+    InputError: data lack an input, sizes are incompatible, or weights are of
+      another network.
   """
   run, encoder = config.train.init_from, config.model.encoder_weights
   if _has_checkpoint(workdir):
@@ -56,7 +56,7 @@ def choose(
   if run and encoder:
     raise InputError(
       "config.train.init_from",
-      "none where config.model.encoder_weights is given",
+      "none with config.model.encoder_weights",
       repr(run),
     )
   options = pipeline.build_read_options(config)
@@ -71,14 +71,14 @@ def choose(
 
 
 def _of_run(config: Any, model: Any, example: Any) -> Start:
-  """The variables of another run, with its classes taken by name."""
+  """Returns the variables of another run, with classes matched by name."""
   path = config.train.init_from
   _, source = run_directory.open_run(path)
   renamed = _renamed(config, source)
   if not renamed and _classes(source) == _classes(config):
     shape = build.variables_shape(model, example)
     return Start(trained.restore(path, shape)[0])
-  # Tables of relative positions depend on the size of images.
+  # The position bias tables depend on the image size.
   with source.unlocked():
     for name in config.data.modalities:
       if (old := renamed.get(name, name)) in source.data.modalities:
@@ -113,28 +113,28 @@ def _classes(config: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _renamed(config: Any, source: Any) -> dict[str, str]:
-  """Sensors and tasks of `config.train.init_names`, by their new id.
+  """Returns new id -> old id from `config.train.init_names`.
 
   Raises:
-    InputError: an id that either run does not have, or one named twice.
+    InputError: an unknown or repeated id.
   """
   where = "config.train.init_names"
   renamed: dict[str, str] = {}
-  for word in config.train.init_names:
-    new, _, old = word.partition("=")
+  for pair in config.train.init_names:
+    new, _, old = pair.partition("=")
     for kind in ("modalities", "tasks"):
       if new in config.data[kind]:
-        known = source.data[kind]
+        old_ids = source.data[kind]
         break
     else:
       ids = (*config.data.modalities, *config.data.tasks)
-      raise InputError(where, f"NEW=OLD, NEW of {', '.join(ids)}", repr(word))
-    if old not in known:
+      raise InputError(where, f"NEW=OLD, NEW of {', '.join(ids)}", repr(pair))
+    if old not in old_ids:
       raise InputError(
-        where, f"{new}=OLD, OLD of {', '.join(known)}", repr(word)
+        where, f"{new}=OLD, OLD of {', '.join(old_ids)}", repr(pair)
       )
     if new in renamed or old in renamed.values():
-      raise InputError(where, "each id once", repr(word))
+      raise InputError(where, "each id once", repr(pair))
     renamed[new] = old
   return renamed
 
@@ -150,7 +150,7 @@ def _has_checkpoint(workdir: str | os.PathLike) -> bool:
 
 
 def _with_encoders(config: Any, variables: Any) -> dict[str, Any]:
-  """Drawn variables, with every image encoder taken from a file."""
+  """Replaces the variables of every image encoder by those of a file."""
   path = config.model.encoder_weights
   tensors, metadata = files.read_tensors(path)
   if metadata.get(timm.ENCODER) != config.model.encoder:

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
   if processes.is_first():
     for line in _unlikely(network):
       terminal.print_line(f"warning: {line}")
-  out = pathlib.Path(args.out).expanduser()
+  out = pathlib.Path(args.out)
   processes.main_process_first(
     lambda: origin.claim(out, network.origin, what="maps")
   )
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
   figure = out / "maps.png"
   if not figure.exists():
     predictions = network.runner.predictions(
-      network.variables, report.chosen_patches(num_patches)
+      network.variables, report.sample_patches(num_patches)
     )
 
     def draw() -> None:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
           figure, network.dataset, args.split, predictions, network.tasks
         )
 
-    # The other processes wait, and end with it if it fails.
+    # The other processes wait, and fail with it.
     processes.main_process_first(draw)
   if processes.is_first():
     print(f"overview: {figure}")

@@ -1,4 +1,4 @@
-"""Compare runs: tables, figures and one page of a study."""
+"""Compare runs: tables, figures and an HTML page."""
 
 import argparse
 import pathlib
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     required=True,
     nargs="+",
     metavar="PATTERN",
-    help="run directories, such as 'DIR/*'; folders of them are entered",
+    help="run directories, such as 'DIR/*', or folders of them",
   )
   parser.add_argument("--out", required=True, metavar="DIR")
   parser.add_argument("--split", default="test", help="default: test")
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
   rows = configurations.group(all_runs, args.baseline)
   for each in all_runs:
     print(f"{each.title}: {each.state}")
-  print(flush=True)  # counting the networks takes a while
+  print(flush=True)  # counting the FLOPs takes a while
   written = report.write(pathlib.Path(args.out), all_runs, rows, args.split)
   for path in written:
     print(path)

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     type=pathlib.Path,
     metavar="CSV",
     help="split file: patch_id and a column per sensor, mask or label raster;"
-    " some files of each are read",
+    " a sample of the files is read",
   )
   source.add_argument(
     "--shipped",
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--metadata",
     type=pathlib.Path,
     metavar="FOLDER",
-    help="folder of the files of dates of time series; by default"
-    " GLOBAL_ALL_MTD beside the CSV or up to two folders above",
+    help="folder of the files with dates; default: GLOBAL_ALL_MTD in the"
+    " folder of the CSV or up to two levels above",
   )
   parser.add_argument(
     "--out",
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Writes the schema, and a line per assumption."""
+  """Writes the schema, and one line per assumption."""
   if args.out is not None and args.out.exists():
-    raise InputError(args.out, "a new file", "one that exists")
+    raise InputError(args.out, "a new file", "an existing file")
   guesses: list[str] = []
   if args.shipped is not None:
     schema = shipped_schemas.find(args.shipped, where="--shipped")
@@ -85,7 +85,7 @@ def to_json(schema: Schema) -> str:
 
 
 def to_toml(schema: Schema, guesses: list[str]) -> str:
-  """Returns the text of a `.toml` file; assumptions are comments on top."""
+  """Returns the text of a `.toml` file, with assumptions as comments."""
   document = tomlkit.document()
   if guesses:
     document.add(tomlkit.comment("Assumptions, to be checked:"))
@@ -103,7 +103,7 @@ def to_toml(schema: Schema, guesses: list[str]) -> str:
 
 
 def _table(row: dict) -> tomlkit.items.Table:
-  """Returns a table with a line per field, and per class."""
+  """Returns a table with one line per field and per class."""
   table = tomlkit.table()
   for name, value in row.items():
     if name == "classes":

@@ -1,7 +1,6 @@
-"""The schemas of the package by name, and schemas of files."""
+"""The shipped schemas by name, and the flag `--schema`."""
 
 import argparse
-import os
 import pathlib
 from collections.abc import Mapping
 
@@ -19,10 +18,10 @@ SCHEMAS: Mapping[str, Schema] = {
 
 
 def find(name: str, *, where: str) -> Schema:
-  """Returns a schema of the package.
+  """Returns a shipped schema.
 
   Raises:
-    InputError: there is none of this name.
+    InputError: unknown name.
   """
   if name not in SCHEMAS:
     raise InputError(where, f"one of {', '.join(SCHEMAS)}", repr(name))
@@ -35,18 +34,18 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
     "--schema",
     default="flair-hub",
     metavar="FILE",
-    help="sensors and label tasks: a .toml or .json file (`flairhub schema`"
-    f" makes one), or one of {', '.join(SCHEMAS)} (default: %(default)s)",
+    help="sensors and label tasks: a .toml or .json file (from `flairhub"
+    f" schema`), or one of {', '.join(SCHEMAS)} (default: %(default)s)",
   )
 
 
 def load(text: str) -> Schema:
-  """Returns the schema that `--schema` names: of the package, or of a file.
+  """Returns the schema of `--schema`: a shipped one, or from a file.
 
   Raises:
-    InputError: neither, or a file that holds no schema.
+    InputError: neither, or an invalid file.
   """
-  path = pathlib.Path(os.path.expanduser(text))
+  path = pathlib.Path(text)
   if text in SCHEMAS:
     return SCHEMAS[text]
   if not path.is_file():

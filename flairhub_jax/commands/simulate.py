@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Simulates a data set and prints its splits and class fractions."""
   modalities = args.modalities and [
-    name for words in args.modalities for name in words.split(",") if name
+    name for value in args.modalities for name in value.split(",") if name
   ]
   schema = shipped_schemas.load(args.schema)
   simulate.simulate(
@@ -86,7 +86,7 @@ def summarize(out: str | os.PathLike, schema: Schema) -> str:
 
 
 def _count(split: split_csv.Split, task: LabelTask) -> np.ndarray:
-  """Pixels of each class."""
+  """Counts the pixels of each class."""
   total = np.zeros(task.num_classes, np.int64)
   for index in range(len(split)):
     labels, _ = geotiff.read_raster(split.file(task.stream, index))

@@ -1,8 +1,8 @@
-"""Train and evaluate many runs, here or on SLURM.
+"""Train and evaluate many runs, on this machine or on SLURM.
 
-Runs here end with the sweep, even if it is killed; jobs of SLURM stay. The same
-command goes on in both cases: finished runs are left alone, others continue
-from their checkpoints, and jobs that still wait are not submitted again.
+Local runs end with the sweep, even if it is killed; SLURM jobs continue. In
+both cases the same command resumes the sweep: finished runs are skipped, others
+continue from their checkpoints, and queued jobs are not submitted again.
 """
 
 import argparse
@@ -46,34 +46,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--workdir", required=True, metavar="DIR")
   parser.add_argument("--split", default="test", help="to evaluate on")
-  parser.add_argument("--subsets", choices=("all",), help="as of `evaluate`")
+  parser.add_argument("--subsets", choices=("all",), help="as in `evaluate`")
   parser.add_argument(
-    "--dry-run", action="store_true", help="show the runs, do nothing"
+    "--dry-run", action="store_true", help="list the runs and stop"
   )
   parser.add_argument("--executor", choices=("local", "slurm"), default="local")
   parser.add_argument(
     "--jobs",
     type=int,
     metavar="N",
-    help="runs at a time, sharing the cores; default 1, on SLURM all",
+    help="concurrent runs, which share the cores; default 1, on SLURM all",
   )
-  parser.add_argument("--gpus", type=int, metavar="N", help="of each run")
+  parser.add_argument("--gpus", type=int, metavar="N", help="per run")
   slurm = parser.add_argument_group("SLURM")
   slurm.add_argument("--time", type=int, metavar="MINUTES")
   slurm.add_argument("--partition")
   slurm.add_argument("--account")
-  slurm.add_argument("--cpus", type=int, metavar="N", help="of each run")
+  slurm.add_argument("--cpus", type=int, metavar="N", help="per run")
   slurm.add_argument(
     "--sbatch",
     action="append",
     default=[],
     metavar="OPTION=VALUE",
-    help="any other option of sbatch, such as qos=long; may come again",
+    help="any other option of sbatch, such as qos=long; repeatable",
   )
 
 
 def run(args: argparse.Namespace) -> int:
-  """Does every run of a sweep that is not finished.
+  """Trains and evaluates every unfinished run of a sweep.
 
   Returns:
     Exit code: 0, or 1 if a run failed.
@@ -103,11 +103,11 @@ def run(args: argparse.Namespace) -> int:
   with lock.hold(directory.lock, what="sweep"), _interruptible():
     sweep.write_plan(directory, runs)
     done = len(runs) - len(watch.unfinished())
-    print(f"{len(runs)} runs, {done} finished before: {directory.path}")
+    print(f"{len(runs)} runs, {done} already finished: {directory.path}")
     if args.executor == "slurm":
       _run_on_slurm(slurm, directory, watch, args)
     else:
-      _run_here(directory, watch, args)
+      _run_local(directory, watch, args)
   print()
   tasks = sweep.tasks_of(runs)
   print(sweep.format_table(watch.states(), watch.progress, args.split, tasks))
@@ -120,18 +120,18 @@ def _check_flags(args: argparse.Namespace) -> None:
     if value is not None and value < 1:
       raise InputError(f"--{name}", "at least 1", value)
   if args.executor == "slurm" and args.time is None:
-    raise InputError("--time", "minutes for each job of SLURM", "none")
+    raise InputError("--time", "minutes per SLURM job", "none")
   if args.executor == "local":
     for name in ("time", "partition", "account", "cpus", "sbatch"):
       if getattr(args, name):
-        raise InputError(f"--{name}", "--executor slurm with it", "local")
-  for word in args.sbatch:
-    if "=" not in word:
-      raise InputError("--sbatch", "OPTION=VALUE", repr(word))
+        raise InputError(f"--{name}", "--executor slurm", "local")
+  for option in args.sbatch:
+    if "=" not in option:
+      raise InputError("--sbatch", "OPTION=VALUE", repr(option))
 
 
 def _check_data(runs: sweep.Runs, split: str) -> None:
-  """Refuses data that would fail in every run."""
+  """Checks the data sets and each run against its own."""
   for path in dict.fromkeys(config.data.path for _, config in runs):
     if not path:
       raise InputError(
@@ -151,7 +151,7 @@ def _check_data(runs: sweep.Runs, split: str) -> None:
 
 
 def _check_run(config: Any, dataset: records.Dataset) -> None:
-  """Checks a run without devices; the run itself checks them."""
+  """Checks all but the devices, which the run itself checks."""
   run_schema.check(config, dataset, tasks=config.data.tasks)
   build.build_segmenter(config, output_size=dataset.output_size)
   augmentation.build_augmentation(config, dataset)
@@ -167,8 +167,8 @@ def _slurm_options(slurm: types.ModuleType, args: argparse.Namespace) -> Any:
     account=args.account,
     gpus=args.gpus,
     cpus=args.cpus,
-    at_a_time=args.jobs,
-    other=dict(word.split("=", 1) for word in args.sbatch),
+    max_concurrent=args.jobs,
+    other=dict(option.split("=", 1) for option in args.sbatch),
   )
 
 
@@ -181,13 +181,13 @@ def _train_and_evaluate(
   args: argparse.Namespace,
   call: Callable[[Sequence[str]], str],
 ) -> str:
-  """Trains and evaluates a run, as far as it is unfinished.
+  """Trains a run, unless it is already trained, and evaluates it.
 
   Args:
     directory: of the sweep.
     name: of the run.
     args: flags of the sweep.
-    call: runs `flairhub` with some arguments; returns an error line, "" on
+    call: runs `flairhub` with the arguments; returns an error line, "" on
       success.
 
   Returns:
@@ -196,7 +196,7 @@ def _train_and_evaluate(
   run = directory.run(name)
   try:
     if run.lock.exists():
-      # The process of a killed sweep may still be saving.
+      # A process of a killed sweep may still be saving.
       with lock.hold(run.lock, what="training", patience=faults.GRACE):
         pass
     is_trained = sweep.read_progress(run, args.split).is_trained
@@ -212,8 +212,8 @@ def _train_and_evaluate(
   )
 
 
-def _call_here(argv: Sequence[str]) -> str:
-  """Runs a command in this process, whose signals submitit handles."""
+def _call_in_process(argv: Sequence[str]) -> str:
+  """Runs a command in this process, where submitit handles the signals."""
   command = {"train": train, "evaluate": evaluate}[argv[0]]
   parser = argparse.ArgumentParser(f"flairhub {argv[0]}")
   command.add_arguments(parser)
@@ -225,15 +225,15 @@ def _call_here(argv: Sequence[str]) -> str:
   return ""
 
 
-# ---- here, or on SLURM -----------------------------------------------------
+# ---- this machine, or SLURM ------------------------------------------------
 
 
-def _run_here(
+def _run_local(
   directory: sweep.SweepDirectory,
   watch: watching.Watch,
   args: argparse.Namespace,
 ) -> None:
-  # Seeds share their programs, and a run that goes on has its own.
+  # Persistent compilation cache: one compilation for all seeds and restarts.
   environment = {
     "JAX_COMPILATION_CACHE_DIR": str(directory.compiled),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
@@ -241,12 +241,12 @@ def _run_here(
   }
 
   def job(name: str, slot: jobs.Slot) -> str:
-    own = environment
+    variables = environment
     if args.gpus:
-      gpus = share_of_gpus(os.environ.get(_CUDA), slot.number, args.gpus)
-      own = {**environment, _CUDA: gpus}
+      gpus = slot_gpus(os.environ.get(_CUDA), slot.number, args.gpus)
+      variables = {**environment, _CUDA: gpus}
     call = functools.partial(
-      slot.run, folder=directory.logs(name), environment=own
+      slot.run, folder=directory.logs(name), environment=variables
     )
     return _train_and_evaluate(directory, name, args, call)
 
@@ -254,25 +254,25 @@ def _run_here(
     jobs.run_local(
       watch.unfinished(),
       job,
-      at_a_time=args.jobs or 1,
+      max_concurrent=args.jobs or 1,
       started=watch.started,
       ended=watch.ended,
     )
   except KeyboardInterrupt:
-    print("the runs are stopped; the same command lets them go on")
+    print("runs stopped; the same command resumes them")
     raise
 
 
-def share_of_gpus(visible: str | None, slot: int, gpus: int) -> str:
-  """The GPUs of the run in a slot, in the words of CUDA.
+def slot_gpus(visible: str | None, slot: int, gpus: int) -> str:
+  """Returns `CUDA_VISIBLE_DEVICES` of the run in a slot.
 
   Args:
-    visible: those that the sweep may use, separated by commas; None: all.
-    slot: 0 to the runs at a time - 1.
-    gpus: of each run.
+    visible: `CUDA_VISIBLE_DEVICES` of the sweep; None: all.
+    slot: 0 to the number of slots - 1.
+    gpus: per run.
 
   Raises:
-    InputError: fewer are visible than the runs at a time need.
+    InputError: too few GPUs are visible.
   """
   indices = range(slot * gpus, (slot + 1) * gpus)
   if visible is None:
@@ -280,7 +280,7 @@ def share_of_gpus(visible: str | None, slot: int, gpus: int) -> str:
   numbers = visible.split(",")
   if indices.stop > len(numbers):
     raise InputError(
-      _CUDA, f"{indices.stop} GPUs for the runs at a time", repr(visible)
+      _CUDA, f"{indices.stop} GPUs for the concurrent runs", repr(visible)
     )
   return ",".join(numbers[i] for i in indices)
 
@@ -301,35 +301,38 @@ def _run_on_slurm(
   watch: watching.Watch,
   args: argparse.Namespace,
 ) -> None:
-  """Submits what is not in the queue already, and waits for all of it."""
+  """Submits the runs that are not in the queue, and waits for all jobs."""
   folder = directory.logs("slurm")
-  job_of = _read_jobs(directory.slurm_jobs)
-  queued = slurm.queued(list(job_of.values())) if job_of else set()
-  mine = {n: job_of[n] for n in watch.unfinished() if job_of.get(n) in queued}
-  fresh = [name for name in watch.unfinished() if name not in mine]
-  for name, job_id in mine.items():
-    print(f"{name} is job {job_id} already")
-  if fresh:
+  job_ids = _read_jobs(directory.slurm_jobs)
+  queued = slurm.queued(list(job_ids.values())) if job_ids else set()
+  names = watch.unfinished()
+  waiting = {n: job_ids[n] for n in names if job_ids.get(n) in queued}
+  new = [name for name in names if name not in waiting]
+  for name, job_id in waiting.items():
+    print(f"{name} is already job {job_id}")
+  if new:
     array = [
-      functools.partial(_train_and_evaluate, directory, name, args, _call_here)
-      for name in fresh
+      functools.partial(
+        _train_and_evaluate, directory, name, args, _call_in_process
+      )
+      for name in new
     ]
     ids = slurm.submit(array, folder, _slurm_options(slurm, args))
-    mine |= dict(zip(fresh, ids, strict=True))
-    for name in fresh:
-      print(f"{name} is job {mine[name]}")
+    waiting |= dict(zip(new, ids, strict=True))
+    for name in new:
+      print(f"{name} is job {waiting[name]}")
     atomic.write_text(
-      directory.slurm_jobs, json.dumps(job_of | mine, indent=2) + "\n"
+      directory.slurm_jobs, json.dumps(job_ids | waiting, indent=2) + "\n"
     )
-  print(f"logs in {folder}; this command may end, the jobs stay", flush=True)
-  while mine:
-    queued = slurm.queued(list(mine.values()))
-    for name in [name for name in mine if mine[name] not in queued]:
-      watch.ended(name, slurm.fault(folder, mine.pop(name)))
-    time.sleep(_POLL if mine else 0)
+  print(f"logs in {folder}; the jobs continue without this command", flush=True)
+  while waiting:
+    queued = slurm.queued(list(waiting.values()))
+    for name in [name for name in waiting if waiting[name] not in queued]:
+      watch.ended(name, slurm.fault(folder, waiting.pop(name)))
+    time.sleep(_POLL if waiting else 0)
 
 
-_POLL = 20.0  # seconds; SLURM's controllers are shared with others
+_POLL = 20.0  # seconds; the SLURM controller is shared with other users
 
 
 def _read_jobs(path: pathlib.Path) -> dict[str, str]:
@@ -340,7 +343,7 @@ def _read_jobs(path: pathlib.Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-  """Treats being asked to end, or losing the terminal, as Ctrl-C."""
+  """Handles SIGTERM and SIGHUP like Ctrl-C."""
   names = (signal.SIGTERM, signal.SIGHUP)
   before = [signal.signal(n, signal.default_int_handler) for n in names]
   try:

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _validation(config, dataset):
-  """Functions that score and draw the validation split."""
+  """Returns functions that score and draw the validation split."""
   network = build.build_segmenter(
     config, output_size=dataset.output_size, count_padding=False
   )
@@ -95,7 +95,7 @@ def _validation(config, dataset):
     devices=mesh.build_mesh(**config.mesh),
   )
   tasks = configuration.label_tasks(config)
-  shown = report.chosen_patches(
+  drawn = report.sample_patches(
     dataset.splits["valid"].num_patches, config.train.validation_maps
   )
 
@@ -103,7 +103,7 @@ def _validation(config, dataset):
     return patches.score_tasks(runner.confusion(variables), config)
 
   def draw(variables, path):
-    predictions = runner.predictions(variables, shown)
+    predictions = runner.predictions(variables, drawn)
     if processes.is_first():
       path.parent.mkdir(parents=True, exist_ok=True)
       report.draw_maps(path, dataset, "valid", predictions, tasks)
@@ -112,9 +112,9 @@ def _validation(config, dataset):
 
 
 def _check_labels(config, dataset: records.Dataset) -> None:
-  """Refuses a training split without a pixel of a weighted class."""
-  known = class_counts.of_merged(config, dataset.splits["train"].class_counts)
-  for task, counts in known.items():
+  """Checks that the training split has pixels of weighted classes."""
+  by_task = class_counts.of_merged(config, dataset.splits["train"].class_counts)
+  for task, counts in by_task.items():
     weights = np.asarray(config.tasks[task].class_weights)
     if not (np.asarray(counts) * weights > 0).any():
       raise InputError(

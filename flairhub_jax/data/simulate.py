@@ -168,7 +168,7 @@ def _write_region(
     for name, patch in itertools.product(names, region.patches)
     if not (out / plan.relative_path(region, name, patch)).exists()
   ]
-  arrays = views.see(region, settings) if missing else {}
+  arrays = views.render(region, settings) if missing else {}
   for name, patch in missing:
     values = arrays[name]
     size = values.shape[0] // region.shape[0]

@@ -1,4 +1,4 @@
-"""Shared by all figures: drawing without a display, atomic PNG files."""
+"""Elements of all figures: axes without a display, colours, PNG files."""
 
 import os
 import textwrap
@@ -23,14 +23,14 @@ def subplots(
 ) -> tuple[Figure, Any]:
   """Returns a figure and its axes, as `pyplot.subplots` does.
 
-  Unlike pyplot it neither needs nor changes the backend of the host program,
-  and keeps no reference to the figure.
+  Unlike pyplot it is independent of the backend of the host program, and holds
+  no reference to the figure.
 
   Args:
-    rows: of axes.
-    columns: of axes.
+    rows: number of rows of axes.
+    columns: number of columns of axes.
     figsize: width and height in inches.
-    layout: how the figure arranges its axes.
+    layout: layout engine of the figure.
     **options: of `Figure.subplots`.
   """
   figure = Figure(figsize=figsize, layout=layout)
@@ -44,11 +44,11 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def colours(names: Sequence[str]) -> dict[str, Any]:
-  """A colour per name, the same in every figure with these names."""
+  """Returns a colour per name, which depends only on the list of names."""
   if len(names) <= 10:
     table = matplotlib.colormaps["tab10"](np.arange(10))
   elif len(names) <= 20:
-    # A dark and a light shade of each hue: neighbouring names are often pairs.
+    # Pairs of a dark and a light shade, for adjacent names that form pairs.
     table = matplotlib.colormaps["tab20"](np.arange(20))
   else:
     table = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(names)))
@@ -73,7 +73,7 @@ def wrap(name: str, width: int = 34) -> str:
 
 
 def name_columns(axis: Any, names: Sequence[str], **options: Any) -> None:
-  """Writes names below columns, slanted; options are of `tick_params`."""
+  """Labels columns with rotated names; options are those of `tick_params`."""
   axis.set_xticks(
     range(len(names)),
     names,
@@ -88,13 +88,13 @@ def name_columns(axis: Any, names: Sequence[str], **options: Any) -> None:
 def write_values(
   axis: Any, table: Float[np.ndarray, "r c"], text: str, *, dark_above: float
 ) -> None:
-  """Writes the values of a heat map into its cells; NaN stays empty.
+  """Writes the values of a heat map into its cells, except NaN.
 
   Args:
     axis: of the heat map.
     table: its values.
     text: format of a value, such as "{:.0f}".
-    dark_above: value from which the colour below is light.
+    dark_above: threshold above which the text is dark.
   """
   for row, column in np.argwhere(np.isfinite(table)):
     value = table[row, column]

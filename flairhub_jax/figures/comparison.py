@@ -1,4 +1,4 @@
-"""Configurations side by side: scores, classes, curves, costs."""
+"""Figures that compare configurations: scores, classes, curves, costs."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def draw_scores(
 
   Args:
     path: PNG to write.
-    title: what is shown.
+    title: of the figure.
     summary: by configuration, from top to bottom, `mean`, `half_width` and
       `published`, percent; NaN where there is none.
     values: `configuration` and `value` of the single runs.
     colours: by name of configuration.
   """
   figure, axis = canvas.subplots(figsize=(7.5, 1.3 + 0.42 * len(summary)))
-  places = {name: place for place, name in enumerate(summary.index)}
+  y = {name: i for i, name in enumerate(summary.index)}
   for name, row in summary.iterrows():
     axis.errorbar(
       row["mean"],
-      places[name],
+      y[name],
       xerr=row["half_width"],
       fmt="o",
       capsize=4,
       color=colours[name],
       zorder=3,
     )
-  # A legend of the kinds of marks that occur.
+  # Entries of the legend for the markers in use.
   axis.plot([], [], "o", color="0.3", label="mean")
   several = summary.index[summary["half_width"].notna()]
   if len(several):
@@ -60,18 +60,18 @@ def draw_scores(
     axis.plot([], [], color="0.3", label="95 % interval")
     axis.plot(
       values["value"],
-      [places[name] for name in values["configuration"]],
+      [y[name] for name in values["configuration"]],
       "|",
       ms=11,
       color="0.45",
       label="one run",
     )
-  known = summary["published"].dropna()
-  if len(known):
-    axis.plot(known, [places[name] for name in known.index], **_PUBLISHED)
-  axis.set_yticks(range(len(places)), [canvas.wrap(name) for name in places])
+  published = summary["published"].dropna()
+  if len(published):
+    axis.plot(published, [y[name] for name in published.index], **_PUBLISHED)
+  axis.set_yticks(range(len(y)), [canvas.wrap(name) for name in y])
   axis.tick_params(axis="y", labelsize=8)
-  axis.set_ylim(len(places) - 0.4, -0.6)
+  axis.set_ylim(len(y) - 0.4, -0.6)
   axis.set_xlabel("mIoU (%)")
   axis.grid(axis="x", color="0.9")
   axis.set_title(title, fontsize=10)
@@ -86,14 +86,14 @@ def draw_points(
   points: pd.DataFrame,
   colours: Mapping[str, Any],
 ) -> None:
-  """Draws scores against their costs, on a logarithmic axis if far apart.
+  """Draws scores against costs, on a logarithmic axis for a wide range.
 
   Args:
     path: PNG to write.
-    title: what is shown.
+    title: of the figure.
     x_label: the cost and its unit.
-    points: by configuration, the cost `x` and the score in `mean`,
-      `half_width`; `published_x`, `published` of the same inputs, or NaN.
+    points: by configuration, the cost `x` and the score as `mean` and
+      `half_width`; `published_x` and `published` for the same inputs, or NaN.
     colours: by name of configuration.
   """
   figure, axis = canvas.subplots(figsize=(6.4, 4.4))
@@ -105,7 +105,7 @@ def draw_points(
       fmt="o",
       capsize=3,
       color=colours[name],
-      ecolor=(colours[name], 0.5),  # many have the same cost
+      ecolor=(colours[name], 0.5),  # bars of equal cost overlap
       elinewidth=1,
       label=canvas.wrap(name),
     )
@@ -134,10 +134,10 @@ def draw_class_heat_map(
 
   Args:
     path: PNG to write.
-    title: what is shown.
-    task: gives order and colours of the classes.
-    iou: percent, by configuration and class; NaN stays white, and so do
-      classes without a column.
+    title: of the figure.
+    task: with order and colours of the classes.
+    iou: percent, by configuration and class; NaN is white, and classes without
+      a column are not drawn.
   """
   classes = [c for c in task.classes if c.name in iou]
   table = iou[[c.name for c in classes]].to_numpy()
@@ -176,7 +176,7 @@ def draw_curves(
 
   Args:
     path: PNG to write.
-    title: what is shown.
+    title: of the figure.
     curves: `value` at a `step`, by `panel` (label of the vertical axis),
       `configuration` and `seed`.
     colours: by name of configuration.
@@ -187,7 +187,7 @@ def draw_curves(
   )
   for axis, (label, panel) in zip(axes[0], panels, strict=True):
     for name, own in panel.groupby("configuration", sort=False):
-      # A run that was continued may have recorded a step twice.
+      # A continued run may have recorded a step twice.
       runs = own.pivot_table(
         index="step", columns="seed", values="value", aggfunc="last"
       )
@@ -203,5 +203,6 @@ def draw_curves(
   ]
   canvas.add_legend(axes[0][-1], handles=handles)
   figure.suptitle(title, fontsize=10)
-  figure.subplots_adjust(wspace=0.24)  # a long legend shrinks no panel
+  # Instead of a layout engine, which shrinks panels for a long legend.
+  figure.subplots_adjust(wspace=0.24)
   canvas.save(figure, path)

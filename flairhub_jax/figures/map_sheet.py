@@ -10,8 +10,7 @@ from matplotlib import patches as shapes
 from flairhub_jax.figures import canvas
 from flairhub_jax.schema import LabelTask
 
-# Inches of the longer side of the map.
-_SIDE = 8.0
+_MAP_INCHES = 8.0  # length of the longer edge of the map
 
 
 def draw_map(
@@ -23,25 +22,25 @@ def draw_map(
   pixel: tuple[float, float],
   unit: str = "m",
 ) -> None:
-  """Draws a map; the legend has the classes that occur and their shares.
+  """Draws a map; the legend has the classes that occur, with their area (%).
 
   Args:
     path: PNG to write.
-    classes: values without a class are white.
-    task: names and colours of the classes.
-    title: heading.
+    classes: values that are no class are white.
+    task: with names and colours of the classes.
+    title: of the figure.
     pixel: height and width of a pixel, in `unit`.
-    unit: of the scale bar; km are used for a bar of 1000 m or more.
+    unit: of the scale bar; a bar of 1000 m or more is in km.
   """
   height, width = classes.shape[0] * pixel[0], classes.shape[1] * pixel[1]
-  scale = _SIDE / max(height, width)
+  scale = _MAP_INCHES / max(height, width)
   figure, axis = canvas.subplots(
     figsize=(max(2.0, scale * width), max(2.0, scale * height))
   )
-  picture = np.full((*classes.shape, 3), 255, np.uint8)
+  image = np.full((*classes.shape, 3), 255, np.uint8)
   has_class = classes < task.num_classes
-  picture[has_class] = task.palette[classes[has_class]]
-  axis.imshow(picture, interpolation="nearest", extent=(0, width, height, 0))
+  image[has_class] = task.palette[classes[has_class]]
+  axis.imshow(image, interpolation="nearest", extent=(0, width, height, 0))
   axis.set_xticks([])
   axis.set_yticks([])
   axis.set_title(title, fontsize=10)
@@ -73,7 +72,7 @@ def draw_map(
 
 
 def _draw_scale(axis, width, height, unit) -> None:
-  """Draws a bar of a round length, at most a quarter of the map."""
+  """Draws a scale bar of a round length, at most a quarter of the map."""
   power = 10 ** math.floor(math.log10(width / 4))
   length = max(n * power for n in (1, 2, 5) if n * power <= width / 4)
   top = 1.02 * height

@@ -1,4 +1,4 @@
-"""Figures: class maps in official colours, confusion matrices."""
+"""Figures of class maps in official colours, and of confusion matrices."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ _SENTINEL2 = ("b04", "b03", "b02")  # red, green, blue
 def composite(
   values: Num[np.ndarray, "h w c"], bands: Sequence[str]
 ) -> UInt8[np.ndarray, "h w 3"]:
-  """Renders bands for display, stretched from the 2nd to the 98th percentile.
+  """Renders bands with a linear stretch from the 2nd to the 98th percentile.
 
-  Red, green, blue if the sensor has these bands; else the first band in grey.
+  Red, green and blue if the sensor has these bands, else the first in grey.
   """
   names = [band.lower() for band in bands]
   for triple in (("r", "g", "b"), ("red", "green", "blue"), _SENTINEL2):
@@ -29,14 +29,14 @@ def composite(
       break
   else:
     chosen = [0, 0, 0]
-  picture = values[..., chosen].astype(np.float64)
-  low, high = np.nanpercentile(picture, (2, 98))
-  scaled = np.nan_to_num((picture - low) / max(high - low, 1e-9))
+  image = values[..., chosen].astype(np.float64)
+  low, high = np.nanpercentile(image, (2, 98))
+  scaled = np.nan_to_num((image - low) / max(high - low, 1e-9))
   return (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
 
 
 def _colour(task: LabelTask, classes: np.ndarray) -> np.ndarray:
-  """Colours of classes [h w]; pixels without a class are white."""
+  """Returns the colours of classes [h w]; pixels without a class are white."""
   palette = np.concatenate([task.palette, np.full((1, 3), 255, np.uint8)])
   return palette[np.minimum(classes, task.num_classes)]
 
@@ -67,13 +67,13 @@ def draw_patches(
     squeeze=False,
   )
   for row, cells in zip(rows, axes, strict=True):
-    pictures = [row["input"]]
+    images = [row["input"]]
     for task, table in tasks.items():
       if task in row["truth"]:
-        pictures.append(_colour(table, row["truth"][task]))
-      pictures.append(_colour(table, row["prediction"][task]))
-    for axis, picture in zip(cells, pictures, strict=True):
-      axis.imshow(picture, interpolation="nearest")
+        images.append(_colour(table, row["truth"][task]))
+      images.append(_colour(table, row["prediction"][task]))
+    for axis, image in zip(cells, images, strict=True):
+      axis.imshow(image, interpolation="nearest")
       axis.set_xticks([])
       axis.set_yticks([])
     cells[0].set_ylabel(row["title"], fontsize=7)
@@ -104,7 +104,7 @@ def _draw_legends(
       handles=handles,
       title=table.short_name,
       loc="lower left" if number % 2 else "upper left",
-      # Two tasks fill the height; others have columns to the right.
+      # Two legends per column; further tasks have columns to the right.
       bbox_to_anchor=(
         0.91 + 0.3 * (number // 2),
         0.10 if number % 2 else 0.89,
@@ -123,39 +123,39 @@ def draw_confusion(
 ) -> None:
   """Draws the confusion matrix, normalised by true class, in percent.
 
-  Unscored classes are left out, as in the scores; a class that does not occur
-  has an empty row.
+  Unscored classes are excluded, as in the scores; the row of a class that does
+  not occur is empty.
   """
   classes = np.flatnonzero(scored)
   reduced = confusion[np.ix_(classes, classes)].astype(np.float64)
   support = reduced.sum(1, keepdims=True)
-  shares = np.divide(
+  percent = np.divide(
     100 * reduced, support, out=np.full_like(reduced, np.nan), where=support > 0
   )
   names = [task.classes[value].name for value in classes]
-  side = 1.8 + 0.36 * len(classes)
-  figure, axis = canvas.subplots(figsize=(side + 0.8, side))
-  image = axis.imshow(shares, cmap="viridis", vmin=0, vmax=100)
+  size = 1.8 + 0.36 * len(classes)
+  figure, axis = canvas.subplots(figsize=(size + 0.8, size))
+  image = axis.imshow(percent, cmap="viridis", vmin=0, vmax=100)
   axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
   axis.set_yticks(range(len(names)), names, fontsize=7)
   axis.set_xlabel("predicted")
   axis.set_ylabel("true")
   axis.set_title(f"{task.short_name}: % of each true class")
-  _annotate(axis, shares)
+  _annotate(axis, percent)
   bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
   bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(decimals=0))
   canvas.save(figure, path)
 
 
-def _annotate(axis: Any, shares: Float[np.ndarray, "k k"]) -> None:
-  for row, column in np.argwhere(np.nan_to_num(shares) >= 0.5):
-    share = shares[row, column]
+def _annotate(axis: Any, percent: Float[np.ndarray, "k k"]) -> None:
+  for row, column in np.argwhere(np.nan_to_num(percent) >= 0.5):
+    value = percent[row, column]
     axis.text(
       column,
       row,
-      f"{share:.0f}",
+      f"{value:.0f}",
       ha="center",
       va="center",
       fontsize=6,
-      color="black" if share > 60 else "white",
+      color="black" if value > 60 else "white",
     )

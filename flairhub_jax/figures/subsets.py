@@ -1,4 +1,4 @@
-"""Scores with modalities missing, by configuration."""
+"""Figure of scores with missing modalities, by configuration."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from flairhub_jax.figures import canvas
 if TYPE_CHECKING:
   import pandas as pd
 
-# More bars than these cannot be distinguished.
-_MAX_BARS = 90
+_MAX_BARS = 90  # that are distinguishable
 
 
 def draw_subsets(
@@ -24,17 +23,18 @@ def draw_subsets(
   colours: Mapping[str, Any],
   modalities: Sequence[str],
 ) -> None:
-  """Draws scores by subset: dots mark the modalities that it has.
+  """Draws scores by subset, with dots for its modalities.
 
-  Bars with intervals; a heat map of the means where these were too many.
+  Scores are bars with intervals, or a heat map of the means if there are too
+  many bars.
 
   Args:
     path: PNG to write.
-    title: what is shown.
+    title: of the figure.
     summary: columns `modalities` (ids joined by +), `configuration`, `mean`
       and `half_width` (percent; NaN without an interval).
     colours: by name of configuration.
-    modalities: order of the columns; those in no subset are left out.
+    modalities: order of the columns; those in no subset are not drawn.
   """
   means, half_widths = (
     summary.pivot(index="modalities", columns="configuration", values=values)
@@ -105,7 +105,7 @@ def _draw_heat_map(axis: Any, means: pd.DataFrame) -> None:
 def _draw_dots(
   axis: Any, modalities: Sequence[str], subsets: Sequence[Sequence[str]]
 ) -> None:
-  """Filled where a subset has the modality, and joined by a line."""
+  """Draws dark, connected dots for the modalities of each subset."""
   for number, subset in enumerate(subsets):
     present = [i for i, name in enumerate(modalities) if name in subset]
     axis.plot(range(len(modalities)), [number] * len(modalities), "o", c="0.87")

@@ -1,4 +1,4 @@
-"""Figures of the weights of the modalities in a fusion."""
+"""Figures of the modality weights of a fusion."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,7 @@ from jaxtyping import Float
 from flairhub_jax.figures import canvas
 from flairhub_jax.schema import LabelTask
 
-# One sequential colour scale for weights, the same in all figures.
-_COLOURS = "viridis"
+_COLOUR_MAP = "viridis"
 
 
 def draw_usage(
@@ -19,7 +18,7 @@ def draw_usage(
   modalities: Sequence[str],
   tables: Mapping[str, LabelTask],
 ) -> None:
-  """Draws mean weights: a column of tables per level, a row per task.
+  """Draws mean weights as heat maps: a column per level, a row per task.
 
   Args:
     path: PNG to write.
@@ -28,7 +27,7 @@ def draw_usage(
     tables: label tasks by id.
   """
   tasks = list(next(iter(usage.values())))
-  # Small classes have no pixel on coarse levels: their rows stay empty.
+  # Rare classes may have no pixel on coarse levels; their rows are empty.
   classes = {
     task: [
       row.name
@@ -52,7 +51,9 @@ def draw_usage(
       table = np.array(
         [[row.get(m, np.nan) for m in modalities] for row in rows]
       )
-      picture = axis.imshow(table, vmin=0, vmax=1, cmap=_COLOURS, aspect="auto")
+      image = axis.imshow(
+        table, vmin=0, vmax=1, cmap=_COLOUR_MAP, aspect="auto"
+      )
       canvas.write_values(axis, table, "{:.2f}", dark_above=0.6)
       names = [] if column else classes[task]
       axis.set_yticks(range(len(names)), names, fontsize=8)
@@ -60,7 +61,7 @@ def draw_usage(
         range(len(modalities)), modalities, rotation=60, ha="right", fontsize=7
       )
       axis.set_title(f"{tables[task].short_name}\n{level}", fontsize=9)
-  figure.colorbar(picture, ax=grid, label="mean weight", shrink=0.6)
+  figure.colorbar(image, ax=grid, label="mean weight", shrink=0.6)
   figure.suptitle("Weight of each modality by true class and level")
   canvas.save(figure, path)
 
@@ -70,7 +71,7 @@ def draw_weight_maps(
   maps: Mapping[str, Mapping[str, Float[np.ndarray, "n h w"]]],
   modalities: Sequence[str],
 ) -> None:
-  """Draws the weights of the shallowest level, a row per patch.
+  """Draws the weights at the finest level, one row per patch.
 
   Args:
     path: PNG to write.
@@ -89,10 +90,10 @@ def draw_weight_maps(
     for axis, modality, weights in zip(
       axes, modalities, levels[level], strict=True
     ):
-      picture = axis.imshow(weights, vmin=0, vmax=1, cmap=_COLOURS)
+      image = axis.imshow(weights, vmin=0, vmax=1, cmap=_COLOUR_MAP)
       axis.set_xticks([])
       axis.set_yticks([])
       axis.set_title(modality, fontsize=8)
     axes[0].set_ylabel(f"{title}\n{level}", fontsize=7)
-  figure.colorbar(picture, ax=grid, label="weight", shrink=0.6)
+  figure.colorbar(image, ax=grid, label="weight", shrink=0.6)
   canvas.save(figure, path)

@@ -1,1 +1,1 @@
-"""Applying a trained network: scores and maps."""
+"""Inference with a trained network: scores and maps of patches."""

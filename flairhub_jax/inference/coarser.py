@@ -1,9 +1,9 @@
 """Scores on coarser classes than those of the network.
 
-The confusion matrix of merged classes is a sum of cells of that of the classes:
-no network is run again. Pixels of classes that are not scored count as members
-of a merged class of which another class is scored, as they do in a network that
-is trained on the merged classes.
+The confusion matrix of merged classes sums cells of the network's matrix, so
+inference is not repeated. Pixels of an unscored class count for its merged
+class if another of its classes is scored, as they do for a network trained on
+the merged classes.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ class Level:
   """Coarser classes of a task.
 
   Attributes:
-    task: id of the task of the network.
-    name: id of a task above it, or name of the file of a merge.
+    task: id of the network's task.
+    name: id of a task above it, or file name of a merge.
     title: for headings.
-    table: the coarser classes.
-    groups: position of the coarser class of each class.
+    table: label task with the coarser classes.
+    groups: index of the coarser class of each class.
   """
 
   task: str
@@ -40,16 +40,16 @@ class Level:
   groups: Int[np.ndarray, "k"]
 
   def scored(self, scored: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "m"]:
-    """Coarser classes that are scored, given the scored classes."""
+    """Returns which coarser classes are scored, given the scored classes."""
     result = np.zeros(self.table.num_classes, bool)
     result[self.groups[scored]] = True
     return result & self.table.scored
 
 
 def above(schema: Schema, tasks: Mapping[str, LabelTask]) -> list[Level]:
-  """All levels above the tasks of a network.
+  """Returns all levels above the tasks of a network.
 
-  Merged classes belong to no class of the level above.
+  Merged classes have no class on the level above.
 
   Args:
     schema: with the tasks of all levels.
@@ -64,35 +64,33 @@ def above(schema: Schema, tasks: Mapping[str, LabelTask]) -> list[Level]:
       groups = class_merge.parents(lower, upper)[groups]
       chain.append((upper, groups))
       lower = upper
-    # The title of a level may begin with that of the highest one.
+    # Without the name of the top level, with which its levels may begin.
     own = task.short_name.removeprefix(f"{lower.short_name}, ")
     levels += [
-      Level(
-        name, upper.id, f"{upper.short_name} (from {own})", upper, positions
-      )
-      for upper, positions in chain
+      Level(name, upper.id, f"{upper.short_name} (from {own})", upper, indices)
+      for upper, indices in chain
     ]
   return levels
 
 
 def of_files(
-  words: Sequence[str], tasks: Mapping[str, LabelTask]
+  options: Sequence[str], tasks: Mapping[str, LabelTask]
 ) -> list[Level]:
-  """Reads the words `TASK=FILE.json` of the command line.
+  """Parses the options `TASK=FILE.json` of the command line.
 
   Args:
-    words: any number. A file has {"new class": ["class", …], …}.
+    options: any number. A file has {"new class": ["class", …], …}.
     tasks: label tasks of the network by id.
 
   Raises:
-    InputError: another form, an unknown task, a file that cannot be read, or
-      groups that do not have every class once.
+    InputError: wrong format, an unknown task, a file that cannot be read, or
+      groups that do not have every class exactly once.
   """
   levels = []
-  for word in words:
-    name, equals, file = word.partition("=")
+  for option in options:
+    name, equals, file = option.partition("=")
     if not (equals and file):
-      raise InputError("--merge", "TASK=FILE.json", repr(word))
+      raise InputError("--merge", "TASK=FILE.json", repr(option))
     if name not in tasks:
       raise InputError("--merge", f"a task of {', '.join(tasks)}", repr(name))
     path, task = pathlib.Path(file).expanduser(), tasks[name]
@@ -118,10 +116,13 @@ def _read_groups(path: pathlib.Path) -> dict[str, list[str]]:
   for new, names in groups.items():
     is_list = isinstance(names, list)
     if not is_list or not all(isinstance(name, str) for name in names):
-      found = json.dumps(names)[:80]
-      raise InputError(f"{path}, {new}", "a list of classes", found)
+      raise InputError(
+        f"{path}, {new}", "a list of classes", json.dumps(names)[:80]
+      )
     if not (new.strip() and new.isprintable() and len(new) <= 80):
-      raise InputError(path, "printable names up to 80 letters", repr(new)[:80])
+      raise InputError(
+        path, "printable names up to 80 characters", repr(new)[:80]
+      )
   return groups
 
 
@@ -138,8 +139,8 @@ def score(
     scored: bool [k] by task.
 
   Returns:
-    For JSON, by level: `task`, `name`, `title`, and what
-    `report.scores_as_json` has of a task.
+    For each level `task`, `name`, `title` and the scores of a task from
+    `report.scores_as_json`, ready for JSON.
   """
   rows = []
   for level in levels:

@@ -22,7 +22,7 @@ class Evaluation:
     by_subset: subset of the modalities -> task -> int64 [k k], the full set
       first; None unless requested.
     maps: index of a drawn patch -> task -> uint8 [h w].
-    usage: weights of the modalities; None if the fusion has none.
+    usage: modality weights; None if the fusion has none.
   """
 
   confusion: Mapping[str, np.ndarray]
@@ -50,8 +50,8 @@ def make_step(
   return jax.jit(
     step,
     out_shardings={
-      **patches.where_scores_lie(devices),
-      "usage": usage.where_weights_lie(devices),
+      **patches.score_shardings(devices),
+      "usage": usage.weight_shardings(devices),
     },
     compiler_options=mesh.compiler_options(model.deterministic),
   )
@@ -63,46 +63,46 @@ def evaluate(
   variables: Any,
   *,
   tasks: Mapping[str, LabelTask],
-  shown: Sequence[int],
+  drawn: Sequence[int],
   with_subsets: bool = False,
   progress: partial.PartialSums | None = None,
 ) -> Evaluation:
-  """Runs a network over a split, once.
+  """Evaluates a network in one pass over a split.
 
-  All processes must call it; each returns the same.
+  All processes must call it; the result is the same in each.
 
   Args:
     runner: over the split, with labels.
     model: the network.
     variables: its weights.
     tasks: its label tasks by id.
-    shown: indices of the patches whose maps and weights are returned.
+    drawn: indices of the patches whose maps and weights are returned.
     with_subsets: whether to score every subset of the modalities.
     progress: file of partial sums, from which a killed evaluation continues.
   """
   make = subsets.make_subset_step if with_subsets else make_step
   step = make(model, runner.devices, tasks)
   start, sums = progress.load() if progress else (0, {})
-  pictures, done = patches.ShownPatches(shown), start
+  selected, done = patches.SelectedPatches(drawn), start
   for batch, results in runner.run(
     variables, patches=range(start, len(runner)), step=step
   ):
     sums = _add(sums, results)
-    pictures.add(batch, _pictures(results))
+    selected.add(batch, _maps(results))
     done = min(done + runner.batch_size, len(runner))
     if progress:
       progress.save(done, sums)
-  # Patches that a killed evaluation had scored are drawn again.
-  earlier = [number for number in shown if number < start]
+  # Patches that were scored before the evaluation was killed.
+  earlier = [number for number in drawn if number < start]
   if earlier:
     for batch, results in runner.run(
       variables, patches=earlier, verb="draw", step=step
     ):
-      pictures.add(batch, _pictures(results))
-  drawn = pictures.gather()
+      selected.add(batch, _maps(results))
+  by_patch = selected.gather()
   weights = None
   if usage.has_usage(model):
-    maps = {index: of_patch["weights"] for index, of_patch in drawn.items()}
+    maps = {index: own["weights"] for index, own in by_patch.items()}
     weights = usage.summarise(model, sums["weights"], sums["pixels"], maps)
   confusion, rows = sums["confusion"], None
   if with_subsets:
@@ -111,12 +111,12 @@ def evaluate(
   return Evaluation(
     confusion=confusion,
     by_subset=rows,
-    maps={index: of_patch["classes"] for index, of_patch in drawn.items()},
+    maps={index: own["classes"] for index, own in by_patch.items()},
     usage=weights,
   )
 
 
-def _pictures(results):
+def _maps(results):
   return {
     "classes": results["classes"],
     "weights": results["usage"]["weights"],
@@ -126,14 +126,14 @@ def _pictures(results):
 def _add(total: partial.Sums, results: Mapping[str, Any]) -> partial.Sums:
   """Adds confusion matrices in int64 and weights in float64."""
 
-  def over_patches(tree):
+  def sum_patches(tree):
     return jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), tree)
 
   new = {
     "confusion": jax.tree.map(
       lambda x: np.asarray(x, np.int64), results["confusion"]
     ),
-    "weights": over_patches(results["usage"]["sums"]),
-    "pixels": over_patches(results["usage"]["pixels"]),
+    "weights": sum_patches(results["usage"]["sums"]),
+    "pixels": sum_patches(results["usage"]["pixels"]),
   }
   return jax.tree.map(np.add, total, new) if total else new

@@ -1,4 +1,4 @@
-"""A trained network as an object, for notebooks and scripts."""
+"""A trained network for use in notebooks and scripts."""
 
 import dataclasses
 import os
@@ -27,7 +27,7 @@ class Model:
   """
 
   def __init__(self, config: Any, variables: Mapping[str, Any]):
-    """Takes weights; networks are built for the batches of `apply`."""
+    """Stores the weights; `apply` builds the network for each batch shape."""
     self.config = config
     self.variables = variables
     leaves = jax.tree.leaves(variables["params"])
@@ -45,37 +45,37 @@ class Model:
   ) -> dict[str, Any]:
     """Runs the network on a batch, without dropout.
 
-    It may be called within `jax.jit`, `jax.vmap` and `jax.grad`. Batches of one
-    shape are compiled once.
+    It may be called within `jax.jit`, `jax.vmap` and `jax.grad`. Each batch
+    shape is compiled once.
 
     Args:
-      batch: `inputs[modality]` [b h w c] or [b t h w c], any number type;
+      batch: `inputs[modality]` [b h w c] or [b t h w c], of any numeric dtype;
         `dates[modality]` [b t], days from the reference date, for series.
-        Optional: `valid[modality]` bool [b t], by default dates with a value
-        that is not 0; `present[modality]` bool [b], by default True;
-        `labels`, of which only the size is read.
-      bands: "stored": inputs have all stored bands in the order of the
-        files; "network": those that the run chose, in its order.
-      output_size: rows and columns of the logits; by default those of the
-        labels, or of pixels of their GSD.
-      aux: whether to return auxiliary logits as well.
-      features: whether to return the features after fusion, which the decoders
-        read, as well.
+        Optional: `valid[modality]` bool [b t], by default dates with nonzero
+        values; `present[modality]` bool [b], by default True; `labels`, of
+        which only the size is read.
+      bands: "stored": inputs have all stored bands in file order; "network":
+        they have the bands of the run, in its order.
+      output_size: rows and columns of the logits; by default the size of the
+        labels, or the size at the GSD of the labels.
+      aux: whether to return auxiliary logits too.
+      features: whether to return the fused features, the inputs of the
+        decoders, too.
 
     Returns:
       `{"logits": {task: float32 [b h w k]}}`, `"aux": {modality: {task: …}}`
-      and `"features": [[b h w c], …]`, the finest first. A network of series
-      alone has one array.
+      and `"features": [[b h w c], …]`, finest first; one array for a network
+      of series only.
 
     Raises:
-      InputError: a modality or its dates are missing, or of another shape;
-        features of a fusion of logits, which has none.
+      InputError: a modality or its dates are missing or have another shape, or
+        features are requested of late fusion, which has none.
     """
     if bands not in _BANDS:
       raise InputError("bands", " or ".join(_BANDS), repr(bands))
-    arrays = self._checked(batch, bands)
+    arrays = self._check(batch, bands)
     if output_size is None:
-      output_size = _size_of_labels(batch) or self._ground_size(arrays)
+      output_size = _label_size(batch) or self._logits_size(arrays)
     shapes = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arrays
     )
@@ -90,11 +90,11 @@ class Model:
     return forward(variables, arrays)
 
   def _build(self, shapes, bands, output_size, aux, features):
-    """A jitted function of variables and batch, and the variables it takes."""
+    """Returns a jitted function of variables and batch, and its variables."""
     network = build.build_segmenter(self.config, output_size=output_size)
     if features and not network.strategy.has_features:
       raise InputError(
-        "features", "a fusion of features", self.config.fusion.kind
+        "features", "early or mid fusion", self.config.fusion.kind
       )
     if bands == "network":
       network = network.clone(
@@ -102,7 +102,7 @@ class Model:
           dataclasses.replace(spec, is_chosen=True) for spec in network.inputs
         )
       )
-    # Images of another size have other tables of relative positions.
+    # The position bias tables depend on the image size.
     variables = trained.fit(
       self.variables, build.variables_shape(network, shapes), where="the run"
     )
@@ -118,12 +118,12 @@ class Model:
         (result["features"],) = state[fusion.FEATURES]["fused"]
       return result
 
-    # Without the compiler options of determinism: they are not allowed within
+    # Without compiler options for determinism, which JAX does not allow inside
     # another jitted function.
     return jax.jit(forward), variables
 
-  def _checked(self, batch, bands):
-    """The arrays that the network reads."""
+  def _check(self, batch, bands):
+    """Checks and converts the arrays that the network reads."""
     arrays = {"inputs": {}, "dates": {}, "valid": {}, "present": {}}
     for modality in self.config.data.modalities:
       row = self.config.schema.sensors[modality]
@@ -138,12 +138,12 @@ class Model:
       shape = np.shape(x)
       if len(shape) != 4 + row.is_series or shape[-1] != len(expected[bands]):
         axes = "[b t h w c]" if row.is_series else "[b h w c]"
-        ways = " or ".join(
-          f"{len(names)} ({', '.join(names)}) with bands={way!r}"
-          for way, names in expected.items()
+        choices = " or ".join(
+          f"{len(names)} ({', '.join(names)}) with bands={choice!r}"
+          for choice, names in expected.items()
         )
         raise InputError(
-          where, f"{axes} with {ways}", f"{shape} with bands={bands!r}"
+          where, f"{axes} with {choices}", f"{shape} with bands={bands!r}"
         )
       arrays["inputs"][modality] = _array(x)
       if row.is_series:
@@ -160,11 +160,14 @@ class Model:
   def _add_dates(self, modality, x, batch, arrays):
     dates = batch.get("dates", {}).get(modality)
     if dates is None or np.shape(dates) != x.shape[:2]:
-      found = "none" if dates is None else np.shape(dates)
-      raise InputError(f"batch['dates'][{modality!r}]", x.shape[:2], found)
+      raise InputError(
+        f"batch['dates'][{modality!r}]",
+        x.shape[:2],
+        "none" if dates is None else np.shape(dates),
+      )
     valid = batch.get("valid", {}).get(modality)
     if valid is None:
-      # The reference recognises padding by its zeros.
+      # In the reference, padding is all zeros.
       valid = (x != 0).any((2, 3, 4))
     elif np.shape(valid) != x.shape[:2]:
       raise InputError(
@@ -173,21 +176,21 @@ class Model:
     arrays["dates"][modality] = jnp.asarray(dates, jnp.int32)
     arrays["valid"][modality] = jnp.asarray(valid, bool)
 
-  def _ground_size(self, arrays):
+  def _logits_size(self, arrays):
     """Size of the first modality in pixels of the labels."""
     first = build.first_modality(self.config)
-    sides = arrays["inputs"][first].shape[-3:-1]
-    return tuple(build.label_pixels(self.config, side) for side in sides)
+    size = arrays["inputs"][first].shape[-3:-1]
+    return tuple(build.label_pixels(self.config, pixels) for pixels in size)
 
 
 def _array(x: Any) -> jax.Array:
-  """An array of JAX; double precision becomes single."""
+  """Converts to a JAX array; float64 becomes float32."""
   if getattr(x, "dtype", None) == np.float64:
     x = x.astype(np.float32)
   return jnp.asarray(x)
 
 
-def _size_of_labels(batch) -> tuple[int, int] | None:
+def _label_size(batch) -> tuple[int, int] | None:
   for label in batch.get("labels", {}).values():
     return tuple(np.shape(label)[1:3])
   return None
@@ -199,8 +202,8 @@ def load_model(
   """Loads the best weights of a run directory.
 
   Args:
-    run: what `train` or `import-weights` wrote.
-    normalisation: instead of the run's: "custom", "scaling" or "without".
+    run: directory of `train` or `import-weights`.
+    normalisation: replaces that of the run: "custom", "scaling" or "without".
 
   Raises:
     InputError: no run, no checkpoint, or an unknown normalisation.
@@ -209,8 +212,8 @@ def load_model(
   if normalisation is not None:
     with config.unlocked():
       config.data.normalisation = normalisation
-  build.first_modality(config)  # raises where a name does not exist
+  build.first_modality(config)  # checks the names
   variables, _ = trained.restore(run)
-  # On no device in particular: a batch may lie on any.
+  # Uncommitted arrays, as a batch may be on any device.
   variables = jax.tree.map(jnp.asarray, jax.device_get(variables))
   return Model(config, variables)

@@ -1,4 +1,4 @@
-"""Origin of a result, identified by content, and the folder of one origin."""
+"""Origin of results, identified by content, and folders for one origin."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from flairhub_jax import atomic, run_directory
 from flairhub_jax.errors import InputError
 
-# Fields that identify an origin; names and steps are for readers.
+# Fields that identify an origin; the others are informative.
 _CONTENT = ("weights", "config", "data", "split", "bias")
 _MARKER = "origin.json"
 
@@ -31,13 +31,13 @@ def describe(
   """Returns the origin that is stored with every result of a network.
 
   Args:
-    run: directory of its run.
+    run: directory of the network's run.
     config: configuration of the run.
-    step: number of updates of its weights.
-    variables: its weights, as stored.
-    data: fingerprint of the data it is applied to.
+    step: number of updates of the weights.
+    variables: the weights, as stored.
+    data: fingerprint of the data that are predicted.
     split: name of the split.
-    bias: of the classes by task, see `bias.parse`.
+    bias: by task and class, from `bias.parse`.
 
   Returns:
     Names and digests, for JSON.
@@ -70,15 +70,15 @@ def digest(variables: Any) -> str:
 def claim(
   folder: pathlib.Path, origin: Mapping[str, Any], *, what: str
 ) -> None:
-  """Assigns a folder to one origin, or checks that it belongs to it.
+  """Assigns a folder to an origin, or checks that it belongs to it.
 
   Args:
     folder: may exist.
-    origin: of `describe`.
+    origin: from `describe`.
     what: content of the folder, for errors: "maps" or "results".
 
   Raises:
-    InputError: the folder holds other files, or cannot be written.
+    InputError: the folder has other files, or is not writable.
   """
   marker = folder / _MARKER
   if marker.exists():
@@ -95,14 +95,14 @@ def claim(
 
 
 def make_writable(folder: pathlib.Path, *, otherwise: str = "") -> None:
-  """Creates a folder if needed, and checks that it can be written.
+  """Creates a folder if needed, and checks that it is writable.
 
   Args:
     folder: the folder.
     otherwise: the alternative, for the error.
 
   Raises:
-    InputError: it cannot be created or written.
+    InputError: it cannot be created or is not writable.
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,22 +110,22 @@ def make_writable(folder: pathlib.Path, *, otherwise: str = "") -> None:
       pass
   except OSError as error:
     raise InputError(
-      folder, f"a folder that can be written{otherwise}", error.strerror
+      folder, f"a writable folder{otherwise}", error.strerror
     ) from error
 
 
-def _compare(folder, found, origin, what):
-  differing = [key for key in _CONTENT if found.get(key) != origin.get(key)]
+def _compare(folder, stored, origin, what):
+  differing = [key for key in _CONTENT if stored.get(key) != origin.get(key)]
   if not differing:
     return
-  here, there = (
-    ", ".join(f"{key} {_short(which.get(key))}" for key in differing)
-    for which in (origin, found)
+  expected, actual = (
+    ", ".join(f"{key} {_short(each.get(key))}" for key in differing)
+    for each in (origin, stored)
   )
   raise InputError(
     folder,
-    f"{what} of {here} ({origin['run']}, step {origin['step']})",
-    f"{what} of {there} ({found.get('run')}, step {found.get('step')})",
+    f"{what} of {expected} ({origin['run']}, step {origin['step']})",
+    f"{what} of {actual} ({stored.get('run')}, step {stored.get('step')})",
   )
 
 

@@ -1,4 +1,4 @@
-"""Partial sums of an evaluation on disk, so that a killed one continues."""
+"""Partial sums of an evaluation on disk, from which it can be continued."""
 
 import json
 import pathlib
@@ -21,7 +21,7 @@ class PartialSums:
   SECONDS_BETWEEN = 30.0
 
   def __init__(self, path: pathlib.Path, origin: Mapping[str, Any]):
-    """Opens nothing; a file of another `origin` is ignored."""
+    """Reads no file; a file of another `origin` is ignored."""
     self._path = path
     self._origin = dict(origin)
     self._saved = time.monotonic()

@@ -1,4 +1,4 @@
-"""A trained network over the patches of a split: scores and predictions."""
+"""Inference over the patches of a split: confusion matrices and class maps."""
 
 import contextlib
 import pathlib
@@ -22,12 +22,12 @@ def make_predict_step(
 ) -> jax.stages.Wrapped:
   """Returns the jitted `predict_step(variables, batch)`.
 
-  It returns the result of `score_batch`.
+  Its result is that of `score_batch`.
 
   Args:
     model: the network.
-    devices: of `mesh.build_mesh`.
-    output: predictions of a pixel: its class, or all probabilities.
+    devices: from `mesh.build_mesh`.
+    output: prediction per pixel: the class, or the probability of each class.
   """
 
   def predict_step(variables: Any, batch: Any):
@@ -36,7 +36,7 @@ def make_predict_step(
 
   return jax.jit(
     predict_step,
-    out_shardings=where_scores_lie(devices, output),
+    out_shardings=score_shardings(devices, output),
     compiler_options=mesh.compiler_options(model.deterministic),
   )
 
@@ -44,11 +44,11 @@ def make_predict_step(
 def score_batch(
   logits: Any, batch: Any, output: Output = "classes"
 ) -> dict[str, dict[str, jax.Array]]:
-  """Predictions and, for tasks with labels, confusion; for jitted functions.
+  """Returns predictions and confusion matrices; for use in jitted functions.
 
   Args:
     logits: task -> [b h w k].
-    batch: with `labels` (any number of tasks) and `sample_mask`.
+    batch: with `labels`, possibly of only some tasks, and `sample_mask`.
     output: see `make_predict_step`.
 
   Returns:
@@ -74,7 +74,7 @@ def score_batch(
   return {output: predictions, "confusion": confusion}
 
 
-def where_scores_lie(
+def score_shardings(
   devices: jax.sharding.Mesh, output: Output = "classes"
 ) -> dict[str, Any]:
   """Shardings of the result of `score_batch`."""
@@ -85,7 +85,7 @@ def where_scores_lie(
 
 
 class SplitRunner:
-  """Runs a network over every patch of a split, once and in order."""
+  """Runs a network over every patch of a split, in order."""
 
   def __init__(
     self,
@@ -105,10 +105,10 @@ class SplitRunner:
       split: which of its splits.
       config: of the run.
       with_labels: whether to read labels.
-      devices: of `mesh.build_mesh`; None: all, each with the whole network.
+      devices: from `mesh.build_mesh`; None: all, each with the whole network.
 
     Raises:
-      InputError: the data lack what the network needs.
+      InputError: the data lack an input of the network.
     """
     self.devices = devices or mesh.build_mesh()
     self._read_options = pipeline.build_read_options(
@@ -125,7 +125,7 @@ class SplitRunner:
     return len(self._reader)
 
   def example_batch(self) -> dict[str, Any]:
-    """A batch of one patch, for shapes."""
+    """Returns a batch of one patch, for shapes."""
     return pipeline.example_batch(self._reader)
 
   def run(
@@ -138,14 +138,14 @@ class SplitRunner:
   ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields (host batch, device results) in order, with a progress bar.
 
-    The device computes a batch while the caller handles the previous one. Each
-    process yields its own rows of the host batch.
+    The device computes a batch while the caller processes the previous one.
+    Each process yields its own rows of the host batch.
 
     Args:
       variables: weights of the network.
       patches: indices of the patches; None: all.
       verb: for the progress bar.
-      step: replaces that of `make_predict_step`.
+      step: None: that of `make_predict_step`.
     """
     step = step or self._step
     patches = range(len(self._reader)) if patches is None else patches
@@ -163,16 +163,16 @@ class SplitRunner:
       leave=False,
       disable=not processes.is_first(),
     )
-    before = None
+    previous = None
     with progress, contextlib.closing(batches):
       for batch in batches:
         results = step(variables, mesh.place_batch(batch, self.devices))
-        if before is not None:
-          yield before
+        if previous is not None:
+          yield previous
           progress.update()
-        before = batch, results
-      if before is not None:
-        yield before
+        previous = batch, results
+      if previous is not None:
+        yield previous
         progress.update()
 
   def confusion(self, variables: Any) -> dict[str, np.ndarray]:
@@ -187,63 +187,63 @@ class SplitRunner:
     self, variables: Any, patches: Sequence[int]
   ) -> dict[int, dict[str, np.ndarray]]:
     """Predicts some patches: uint8 [h w] by patch index and task."""
-    shown = ShownPatches(patches)
+    selected = SelectedPatches(patches)
     for batch, results in self.run(variables, patches=patches, verb="draw"):
-      shown.add(batch, results["classes"])
-    return shown.gather()
+      selected.add(batch, results["classes"])
+    return selected.gather()
 
 
-class ShownPatches:
-  """Collects results of some patches over all processes."""
+class SelectedPatches:
+  """Collects the results of some patches from all processes."""
 
   def __init__(self, patches: Sequence[int]):
-    """Takes the indices of the patches."""
+    """Stores the indices of the patches."""
     self._rows = {number: row for row, number in enumerate(patches)}
     self._results: Any = None
 
   def add(self, batch: Mapping[str, Any], results: Any) -> None:
-    """Copies the results of these patches out of a batch.
+    """Copies the results of these patches from a batch.
 
     Args:
-      batch: this process's rows of it, on the host.
+      batch: rows of the batch of this process, on the host.
       results: a tree of arrays [b …] on the devices.
     """
     if self._results is None:
       self._results = jax.tree.map(
         lambda x: np.zeros((len(self._rows), *x.shape[1:]), x.dtype), results
       )
-    places = [
+    pairs = [
       (self._rows[number], row)
       for row, number in enumerate(batch["patch"].tolist())
       if number in self._rows and batch["sample_mask"][row]
     ]
-    if not places:
+    if not pairs:
       return
-    targets, rows = zip(*places, strict=True)
+    targets, rows = zip(*pairs, strict=True)
 
-    def copy(whole, values):
-      whole[list(targets)] = local_rows(values)[list(rows)]
+    def copy(collected, values):
+      collected[list(targets)] = local_rows(values)[list(rows)]
 
     jax.tree.map(copy, self._results, results)
 
   def gather(self) -> dict[int, Any]:
-    """Number of a patch -> its tree of results; all processes must call it."""
-    whole = processes.total(self._results)
+    """Returns the results by patch index; all processes must call it."""
+    collected = processes.total(self._results)
     return {
-      number: jax.tree.map(lambda x: x[row], whole)  # noqa: B023
+      number: jax.tree.map(lambda x: x[row], collected)  # noqa: B023
       for number, row in self._rows.items()
     }
 
 
 def _evaluation_batch_size(batch_size: int) -> int:
-  """The training batch size, rounded up to a multiple of the devices."""
+  """Rounds the training batch size up to a multiple of the devices."""
   return -(-batch_size // jax.device_count()) * jax.device_count()
 
 
 def score_tasks(
   confusion: Mapping[str, np.ndarray], config: Any
 ) -> dict[str, metrics.Scores]:
-  """Scores each task without classes of weight 0."""
+  """Scores each task, without classes of weight 0."""
   return {
     task: metrics.score(matrix, scored_classes(config, task))
     for task, matrix in confusion.items()
@@ -258,7 +258,7 @@ def scored_classes(config: Any, task: str) -> np.ndarray:
 def prediction_path(
   out: pathlib.Path, task: str, patch_id: str
 ) -> pathlib.Path:
-  """Names a prediction as the reference does: TASK/PRED_domain_TASK_rest.tif.
+  """Returns the reference's file name, TASK/PRED_domain_TASK_rest.tif.
 
   An id without a domain, that is without `_`, gives TASK/PRED_id_TASK.tif.
   """
@@ -278,8 +278,8 @@ def write_maps(
 ) -> int:
   """Writes a georeferenced class map per patch and task.
 
-  Existing maps of a killed run are not computed again. Each process writes the
-  maps of its own patches.
+  Existing maps of a killed prediction are skipped. Each process writes the maps
+  of its own patches.
 
   Args:
     runner: the network over the split.
@@ -298,7 +298,7 @@ def write_maps(
   for task in tasks:
     (out / task).mkdir(exist_ok=True)
   start = _num_written(table, num_patches, tasks, out)
-  processes.any_of(False)  # No process writes before all have counted.
+  processes.any_of(False)  # barrier: no process writes before all have counted
   if start == num_patches:
     return num_patches
   start -= start % runner.batch_size
@@ -316,7 +316,7 @@ def write_maps(
 
 
 def local_rows(values: jax.Array) -> np.ndarray:
-  """The rows that this process computed, in order."""
+  """Returns the rows of this process, in order."""
   shards = sorted(
     values.addressable_shards, key=lambda shard: shard.index[0].start or 0
   )
@@ -329,7 +329,7 @@ def _num_written(
   tasks: Mapping[str, LabelTask],
   out: pathlib.Path,
 ) -> int:
-  """Counts the maps, written in order, before the first missing one."""
+  """Counts the patches before the first missing map."""
   for index in range(num_patches):
     patch_id = table[index]["patch_id"]
     if not all(prediction_path(out, t, patch_id).exists() for t in tasks):

@@ -1,4 +1,4 @@
-"""Files and tables of an evaluation: scores as JSON, figures."""
+"""Files, tables and figures of an evaluation."""
 
 import json
 import pathlib
@@ -52,7 +52,7 @@ def scores_as_json(
 def format_table(
   scores: Mapping[str, Any], tasks: Mapping[str, LabelTask], heading: str
 ) -> str:
-  """Renders `scores_as_json` as text; classes without a pixel are dashes."""
+  """Renders `scores_as_json` as text; the IoU of absent classes is a dash."""
   blocks = []
   for task, values in scores.items():
     title = f"{tasks[task].short_name} ({task}), {heading}"
@@ -81,8 +81,8 @@ def format_table(
   return "\n".join(blocks)
 
 
-def chosen_patches(num_patches: int, count: int = 5) -> list[int]:
-  """Indices of `count` patches, evenly spaced over a split."""
+def sample_patches(num_patches: int, count: int = 5) -> list[int]:
+  """Returns the indices of `count` patches, evenly spaced over a split."""
   return np.unique(np.linspace(0, num_patches - 1, count).astype(int)).tolist()
 
 
@@ -103,8 +103,8 @@ def write_results(
     confusion: int64 [k k] by task, rows true.
     scored: bool [k] by task.
     tasks: label tasks by id.
-    origin: of `origin.describe`.
-    coarser: of `coarser.score`.
+    origin: from `origin.describe`.
+    coarser: from `coarser.score`.
   """
   folder.mkdir(parents=True, exist_ok=True)
   scores = scores_as_json(confusion, scored, tasks)
@@ -132,7 +132,7 @@ def write_subsets(
   for subset, matrices in confusion.items():
     scores = scores_as_json(matrices, scored, tasks)
     for values in scores.values():
-      # Those of the full set are in scores.json.
+      # scores.json has those of the full set.
       del values["confusion"], values["majority"]
     rows.append({"modalities": list(subset), "tasks": scores})
   text = json.dumps({**origin, "subsets": rows}, indent=1) + "\n"
@@ -154,7 +154,7 @@ def draw_maps(
     path: PNG to write.
     dataset: converted data.
     split: which of its splits.
-    maps: predicted classes [h w] by patch number and task.
+    maps: predicted classes [h w] by patch index and task.
     tasks: label tasks of the network by id.
   """
   streams = dataset.splits[split].streams
@@ -165,7 +165,7 @@ def draw_maps(
     rows.append(
       {
         "title": _patch_id(dataset, split, index),
-        "input": _picture(dataset, split, sensor, index),
+        "input": _input_image(dataset, split, sensor, index),
         "truth": {
           name: _truth(dataset, split, task, index)
           for name, task in tasks.items()
@@ -180,7 +180,7 @@ def draw_maps(
 def _truth(
   dataset: records.Dataset, split: str, task: LabelTask, index: int
 ) -> np.ndarray:
-  """Classes [h w] of a patch; pixels without a class have other numbers."""
+  """Returns the true classes [h w]; other values are not classes."""
   stored = dataset.open_stream(split, task.stream)[index]["labels"]
   return task.label_of_value.take(stored[..., task.band], mode="clip")
 
@@ -190,13 +190,13 @@ def _patch_id(dataset: records.Dataset, split: str, index: int) -> str:
   return json.loads(bytes(record["json"]))["patch_id"]
 
 
-def _picture(
+def _input_image(
   dataset: records.Dataset, split: str, sensor: Sensor, index: int
 ) -> np.ndarray:
   record = dataset.open_stream(split, sensor.id)[index]
   if "values" not in record:
-    return np.full((8, 8, 3), 255, np.uint8)  # this patch lacks the sensor
+    return np.full((8, 8, 3), 255, np.uint8)  # the patch lacks the sensor
   values = record["values"]
-  if values.ndim == 4:  # the median over the dates hides most clouds
+  if values.ndim == 4:  # the median over the dates removes most clouds
     values = np.nanmedian(values.astype(np.float64), 0)
   return figures.composite(values, sensor.bands)

@@ -1,7 +1,7 @@
-"""One trained network on every subset of its modalities, in one pass.
+"""Evaluation of a network with every subset of its modalities, in one pass.
 
-Each modality is encoded once per batch; fusion and decoders then run once per
-subset, with the same compiled program and the other modalities masked out.
+Each modality is encoded once per batch; fusion and decoders run once per
+subset, with the other modalities masked out, in one compiled program.
 """
 
 import functools
@@ -37,7 +37,7 @@ def make_subset_step(
   """Returns `step(variables, batch)`, which scores all subsets.
 
   Its results are those of `evaluation.make_step` for the full set, except
-  {"confusion": {"<index of the subset>/<task>": int32 [k k]}}.
+  {"confusion": {"<subset index>/<task>": int32 [k k]}}.
   """
   modalities = modalities_of(model)
   subsets = subsets_of(modalities)
@@ -54,14 +54,14 @@ def make_subset_step(
   @functools.partial(
     jit,
     out_shardings=(
-      patches.where_scores_lie(devices),
-      usage.where_weights_lie(devices),
+      patches.score_shardings(devices),
+      usage.weight_shardings(devices),
     ),
   )
   def decode(variables, encoded, batch, mask):
-    there = jnp.ones(batch["sample_mask"].shape[0], bool)
+    everywhere = jnp.ones(batch["sample_mask"].shape[0], bool)
     present = {
-      m: batch["present"].get(m, there) & mask[i]
+      m: batch["present"].get(m, everywhere) & mask[i]
       for i, m in enumerate(modalities)
     }
     outputs, state = model.apply(
@@ -78,13 +78,13 @@ def make_subset_step(
   def step(variables, batch):
     encoded = encode(variables, batch)
     decoded = [decode(variables, encoded, batch, mask) for mask in masks]
-    whole, weights = decoded[0]
+    full_set, weights = decoded[0]
     confusion = {
       f"{number}/{task}": matrix
       for number, (scores, _) in enumerate(decoded)
       for task, matrix in scores["confusion"].items()
     }
-    return {**whole, "confusion": confusion, "usage": weights}
+    return {**full_set, "confusion": confusion, "usage": weights}
 
   return step
 
@@ -109,7 +109,7 @@ def by_subset(
 
 
 def modalities_of(model: Any) -> tuple[str, ...]:
-  """Ids of the modalities of a network, in its order."""
+  """Returns the ids of the modalities of a network, in order."""
   return tuple(spec.modality for spec in model.inputs)
 
 

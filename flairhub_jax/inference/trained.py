@@ -26,8 +26,7 @@ from flairhub_jax.inference import patches
 from flairhub_jax.models import build, swin
 from flairhub_jax.schema import LabelTask
 
-# Parameters named in an error.
-_MOST_PARAMETERS = 9
+_MAX_LISTED = 9  # parameters in an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +40,9 @@ class TrainedNetwork:
     model: the network.
     runner: runs the network over one split.
     variables: weights of the best checkpoint.
-    bias: of the classes, which the network has.
-    origin: of `origin.describe`, stored with every result.
-    results: folder of the results on this split of these data.
+    bias: class biases, which `model` adds.
+    origin: from `origin.describe`, stored with every result.
+    results: folder of the results on this split.
   """
 
   config: Any
@@ -73,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action="append",
     default=[],
     metavar="TASK:CLASS=VALUE",
-    help="add a number to the logits of a class; may come again",
+    help="add a number to the logits of a class; repeatable",
   )
 
 
@@ -85,7 +84,7 @@ def load(
   with_labels: bool = True,
   bias: Sequence[str] = (),
 ) -> TrainedNetwork:
-  """Loads a run for a split of its own data or of other data.
+  """Loads a run for a split of its training data or of other data.
 
   The patch size may differ from that of training.
 
@@ -93,20 +92,20 @@ def load(
     path: the run directory.
     data: folder of converted data; None: the run's.
     split: of the data.
-    with_labels: whether labels are read.
-    bias: words of `bias.parse`.
+    with_labels: whether to read labels.
+    bias: options for `bias.parse`.
 
   Raises:
     InputError: no run, no checkpoint, data that lack an input, or an unknown
       class.
-    InputErrors: a checkpoint of another network, or data of another schema;
+    InputErrors: a checkpoint of another network or data of another schema;
       lists the differences.
   """
   run, config = run_directory.open_run(path)
   tasks = configuration.label_tasks(config)
   own = biases.parse(bias, tasks)
   if not data and not config.data.path:
-    raise InputError("--data", "converted data: the run names none", "nothing")
+    raise InputError("--data", "converted data, as the run has none", "none")
   dataset = records.load_dataset(data or config.data.path)
   run_schema.check(config, dataset, tasks=tasks if with_labels else ())
   model = build.build_segmenter(config, output_size=dataset.output_size)
@@ -126,7 +125,7 @@ def load(
     dataset=dataset,
     model=model,
     runner=runner,
-    variables=_everywhere(fit(stored, shape, where=run.path)),
+    variables=_replicate(fit(stored, shape, where=run.path)),
     bias=own,
     origin=origin,
     results=run.results(_folder_name(split, own), name),
@@ -134,7 +133,7 @@ def load(
 
 
 def _folder_name(split: str, bias: biases.Bias) -> str:
-  """Folder of the results on a split: biased ones replace no others."""
+  """Returns the folder of the results, separate for each bias."""
   if not bias:
     return split
   text = json.dumps(bias, sort_keys=True)
@@ -159,7 +158,7 @@ def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
   run, config = run_directory.open_run(path)
   stored, step = _stored(run, config)
   if shape is not None:
-    return _everywhere(fit(stored, shape, where=run.path)), step
+    return _replicate(fit(stored, shape, where=run.path)), step
   model = build.build_segmenter(config)
   own = build.variables_shape(model, build.input_shapes(config))
   fit(stored, own, where=run.path)
@@ -167,12 +166,12 @@ def restore(path: str | os.PathLike, shape: Any = None) -> tuple[Any, int]:
 
 
 def fit(variables: Any, shape: Any, *, where: object) -> Any:
-  """Fits weights to a network for images of possibly another size.
+  """Fits weights to the network for another image size.
 
   Args:
     variables: as stored.
-    shape: shapes of the network's variables, to which relative position tables
-      are resized.
+    shape: shapes of the network's variables, to which position bias tables are
+      resized.
     where: source of the weights, for errors.
 
   Raises:
@@ -180,17 +179,16 @@ def fit(variables: Any, shape: Any, *, where: object) -> Any:
   """
   if _shapes(shape).keys() == _shapes(variables).keys():
     variables = swin.fit_bias_tables(variables, shape)
-  found, expected = _shapes(variables), _shapes(shape)
+  actual, expected = _shapes(variables), _shapes(shape)
   problems = [
     f"{where}: {name}: expected {expected.get(name, 'no such name')}, found "
-    f"{found.get(name, 'nothing')}"
-    for name in sorted(expected.keys() | found.keys())
-    if expected.get(name) != found.get(name)
+    f"{actual.get(name, 'nothing')}"
+    for name in sorted(expected.keys() | actual.keys())
+    if expected.get(name) != actual.get(name)
   ]
-  if len(problems) > _MOST_PARAMETERS:
-    rest = len(problems) - _MOST_PARAMETERS
-    more = f"{where}: {rest} more parameters differ"
-    problems = [*problems[:_MOST_PARAMETERS], more]
+  if len(problems) > _MAX_LISTED:
+    more = f"{where}: {len(problems) - _MAX_LISTED} more parameters differ"
+    problems = [*problems[:_MAX_LISTED], more]
   if problems:
     raise InputErrors(problems)
   return variables
@@ -204,7 +202,7 @@ def _stored(run, config):
   )
 
 
-def _everywhere(variables):
+def _replicate(variables):
   replicated = mesh.replicated(mesh.build_mesh())
   return mesh.place_state(
     variables, jax.tree.map(lambda _: replicated, variables)

@@ -1,4 +1,4 @@
-"""Weights of the modalities in a fusion, by class and by level."""
+"""Modality weights of a fusion, by class and level."""
 
 import dataclasses
 import json
@@ -19,13 +19,13 @@ from flairhub_jax.schema import LabelTask
 
 @dataclasses.dataclass
 class Usage:
-  """Weights of a network over a split.
+  """Modality weights of a network over a split.
 
   Attributes:
     modalities: of the network, in the order of the weights.
     mean: level -> task -> [k n], mean weight of each modality over the pixels
       of each class; NaN for classes that do not occur.
-    maps: index of a patch -> level -> [n h w], of some patches.
+    maps: index of a drawn patch -> level -> [n h w].
   """
 
   modalities: tuple[str, ...]
@@ -41,10 +41,10 @@ def has_usage(model: Any) -> bool:
 def read_weights(
   state: Any, batch: Any, tasks: Mapping[str, LabelTask]
 ) -> dict[str, Any]:
-  """Weights of a fusion and their sums; within a jitted function.
+  """Returns modality weights and their sums; for use in jitted functions.
 
   Args:
-    state: the collections that `apply` has returned, with
+    state: the mutable collections returned by `apply`, with
       `fusion.MODALITY_WEIGHTS`.
     batch: with `labels` and `sample_mask`.
     tasks: label tasks of the network by id.
@@ -69,7 +69,7 @@ def read_weights(
   }
 
 
-def where_weights_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
+def weight_shardings(devices: jax.sharding.Mesh) -> dict[str, Any]:
   """Shardings of the results of `read_weights`."""
   return {
     "weights": mesh.split_batch(devices),
@@ -79,14 +79,14 @@ def where_weights_lie(devices: jax.sharding.Mesh) -> dict[str, Any]:
 
 
 def _by_level(tree, tasks):
-  """By name: `level 0`, or `crops, level 0` where each task has a mixture."""
-  found = {}
+  """By level: `level 0`, or `crops, level 0` if each task has a mixture."""
+  result = {}
   for path, (weights,) in sorted(_leaves(tree)):
     module, level = path
     task = module.partition("_")[2]
     prefix = f"{tasks[task].short_name}, " if task else ""
-    found[prefix + level.replace("_", " ")] = weights
-  return found
+    result[prefix + level.replace("_", " ")] = weights
+  return result
 
 
 def _leaves(tree):
@@ -101,10 +101,10 @@ def _sum_by_class(
   sample_mask: Any,
   number: int,
 ):
-  """Sums of weights [b k n] and numbers of pixels [b k], on the weights' grid.
+  """Sums weights [b k n] and counts pixels [b k] by class, on their own grid.
 
-  Each patch is summed separately, so that the sum over patches depends neither
-  on batches nor on devices.
+  Patches are summed separately, so that the sum over patches depends neither on
+  batches nor on devices.
   """
   height, width = weights.shape[2:]
   rows = (np.arange(height) * truth.shape[1] + truth.shape[1] // 2) // height
@@ -119,7 +119,7 @@ def _sum_by_class(
 def summarise(
   model: Any, sums: Any, pixels: Any, maps: Mapping[int, Any]
 ) -> Usage:
-  """Means over a split.
+  """Computes the means over a split.
 
   Args:
     model: the network.
@@ -154,9 +154,9 @@ def write(
 
   Args:
     folder: of the results on a split.
-    usage: of `summarise`.
-    titles: index of a patch -> id, of the drawn patches.
-    origin: of `origin.describe`.
+    usage: from `summarise`.
+    titles: index of a drawn patch -> id.
+    origin: from `origin.describe`.
     tasks: label tasks of the network by id.
   """
   content = {

@@ -1,1 +1,1 @@
-"""Encoders, fusion, decoders: the whole network."""
+"""The network: encoders, fusion, decoders."""

@@ -1,4 +1,4 @@
-"""From a configuration to a network, with tables of all names."""
+"""Builds the network of a configuration; tables of encoders and decoders."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -52,9 +52,9 @@ def _resnet(depths, is_bottleneck):
 _BASE = (128, (2, 2, 18, 2), (4, 8, 16, 32))
 _LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))
 
-# An encoder of images: takes `dtype`, and `drop_path_rate` if it has such a
-# field; has `num_levels`. `…_nano` of Swin is ours, for CPUs; other names and
-# sizes are timm's and torchvision's.
+# Image encoders: constructors with `dtype`, `remat` and, if it has such a
+# field, `drop_path_rate`; `num_levels` is an attribute. `swin_nano` is ours,
+# for CPUs; other names and sizes are timm's and torchvision's.
 ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
   "swin_nano": _swin(32, (1, 1, 2, 1), (2, 4, 8, 16), 7),
   "swin_tiny_patch4_window7_224": _swin(96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
@@ -79,17 +79,17 @@ ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
   "resnet152": _resnet((3, 8, 36, 3), is_bottleneck=True),
 }
 
-# Takes `num_classes`, `output_size` and `dtype`.
+# Decoders: constructors with `num_classes`, `output_size` and `dtype`.
 DECODERS: Mapping[str, Callable[..., nn.Module]] = {
   "upernet": upernet.UPerNet,
-  # A quarter of the work, for CPUs.
+  # A quarter of the FLOPs, for CPUs.
   "upernet_nano": functools.partial(
     upernet.UPerNet, pyramid_width=64, width=32
   ),
   "unet": unet.UNet,
 }
 
-# Fields of `config.model.utae` that U-TAE takes as they are.
+# Fields of `config.model.utae` that are passed to U-TAE unchanged.
 _UTAE_FIELDS = (
   "kernel", "stride", "padding", "padding_mode", "aggregation", "encoder_norm",
   "num_heads", "attention_width", "key_width", "attention_dropout",
@@ -97,7 +97,7 @@ _UTAE_FIELDS = (
 )  # fmt: skip
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-# Whether the weights of tasks are parameters.
+# Whether task weights are learned.
 TASK_WEIGHTINGS = {"fixed": False, "uncertainty": True}
 
 
@@ -107,15 +107,15 @@ def build_segmenter(
   output_size: tuple[int, int] | None = None,
   count_padding: bool | None = None,
 ) -> Segmenter:
-  """Builds the network that `config` describes; nothing is computed yet.
+  """Builds the network of a configuration, without computing anything.
 
   Args:
     config: a configuration with the fields of `configs/base.py`.
     output_size: rows and columns of the logits; None: `logits_size`.
-    count_padding: see `utae.UTAE`; None: as `config.model.utae` says.
+    count_padding: see `utae.UTAE`; None: as in `config.model.utae`.
 
   Raises:
-    InputError: a name that does not exist.
+    InputError: an unknown name.
   """
   kernels.check_environment()
   inputs = inputs_lib.build_inputs(config)
@@ -148,13 +148,13 @@ def _strategy(config, inputs, tasks, output_size, count_padding):
     "config.model.decoder", config.model.decoder, DECODERS
   )
   kind = config.fusion.kind
-  with_images, series_alone = choice.lookup("config.fusion.kind", kind, FUSIONS)
+  with_images, series_only = choice.lookup("config.fusion.kind", kind, FUSIONS)
   has_images = not all(spec.is_series for spec in inputs)
-  chosen = with_images if has_images else series_alone
+  chosen = with_images if has_images else series_only
   return chosen.strategy(
     inputs=inputs,
     tasks=tasks,
-    # One list serves a sweep over subsets of the modalities.
+    # The list may name inactive modalities, as in sweeps over subsets.
     auxiliary_modalities=tuple(
       spec.modality for spec in inputs if spec.modality in listed
     ),
@@ -178,7 +178,7 @@ def _strategy(config, inputs, tasks, output_size, count_padding):
 
 
 def _dropout(rates, active):
-  """Probability that training drops each modality, in their order."""
+  """Probability that training drops each active modality."""
   for modality, rate in rates.items():
     if not 0.0 <= rate < 1.0:
       raise InputError(
@@ -190,14 +190,14 @@ def _dropout(rates, active):
 def build_image_encoder(
   settings: Any, *, dtype: Any = jnp.float32
 ) -> Callable[..., nn.Module]:
-  """Returns a function that makes the encoder of an image.
+  """Returns the constructor of an image encoder.
 
   Args:
     settings: `config.model`.
-    dtype: type of the products.
+    dtype: of the products.
 
   Raises:
-    InputError: an unknown name, or drop path in an encoder that has none.
+    InputError: an unknown name, or drop path for an encoder without it.
   """
   encoder = choice.lookup("config.model.encoder", settings.encoder, ENCODERS)
   remat = choice.one("config.model.remat", settings, layers.REMAT)
@@ -214,49 +214,50 @@ def build_image_encoder(
 
 
 def input_shapes(config: Any, num_dates: int | None = None) -> dict[str, Any]:
-  """Shapes of a batch of one patch, of the sizes in `config.inputs`.
+  """Returns the shapes of a batch of one patch, sized as in `config.inputs`.
 
   Args:
     config: a configuration.
     num_dates: of each time series; None: as in `config.inputs`.
 
-  Returns: `jax.ShapeDtypeStruct`s, as `Segmenter` takes arrays.
+  Returns:
+    A batch for `Segmenter` with `jax.ShapeDtypeStruct`s as leaves.
   """
   batch: dict[str, Any] = {"inputs": {}, "dates": {}, "valid": {}}
   shape = jax.ShapeDtypeStruct
   for modality in config.data.modalities:
-    row, side = config.schema.sensors[modality], config.inputs[modality].pixels
+    row, size = config.schema.sensors[modality], config.inputs[modality].pixels
+    leading: tuple[int, ...] = (1,)
     if row.is_series:
-      dates = 1, num_dates or config.inputs[modality].num_dates
-      size = (*dates, side, side, len(row.bands))
-      batch["dates"][modality] = shape(dates, jnp.int32)
-      batch["valid"][modality] = shape(dates, jnp.bool_)
-    else:
-      size = (1, side, side, len(row.bands))
-    batch["inputs"][modality] = shape(size, row.numpy_dtype)
+      leading = 1, num_dates or config.inputs[modality].num_dates
+      batch["dates"][modality] = shape(leading, jnp.int32)
+      batch["valid"][modality] = shape(leading, jnp.bool_)
+    batch["inputs"][modality] = shape(
+      (*leading, size, size, len(row.bands)), row.numpy_dtype
+    )
   return batch
 
 
 def logits_size(config: Any) -> tuple[int, int]:
   """Rows and columns of the logits of a patch, at the GSD of the labels."""
-  side = config.inputs[first_modality(config)].pixels
-  pixels = label_pixels(config, side)
+  size = config.inputs[first_modality(config)].pixels
+  pixels = label_pixels(config, size)
   return pixels, pixels
 
 
 def first_modality(config: Any) -> str:
-  """The modality on whose grid the others are fused."""
+  """Id of the modality on whose grid the features are fused."""
   return inputs_lib.build_inputs(config)[0].modality
 
 
 def label_pixels(config: Any, pixels: int) -> int:
-  """Number of label pixels along `pixels` of the first modality."""
-  metres = pixels * config.schema.sensors[first_modality(config)].gsd
-  return round(metres / config.schema.tasks[config.data.tasks[0]].gsd)
+  """Converts a number of pixels of the first modality to label pixels."""
+  length = pixels * config.schema.sensors[first_modality(config)].gsd
+  return round(length / config.schema.tasks[config.data.tasks[0]].gsd)
 
 
 def variables_shape(segmenter: Segmenter, batch: Any) -> dict[str, Any]:
-  """Shapes and types of a network's variables; nothing is computed.
+  """Returns shapes and dtypes of a network's variables, without computing them.
 
   Args:
     segmenter: the network.
@@ -275,7 +276,7 @@ def _series_encoder(settings, *, levels, num_classes, count_padding, **options):
   decoder_widths = tuple(settings.decoder_widths)
   if levels is not None:
     encoder_widths = utae.widths_beside(levels, encoder_widths)
-    # The reference derives both from the encoder's, already replaced.
+    # The reference derives both from the replaced widths of the encoder.
     decoder_widths = utae.widths_beside(levels, encoder_widths)
   if len(encoder_widths) != len(decoder_widths):
     raise InputError(
@@ -306,7 +307,7 @@ def _series_encoder(settings, *, levels, num_classes, count_padding, **options):
 
 
 def _merged(config):
-  """Task and, for each of its classes, the position of the merged class."""
+  """Merged tasks, each with the index of the merged class of each class."""
   tasks = configuration.label_tasks(config)
   return tuple(
     (name, tuple(class_merge.members(config.schema.tasks[name], task).tolist()))
@@ -316,7 +317,7 @@ def _merged(config):
 
 
 def _tasks(config):
-  """Id of each task and number of its classes before a merge, in order."""
+  """Id and number of classes, before any merge, of each task."""
   where = "config.data.tasks"
   if not choice.known(where, config.data.tasks, config.schema.tasks):
     raise InputError(where, "at least one task", "none")

@@ -6,7 +6,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from flairhub_jax.array_type import Array
@@ -17,17 +16,17 @@ _KERNEL = 7
 
 
 class Depthwise(nn.Module):
-  """A 7x7 convolution of each channel by itself.
+  """A depthwise 7x7 convolution.
 
   Attributes:
-    dtype: type of the product and of the result.
+    dtype: of the products and the result.
   """
 
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Convolves `x`, zeros around it."""
+    """Convolves `x` with zero padding."""
     width = x.shape[-1]
     kernel = self.param(
       "kernel", initialise.small_normal, (_KERNEL, _KERNEL, width)
@@ -40,35 +39,35 @@ class Depthwise(nn.Module):
 
 
 class ResponseNorm(nn.Module):
-  """Global response normalisation: channels compete by their energy."""
+  """Global response normalisation (GRN)."""
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Scales each channel by its fraction of the energy, in float32."""
+    """Scales each channel by its L2 norm relative to the mean, in float32."""
     scale = self.param("scale", initialise.zeros, (x.shape[-1],))
     bias = self.param("bias", initialise.zeros, (x.shape[-1],))
-    return _compete(x, scale, bias)
+    return _response_norm(x, scale, bias)
 
 
 @jax.checkpoint
-def _compete(x, scale, bias):
-  """`ResponseNorm`; the residual of its gradient is `x`, not float32."""
+def _response_norm(x, scale, bias):
+  """Computes `ResponseNorm`; its only residual is `x` in its own dtype."""
   y = x.astype(jnp.float32)
   square = jnp.square(y).sum((1, 2), keepdims=True)
-  # The gradient of a root is not finite where a channel is dead.
-  energy = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-  share = energy / (energy.mean(-1, keepdims=True) + _EPSILON)
-  return (y + (y * share * scale + bias)).astype(x.dtype)
+  # The gradient of sqrt is infinite at 0, for a dead channel.
+  norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+  relative = norm / (norm.mean(-1, keepdims=True) + _EPSILON)
+  return (y + (y * relative * scale + bias)).astype(x.dtype)
 
 
 class Block(nn.Module):
-  """A depthwise convolution and a perceptron with a residual.
+  """A depthwise convolution and an MLP, with a residual connection.
 
   Attributes:
-    stored_as_images: whether the perceptron's kernels are 1x1 convolutions in
-      timm's files, as those of the small variants are.
-    drop_path_rate: probability of dropping the branch.
-    dtype: type of the products.
+    stored_as_images: whether timm's files store the MLP as 1x1 convolutions, as
+      for the small variants.
+    drop_path_rate: probability of dropping the residual branch.
+    dtype: of the products.
   """
 
   stored_as_images: bool
@@ -94,13 +93,13 @@ class ConvNeXt(nn.Module):
   """The encoder: features at 1/4, 1/8, 1/16 and 1/32 of the image.
 
   Attributes:
-    widths: channels of each map.
+    widths: channels of each stage.
     depths: number of blocks of each stage.
     stored_as_images: see `Block`.
-    drop_path_rate: of the last block; rises linearly from 0. The reference
-      trains without.
+    drop_path_rate: of the last block; increases linearly from 0. The reference
+      trains without drop path.
     remat: one of `layers.REMAT`.
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   widths: tuple[int, ...]
@@ -117,20 +116,19 @@ class ConvNeXt(nn.Module):
     self, x: Float[Array, "b h w c"], train: bool
   ) -> list[Float[Array, "b _ _ _"]]:
     """Returns the output of each stage, shallowest first."""
-    rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
+    rates = layers.drop_path_rates(self.drop_path_rate, self.depths)
     x = convolution.cut_patches(x, 4)
     x = _dense(self.widths[0], "stem", self.dtype)(x)
     x = norms.LayerNorm(_EPSILON, dtype=self.dtype, name="stem_norm")(x)
     features = []
-    for stage, depth in enumerate(self.depths):
-      own_rates, rates = rates[:depth], rates[depth:]
+    for stage, own_rates in enumerate(rates):
       run = functools.partial(ConvNeXt._stage, stage=stage, rates=own_rates)
       x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
       features.append(x)
     return features
 
   def _stage(self, x, train, *, stage, rates):
-    """Merges pixels where it is not the first, then runs its blocks."""
+    """Downsamples, except in the first stage, and runs the blocks."""
     if stage:
       norm = norms.LayerNorm(
         _EPSILON, dtype=self.dtype, name=f"merge_{stage}_norm"
@@ -149,7 +147,7 @@ class ConvNeXt(nn.Module):
 
 
 def _dense(features, name, dtype):
-  """A linear map with the initialisation of timm's ConvNeXt."""
+  """A linear layer with the initialisation of timm's ConvNeXt."""
   return layers.Dense(
     features,
     dtype=dtype,

@@ -1,4 +1,4 @@
-"""Products and convolutions; `kernels` chooses their form by platform."""
+"""Matrix products and convolutions; `kernels` selects a form per platform."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ from flairhub_jax.array_type import Array
 from flairhub_jax.models import cpu_convolution, kernels
 
 PADDING_MODES = cpu_convolution.PADDING_MODES
-# Maps up to this many pixels are convolved by lines on a CPU where they are
-# padded with their own pixels.
+# Images up to this many pixels, unless padded with zeros, are convolved line by
+# line on a CPU.
 _LINE_PIXELS = 1024
 
 
@@ -25,9 +25,9 @@ def _product(x, kernel):
 
 
 def _product_backward(gradient, result, x, kernel):
-  """The weight's gradient contracts the first axis of both factors.
+  """Contracts the first axis of both factors for the weight gradient.
 
-  Autodiff asks for a transpose, which XLA writes out first on a CPU.
+  Autodiff transposes a factor, which XLA materialises on a CPU.
   """
   return gradient @ kernel.T, cpu_convolution.contract_rows(x, gradient)
 
@@ -51,22 +51,22 @@ def convolve(
 ) -> Float[Array, "n p q d"]:
   """Convolves `x` after padding it.
 
-  On a CPU, where XLA's own weight gradients are slow, small images padded with
-  their own pixels are convolved line by line, and convolutions that keep the
-  size get gradients of their own. Elsewhere XLA's are good.
+  XLA's weight gradients are slow on a CPU. There, small images with other than
+  zero padding are convolved line by line, and size-preserving convolutions have
+  a custom backward pass. Other platforms use XLA's.
   """
   if padding_mode == "zeros":
     if stride == 1 and kernel.shape[0] == 2 * padding + 1:
       return _SAME(x, kernel)
     return _zeros(x, kernel, stride, padding)
-  how = dict(stride=stride, padding=padding, padding_mode=padding_mode)
+  options = dict(stride=stride, padding=padding, padding_mode=padding_mode)
   if x.shape[1] * x.shape[2] <= _LINE_PIXELS:
-    return _PADDED(x, kernel, **how)
-  return _padded(x, kernel, **how)
+    return _PADDED(x, kernel, **options)
+  return _padded(x, kernel, **options)
 
 
 def _zeros(x, kernel, stride, padding):
-  """`convolve` with zeros around, as XLA does it."""
+  """XLA's convolution with zero padding."""
   return jax.lax.conv_general_dilated(
     x,
     kernel,
@@ -77,12 +77,12 @@ def _zeros(x, kernel, stride, padding):
 
 
 def _same(x, kernel):
-  """`convolve` with zeros around and a result of the size of `x`."""
+  """XLA's convolution with zero padding and the size of `x`."""
   return _zeros(x, kernel, 1, kernel.shape[0] // 2)
 
 
 def _padded(x, kernel, *, stride, padding, padding_mode):
-  """`convolve` of a map that is padded first."""
+  """Pads, then convolves."""
   edge, mode = (padding, padding), PADDING_MODES[padding_mode]
   if padding:
     x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), mode=mode)
@@ -114,9 +114,9 @@ def transposed_convolve(
   stride: int,
   padding: int,
 ) -> Float[Array, "n p q d"]:
-  """Enlarges `x` as PyTorch's transposed convolution, no output padding.
+  """PyTorch's transposed convolution without output padding.
 
-  `kernel` is in PyTorch's orientation, which is the mirror image of XLA's.
+  `kernel` has PyTorch's orientation, the mirror image of XLA's.
   """
   edge = kernel.shape[0] - 1 - padding
   return jax.lax.conv_general_dilated(
@@ -130,38 +130,38 @@ def transposed_convolve(
 
 
 def pad_to_multiple(
-  x: Float[Array, "b h w c"], step: int
+  x: Float[Array, "b h w c"], multiple: int
 ) -> Float[Array, "b p q c"]:
-  """Pads bottom and right with zeros to whole multiples of `step`."""
-  below, right = -x.shape[1] % step, -x.shape[2] % step
-  if not below and not right:
+  """Pads rows and columns with zeros at the end to a multiple."""
+  rows, columns = -x.shape[1] % multiple, -x.shape[2] % multiple
+  if not rows and not columns:
     return x
-  return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
+  return jnp.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)))
 
 
 def cut_patches(
-  x: Float[Array, "b h w c"], side: int
+  x: Float[Array, "b h w c"], size: int
 ) -> Float[Array, "b p q d"]:
-  """Cuts an image into patches of `side` x `side` pixels, one vector each.
+  """Cuts an image into patches of `size` x `size` pixels, one vector each.
 
-  A linear map of them is a convolution whose stride is its kernel.
+  A linear layer on top is a convolution with stride equal to kernel size.
   """
-  x = pad_to_multiple(x, side)
+  x = pad_to_multiple(x, size)
   b, h, w, c = x.shape
-  x = x.reshape(b, h // side, side, w // side, side, c)
+  x = x.reshape(b, h // size, size, w // size, size, c)
   x = x.transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(b, h // side, w // side, side * side * c)
+  return x.reshape(b, h // size, w // size, size * size * c)
 
 
 def convolve_depthwise(
   x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"]
 ) -> Float[Array, "n h w c"]:
-  """Convolves each channel by itself, zeros around."""
+  """Depthwise convolution with zero padding."""
   return _DEPTHWISE(x, kernel)
 
 
 def _grouped(x, kernel):
-  """`convolve_depthwise` as XLA does it."""
+  """XLA's depthwise convolution."""
   edge = kernel.shape[0] // 2
   return jax.lax.conv_general_dilated(
     x,

@@ -1,7 +1,6 @@
-"""Convolutions in the forms that XLA is fast with on CPUs.
+"""Convolutions in forms that XLA compiles to fast code on CPUs.
 
-Pairs of functions for `kernels.Form`: forward, and backward where it is one of
-our own.
+Functions for `kernels.Form`: forward passes, and custom backward passes.
 """
 
 from typing import Any
@@ -13,9 +12,9 @@ from jaxtyping import Float
 
 from flairhub_jax.array_type import Array
 
-# Images are processed in groups whose lines, or partial results, have at most:
-# numbers (2 MB). The best of 1 to 8 MB for 64 and 128 channels, measured.
-_LINE_NUMBERS = 2**19
+# Maximum number of values (2 MB) in the lines, or partial results, of a chunk
+# of images. The fastest of 1 to 8 MB, measured for 64 and 128 channels.
+_CHUNK_VALUES = 2**19
 # PyTorch's `padding_mode` -> the mode of `numpy.pad`.
 PADDING_MODES = {
   "zeros": "constant",
@@ -28,9 +27,9 @@ PADDING_MODES = {
 def contract_rows(
   x: Float[Array, "*n c"], y: Float[Array, "*n d"], dtype: Any = None
 ) -> Float[Array, "c d"]:
-  """Sums products over all axes but the last.
+  """Contracts all axes but the last.
 
-  Of several axes XLA would transpose both factors.
+  They are flattened first: with several axes XLA transposes both factors.
   """
   rows = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
   return jax.lax.dot_general(
@@ -47,28 +46,28 @@ def same_backward(
   x: Float[Array, "n h w c"],
   kernel: Float[Array, "k k c d"],
 ) -> tuple[Float[Array, "n h w c"], Float[Array, "k k c d"]]:
-  """Both gradients are one product with patches of the output's gradient.
+  """Computes both gradients as products with patches of the output gradient.
 
-  Cheap patches: a decoder's result is narrower than what it reads.
+  These patches are small, as decoders have fewer output than input channels.
   """
-  side, _, c, d = kernel.shape
+  size, _, c, d = kernel.shape
   n, h, w, _ = x.shape
-  edge = (side // 2, side // 2)
+  edge = (size // 2, size // 2)
   padded = jnp.pad(gradient, ((0, 0), edge, edge, (0, 0)))
-  taps = [(i, j) for i in range(side) for j in range(side)]
+  taps = [(i, j) for i in range(size) for j in range(size)]
   patches = jnp.concatenate(
-    [padded[:, side - 1 - i :, side - 1 - j :][:, :h, :w] for i, j in taps],
+    [padded[:, size - 1 - i :, size - 1 - j :][:, :h, :w] for i, j in taps],
     axis=-1,
   ).reshape(n * h * w, -1)
-  back = kernel.transpose(0, 1, 3, 2).reshape(side * side * d, c)
+  back = kernel.transpose(0, 1, 3, 2).reshape(size * size * d, c)
   weight = jax.lax.dot_general(
     x.reshape(n * h * w, c), patches, (((0,), (0,)), ((), ()))
   )
-  weight = weight.reshape(c, side, side, d).transpose(1, 2, 0, 3)
+  weight = weight.reshape(c, size, size, d).transpose(1, 2, 0, 3)
   return (patches @ back).reshape(x.shape), weight
 
 
-# ---- padded with a map's own pixels -----------------------------------------
+# ---- other padding ----------------------------------------------------------
 
 
 def by_lines(
@@ -79,21 +78,21 @@ def by_lines(
   padding: int,
   padding_mode: str,
 ) -> Float[Array, "n p q d"]:
-  """A padded convolution as one product with neighbours along a row.
+  """Convolves with one product of horizontal neighbourhoods ("lines").
 
   The product gives a partial result for each row of the kernel; those of
-  neighbouring rows are added, so whole patches are never stored. Images are
-  processed in groups whose lines stay in the cache; gradients compute the lines
-  again.
+  adjacent rows are added, so that full patches are never stored. Images are
+  processed in chunks whose lines fit the cache; the backward pass recomputes
+  the lines.
   """
   lines = _Lines(x.shape, kernel.shape, stride, padding, padding_mode)
   flat = _flatten(kernel)
 
-  def of_part(x):
-    shares = jnp.matmul(lines.cut(x), flat, preferred_element_type=jnp.float32)
-    return lines.add_rows(shares).astype(x.dtype)
+  def convolve_chunk(x):
+    partial = jnp.matmul(lines.cut(x), flat, preferred_element_type=jnp.float32)
+    return lines.add_rows(partial).astype(x.dtype)
 
-  return _join(jax.lax.map(of_part, _by_parts(x, flat)))
+  return _join(jax.lax.map(convolve_chunk, _chunks(x, flat)))
 
 
 def by_lines_backward(
@@ -106,117 +105,118 @@ def by_lines_backward(
   padding: int,
   padding_mode: str,
 ) -> tuple[Float[Array, "n h w c"], Float[Array, "k k c d"]]:
-  """Cuts the lines again; the weight's gradient is summed in float32."""
+  """Recomputes the lines; the weight gradient is accumulated in float32."""
   lines = _Lines(x.shape, kernel.shape, stride, padding, padding_mode)
   flat = _flatten(kernel)
 
-  def add(weight, part):
-    x, gradient = part
-    shares = lines.spread_rows(gradient)
-    weight += contract_rows(lines.cut(x), shares, jnp.float32)
-    return weight, lines.uncut(shares @ flat.T)
+  def add_chunk(weight, chunk):
+    x, gradient = chunk
+    partial = lines.add_rows_transpose(gradient)
+    weight += contract_rows(lines.cut(x), partial, jnp.float32)
+    return weight, lines.cut_transpose(partial @ flat.T)
 
-  xs = _by_parts(x, flat)
+  xs = _chunks(x, flat)
   gradient = gradient.reshape(*xs.shape[:2], *gradient.shape[1:])
   weight, back = jax.lax.scan(
-    add, jnp.zeros(flat.shape, jnp.float32), (xs, gradient)
+    add_chunk, jnp.zeros(flat.shape, jnp.float32), (xs, gradient)
   )
-  side, _, c, d = kernel.shape
-  weight = weight.reshape(side, c, side, d).transpose(2, 0, 1, 3)
+  size, _, c, d = kernel.shape
+  weight = weight.reshape(size, c, size, d).transpose(2, 0, 1, 3)
   return _join(back), weight.astype(kernel.dtype)
 
 
 class _Lines:
-  """Index of the pixels read by a padded convolution, one axis at a time."""
+  """Indices of the input pixels of a padded convolution, axis by axis."""
 
   def __init__(self, shape, kernel_shape, stride, padding, padding_mode):
     _, self.h, self.w, self.c = shape
-    self.side = kernel_shape[0]
-    # The pixel that each tap of each result reads, [results side].
+    self.size = kernel_shape[0]
+    # The input pixel of each tap of each output pixel, [output size].
     self.rows, self.columns = (
       np.lib.stride_tricks.sliding_window_view(
-        np.pad(np.arange(size), padding, mode=PADDING_MODES[padding_mode]),
-        self.side,
+        np.pad(np.arange(length), padding, mode=PADDING_MODES[padding_mode]),
+        self.size,
       )[::stride]
-      for size in (self.h, self.w)
+      for length in (self.h, self.w)
     )
 
   def cut(self, x):
-    """Pixels [m h w c] to their lines of taps, [m*h*q side*c]."""
+    """Converts pixels [m h w c] to lines [m*h*q size*c]."""
     lines = _take(x.reshape(-1, self.w, self.c), self.columns.reshape(-1))
-    return lines.reshape(-1, self.side * self.c)
+    return lines.reshape(-1, self.size * self.c)
 
-  def uncut(self, lines):
-    """The transpose of `cut`."""
+  def cut_transpose(self, lines):
+    """Applies the transpose of `cut`."""
     lines = lines.reshape(-1, self.columns.size, self.c)
     total = 0.0
-    for tap in range(self.side):
-      for result, reads in _readers(self.columns[:, tap], self.w):
-        taken = _take(lines, result * self.side + tap).astype(jnp.float32)
-        total = total + taken * reads[:, None]
+    for tap in range(self.size):
+      for output, mask in _output_pixels(self.columns[:, tap], self.w):
+        values = _take(lines, output * self.size + tap).astype(jnp.float32)
+        total = total + values * mask[:, None]
     return total.reshape(-1, self.h, self.w, self.c).astype(lines.dtype)
 
-  def add_rows(self, shares):
-    """Partial results [m*h*q side*d] to results [m p q d]."""
-    shares = shares.reshape(
-      -1, self.h, len(self.columns), self.side, shares.shape[-1] // self.side
+  def add_rows(self, partial):
+    """Sums partial results [m*h*q size*d] to results [m p q d]."""
+    partial = partial.reshape(
+      -1, self.h, len(self.columns), self.size, partial.shape[-1] // self.size
     )
     return sum(
-      _take(shares[:, :, :, tap], self.rows[:, tap]) for tap in range(self.side)
+      _take(partial[:, :, :, tap], self.rows[:, tap])
+      for tap in range(self.size)
     )
 
-  def spread_rows(self, gradient):
-    """The transpose of `add_rows`."""
-    spread = []
-    for tap in range(self.side):
+  def add_rows_transpose(self, gradient):
+    """Applies the transpose of `add_rows`."""
+    partial = []
+    for tap in range(self.size):
       total = 0.0
-      for result, reads in _readers(self.rows[:, tap], self.h):
-        taken = _take(gradient, result).astype(jnp.float32)
-        total = total + taken * reads[:, None, None]
-      spread.append(total)
-    spread = jnp.stack(spread, 3).astype(gradient.dtype)
-    return spread.reshape(-1, self.side * gradient.shape[-1])
+      for output, mask in _output_pixels(self.rows[:, tap], self.h):
+        values = _take(gradient, output).astype(jnp.float32)
+        total = total + values * mask[:, None, None]
+      partial.append(total)
+    stacked = jnp.stack(partial, 3).astype(gradient.dtype)
+    return stacked.reshape(-1, self.size * gradient.shape[-1])
 
 
 def _take(x, index):
-  """Picks from the second axis."""
+  """Indexes the second axis."""
   return x.at[:, index].get(mode="promise_in_bounds")
 
 
-def _readers(pixels, size):
-  """Of each of `size` pixels, which results read it: (index, 1 or 0) pairs.
+def _output_pixels(pixels, length):
+  """Yields (index, mask) of the output pixels that read each input pixel.
 
-  Several pairs, since padding makes several results read the same pixel.
+  Several times, as padding makes several output pixels read the same pixel.
   """
-  readers = [np.flatnonzero(pixels == pixel) for pixel in range(size)]
-  for number in range(max(map(len, readers))):
-    reads = np.asarray([len(r) > number for r in readers], np.float32)
-    index = [r[number] if len(r) > number else 0 for r in readers]
-    yield np.asarray(index), reads
+  outputs = [np.flatnonzero(pixels == pixel) for pixel in range(length)]
+  for i in range(max(map(len, outputs))):
+    mask = np.asarray([len(own) > i for own in outputs], np.float32)
+    index = [own[i] if len(own) > i else 0 for own in outputs]
+    yield np.asarray(index), mask
 
 
 def _flatten(kernel):
-  """[row column c d] as [column*c row*d], the factor of lines."""
-  side, _, c, d = kernel.shape
-  return kernel.transpose(1, 2, 0, 3).reshape(side * c, side * d)
+  """Reshapes [row column c d] to [column*c row*d], the factor of lines."""
+  size, _, c, d = kernel.shape
+  return kernel.transpose(1, 2, 0, 3).reshape(size * c, size * d)
 
 
-def _by_parts(x, flat):
-  """Splits [n h w c] into [parts m h w c], groups of m images."""
+def _chunks(x, flat):
+  """Reshapes [n h w c] to [chunks m h w c], chunks of m images."""
   n, h, w, _ = x.shape
-  most = max(1, _LINE_NUMBERS // (h * w * max(flat.shape)))
+  most = max(1, _CHUNK_VALUES // (h * w * max(flat.shape)))
   m = max(size for size in range(1, n + 1) if n % size == 0 and size <= most)
   return x.reshape(n // m, m, *x.shape[1:])
 
 
-def _join(parts):
-  return parts.reshape(-1, *parts.shape[2:])
+def _join(chunks):
+  return chunks.reshape(-1, *chunks.shape[2:])
 
 
-# ---- each channel by itself -------------------------------------------------
+# ---- depthwise --------------------------------------------------------------
 
 
-def _padded_for(x, kernel):
+def _pad_edges(x, kernel):
   edge = (kernel.shape[0] // 2,) * 2
   return jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
 
@@ -224,17 +224,17 @@ def _padded_for(x, kernel):
 def depthwise(
   x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"]
 ) -> Float[Array, "n h w c"]:
-  """Convolves each channel by itself as a sum over the kernel's taps.
+  """Depthwise convolution as a sum over the taps of the kernel.
 
   XLA fuses it into one loop; its grouped convolution is twenty times slower.
   """
   h, w = x.shape[1:3]
-  padded = _padded_for(x, kernel)
-  side = kernel.shape[0]
+  padded = _pad_edges(x, kernel)
+  size = kernel.shape[0]
   return sum(
     padded[:, i : i + h, j : j + w] * kernel[i, j]
-    for i in range(side)
-    for j in range(side)
+    for i in range(size)
+    for j in range(size)
   )
 
 
@@ -244,15 +244,15 @@ def depthwise_backward(
   x: Float[Array, "n h w c"],
   kernel: Float[Array, "k k c"],
 ) -> tuple[Float[Array, "n h w c"], Float[Array, "k k c"]]:
-  """The same with the mirrored kernel; the kernel's own tap by tap."""
-  side = kernel.shape[0]
-  padded = _padded_for(x, kernel)
+  """Convolves with the mirrored kernel; sums the kernel gradient tap by tap."""
+  size = kernel.shape[0]
+  padded = _pad_edges(x, kernel)
 
   def tap(_, index):
-    start = (0, index // side, index % side, 0)
+    start = (0, index // size, index % size, 0)
     shifted = jax.lax.dynamic_slice(padded, start, x.shape)
     return None, (shifted * gradient).sum((0, 1, 2))
 
-  _, taps = jax.lax.scan(tap, None, jnp.arange(side * side))
+  _, taps = jax.lax.scan(tap, None, jnp.arange(size * size))
   back = depthwise(gradient, kernel[::-1, ::-1])
   return back, taps.reshape(kernel.shape)

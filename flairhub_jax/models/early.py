@@ -1,4 +1,4 @@
-"""All modalities as bands of one image, for one encoder."""
+"""Early fusion: all modalities as bands of one image."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from flairhub_jax.array_type import Array
 from flairhub_jax.models import fusion, initialise, layers, norms
 
 _DAYS_OF_YEAR = 365.25
-# Without an image, a pixel of a series becomes this many, a patch of Swin's.
+# Upsampling factor without an image: a pixel becomes a patch of Swin.
 _SERIES_SCALE = 4
 
 
@@ -19,13 +19,13 @@ class EarlyFusion(fusion.Fusion):
   """Stacks the bands of all modalities; one encoder, one decoder per task."""
 
   def setup(self):
-    """Makes the stack, its encoder, and a decoder per task."""
+    """Builds the stack, its encoder, and a decoder per task."""
     self.stack = Stack(**dict(self.options))
     self.encoder = {"early": self.image_encoder()}
     self.decoder = self.decoders_of_tasks()
 
   def encode(self, modality, arrays, train):
-    """Returns the arrays: encoding starts after fusion."""
+    """Returns the arrays unchanged: the encoder runs after fusion."""
     return arrays
 
   def __call__(self, encoded, present, train):
@@ -47,7 +47,7 @@ class Stack(nn.Module):
   dates.
 
   Attributes:
-    periods: of a year, each a composite of the dates of a series.
+    periods: number of parts of a year, with one composite of a series each.
   """
 
   periods: int
@@ -68,7 +68,7 @@ class Stack(nn.Module):
       dates: of each series, days from the reference date.
       valid: of each series, False on padding.
       present: modality -> bool [b], False for samples that lack it.
-      train: whether statistics of the composites are this batch's.
+      train: whether to normalise composites with batch statistics.
     """
     size = _finest(inputs)
     bands = []
@@ -86,7 +86,7 @@ class Stack(nn.Module):
     return jnp.concatenate(bands, axis=-1)
 
   def _composites(self, modality, x, days, date_mask, train):
-    """Means of parts of the year as bands, [b h w periods * c]."""
+    """Means over each period of the year as bands, [b h w periods * c]."""
     b, _, h, w, c = x.shape
     days = days.astype(jnp.float32)
     part = jnp.mod(days, _DAYS_OF_YEAR) * (self.periods / _DAYS_OF_YEAR)
@@ -96,7 +96,7 @@ class Stack(nn.Module):
     x = jnp.where(date_mask[:, :, None, None, None], x, 0.0)
     total = jnp.einsum("btp,bthwc->bphwc", member, x)
     has_dates = (number > 0).astype(jnp.float32)
-    # Series are not normalised before.
+    # Series are not normalised by `normalise`.
     norm = norms.BatchNorm(name=f"norm_{modality}")
     x = norm(total / jnp.maximum(number, 1.0), train, has_dates)
     token = self.param(f"missing_{modality}", initialise.zeros, (c,))

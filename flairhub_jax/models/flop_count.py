@@ -1,4 +1,4 @@
-"""Counts the FLOPs of a function: those of products and convolutions."""
+"""FLOP counts of functions: matrix products and convolutions."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,20 +12,20 @@ from jax.interpreters import partial_eval
 def count(function: Callable[..., Any], *args: Any) -> float:
   """Counts FLOPs: two per multiply-add; other operations are ignored.
 
-  XLA's own count takes the body of a loop once.
+  XLA's own count includes the body of a loop only once.
 
   Args:
     function: any that `jax.make_jaxpr` accepts.
     *args: its arguments, or their shapes.
   """
   jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-  # Dead code is removed: gradients trace some forward passes again.
+  # Gradients trace some forward passes twice; dead code elimination helps.
   jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
   return 2.0 * sum(times * multiplications(e) for e, times in products(jaxpr))
 
 
 def products(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
-  """Yields all products and convolutions, and how often each runs."""
+  """Yields all products and convolutions with their number of executions."""
   for equation in jaxpr.eqns:
     name, inner_times = equation.primitive.name, times
     if name in ("dot_general", "conv_general_dilated"):
@@ -36,7 +36,7 @@ def products(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
       inner_times *= equation.params["mesh"].size
     inside = list(jax.extend.core.jaxprs_in_params(equation.params))
     if equation.params.get("branches_platforms"):
-      inside = inside[-1:]  # one form of several: a library's (kernels.py)
+      inside = inside[-1:]  # only the default form (kernels.py)
     for inner in inside:
       yield from products(inner, inner_times)
 

@@ -1,4 +1,4 @@
-"""The contract of fusion strategies, masks and modality weights."""
+"""The interface of fusion strategies, masks and modality weights."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -14,15 +14,15 @@ from flairhub_jax.models.normalise import InputSpec
 
 Present = Mapping[str, Bool[Array, "b"]]
 
-# Collection of the weights that a fusion gives each modality.
+# Collection of the fusion weights of the modalities.
 MODALITY_WEIGHTS = "modality_weights"
-# Collection of the features that the decoders read, as `fused`, where `apply`
-# is given it as mutable. Flax leaves this one out of `init`.
+# Collection of the decoder inputs, under `fused`, if mutable in `apply`. Flax
+# excludes it from `init`.
 FEATURES = "intermediates"
 
 
 class Fusion(nn.Module):
-  """A strategy of fusion: encoders, decoders, and where modalities meet.
+  """A fusion strategy: encoders, decoders, and the fusion between them.
 
   A subclass adds its decoders to `setup` and defines
   `__call__(encoded, present, train) -> {"logits": …, "aux": …}`: `encoded` has
@@ -32,16 +32,17 @@ class Fusion(nn.Module):
   Attributes:
     inputs: the modalities, images before series.
     tasks: id and number of classes of each task.
-    auxiliary_modalities: ids of the modalities that get decoders of their own.
+    auxiliary_modalities: ids of the modalities with auxiliary decoders.
     output_size: rows and columns of the logits.
-    image_encoder: makes the encoder of an image, `(x, train) -> features`.
-    series_encoder: makes that of a series from `has_head`, whether it gives
-      logits, `(x, days, valid, train) -> (logits, features)`.
-    image_decoder: makes a decoder from `num_classes`,
-      `(features, train) -> logits`.
-    mixture: class of the module that joins modalities; None: it has none.
-    options: attributes of the module that joins modalities, by name.
-    dtype: type of the products.
+    image_encoder: constructor of image encoders, `(x, train) -> features`.
+    series_encoder: constructor of series encoders,
+      `(x, days, valid, train) -> (logits, features)`; its argument `has_head`
+      enables the logits.
+    image_decoder: constructor of decoders, `(features, train) -> logits`; its
+      argument is `num_classes`.
+    mixture: class of the fusion module; None if the strategy has none.
+    options: attributes of the fusion module, by name.
+    dtype: of the products.
   """
 
   inputs: tuple[InputSpec, ...]
@@ -55,18 +56,18 @@ class Fusion(nn.Module):
   options: tuple[tuple[str, Any], ...] = ()
   dtype: Any = jnp.float32
 
-  # Whether the features of an image and of a series meet level by level.
+  # Whether features of images and series are fused level by level.
   fuses_features = False
-  # Whether decoders read features that `FEATURES` can return.
+  # Whether the strategy stores decoder inputs in `FEATURES`.
   has_features = True
 
   @property
   def has_modality_weights(self) -> bool:
-    """Whether it gives `MODALITY_WEIGHTS`."""
+    """Whether the strategy stores `MODALITY_WEIGHTS`."""
     return getattr(self.mixture, "has_weights", False)
 
   def setup(self):
-    """Makes one encoder per modality."""
+    """Builds one encoder per modality."""
     self.encoder = {
       spec.modality: self.series_encoder(has_head=self.reads_logits(spec))
       if spec.is_series
@@ -83,25 +84,25 @@ class Fusion(nn.Module):
 
     Args:
       modality: its id.
-      arrays: the normalised input; of a series also days and valid dates.
-      train: whether batch statistics and dropout are those of training.
+      arrays: the normalised input; for a series also days and valid dates.
+      train: whether to use batch statistics and dropout.
     """
     return self.encoder[modality](*arrays, train)
 
   def decoders_of_tasks(self) -> dict[str, nn.Module]:
-    """Makes a decoder per task, for `decode`."""
+    """Builds a decoder per task, for `decode`."""
     return {
       task: self.image_decoder(num_classes=classes)
       for task, classes in self.tasks
     }
 
   def decode(self, features: list[Any], train: bool) -> dict[str, Any]:
-    """Runs the decoder of each task on the same features: logits by task."""
+    """Runs the decoder of each task; returns logits by task."""
     self.sow(FEATURES, "fused", features)
     return {task: self.decoder[task](features, train) for task, _ in self.tasks}
 
   def decoders_of(self, modalities: tuple[str, ...]) -> dict[str, nn.Module]:
-    """Makes a decoder per modality and task, named `<modality>__<task>`."""
+    """Builds a decoder per modality and task, named `<modality>__<task>`."""
     series = {spec.modality for spec in self.inputs if spec.is_series}
     return {
       f"{modality}__{task}": layers.Dense(classes)
@@ -118,13 +119,13 @@ class Fusion(nn.Module):
     encoded: Mapping[str, Any],
     train: bool,
   ) -> dict[str, dict[str, Float[Array, "b h w k"]]]:
-    """Runs decoders of `decoders_of`: logits by modality and task."""
+    """Runs decoders of `decoders_of`; returns logits by modality and task."""
     series = {spec.modality for spec in self.inputs if spec.is_series}
 
     def decode(modality, decoder):
       if modality not in series:
         return decoder(encoded[modality], train)
-      # A linear map commutes with enlarging.
+      # A linear layer commutes with upsampling.
       return layers.resize(decoder(encoded[modality][0]), self.output_size)
 
     return {
@@ -137,12 +138,12 @@ class Fusion(nn.Module):
 
 
 class Kind(NamedTuple):
-  """A way of fusion.
+  """An entry of the table of fusion strategies.
 
   Attributes:
     strategy: subclass of `Fusion`.
-    mixture: its `mixture`.
-    options: names of its `options`, the fields of `config.fusion.<kind>`.
+    mixture: of the strategy.
+    options: names of the strategy's options, fields of `config.fusion.<kind>`.
   """
 
   strategy: Any
@@ -161,13 +162,13 @@ def sow_weights(
 def presence(
   modalities: Iterable[str], present: Present, samples: int
 ) -> Bool[Array, "n b"]:
-  """Mask of the samples that have each modality; all, without an entry."""
+  """Mask of the samples with each modality; all True without an entry."""
   everywhere = jnp.ones(samples, bool)
   return jnp.stack([present.get(m, everywhere) for m in modalities])
 
 
-def _wide(mask, x):
-  """A mask [n b] with the axes of `x` [n b …]."""
+def _expand(mask, x):
+  """Expands a mask [n b] to the rank of `x` [n b …]."""
   return mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
 
 
@@ -175,7 +176,7 @@ def masked_mean(
   x: Float[Array, "n b *r"], mask: Bool[Array, "n b"]
 ) -> Float[Array, "b *r"]:
   """Mean over the modalities present; zeros where none is."""
-  mask = _wide(mask, x)
+  mask = _expand(mask, x)
   number = jnp.maximum(mask.sum(0), 1).astype(x.dtype)
   return jnp.where(mask, x, 0.0).sum(0) / number
 
@@ -184,6 +185,6 @@ def masked_softmax(
   scores: Float[Array, "n b *r"], mask: Bool[Array, "n b"]
 ) -> Float[Array, "n b *r"]:
   """Weights that sum to 1 over the modalities present; zeros where none is."""
-  mask = _wide(mask, scores)
+  mask = _expand(mask, scores)
   scores = jnp.where(mask, scores, -1e9)
   return jnp.where(mask, jax.nn.softmax(scores, axis=0), 0.0)

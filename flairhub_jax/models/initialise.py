@@ -1,4 +1,4 @@
-"""Initial parameters: PyTorch's distributions, drawn quickly."""
+"""Parameter initialisation: PyTorch's distributions, drawn on the host."""
 
 import contextlib
 import contextvars
@@ -60,17 +60,17 @@ class Draw:
 
 
 class Described(flax.struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
-  """A parameter's place in a tree, with how it is drawn."""
+  """A parameter in a tree, with its shape and distribution."""
 
   value: Any
   draw: Draw = flax.struct.field(pytree_node=False)
 
   def unbox(self) -> Any:
-    """The value alone, as modules see it."""
+    """Returns the value, as modules use it."""
     return self.value
 
   def replace_boxed(self, val: Any) -> "Described":
-    """The same with another value."""
+    """Replaces the value."""
     return self.replace(value=val)
 
   def add_axis(self, index: int, params: dict[Any, Any]) -> "Described":
@@ -121,17 +121,17 @@ def xavier_uniform(
   return Draw("uniform", math.sqrt(6.0 / fans))(key, shape, dtype)
 
 
-small_normal = Draw("normal", 0.02)  # of transformers
+small_normal = Draw("normal", 0.02)  # as in transformers
 zeros = Draw("constant", 0.0)
 ones = Draw("constant", 1.0)
 
 
 def trace(segmenter: nn.Module, batch: Any) -> Any:
-  """`segmenter.init` on shapes alone.
+  """Traces `segmenter.init` on shapes.
 
   Raises:
-    InputError: sizes that do not fit each other: heads that do not divide a
-      width, a kernel larger than the map, and all that Flax finds of this kind.
+    InputError: incompatible sizes, such as heads that do not divide a width, a
+      kernel larger than the features, and any other error that Flax raises.
   """
   key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
   try:
@@ -148,17 +148,16 @@ def trace(segmenter: nn.Module, batch: Any) -> Any:
 def init_variables(
   segmenter: nn.Module, batch: Any, *, seed: int
 ) -> dict[str, Any]:
-  """Draws parameters on the host, with nothing to compile.
+  """Draws parameters on the host, without compilation.
 
   `jax.jit(segmenter.init)` compiles a kernel per parameter: a minute for
-  a small network, several for a large one. Each parameter's draw depends on
-  the seed and its name alone, so that networks that share modules start
-  them alike.
+  a small network, several for a large one. A parameter depends only on the seed
+  and its name, so modules that networks have in common start equally.
 
   Args:
     segmenter: the network.
     batch: any batch, or its shapes; only shapes are read.
-    seed: of all draws.
+    seed: of the initialisation.
 
   Returns:
     Variables as numpy arrays, float32 (counters int32).
@@ -171,7 +170,7 @@ def init_variables(
 
 
 def draw(described: Any, *, seed: int) -> dict[str, Any]:
-  """Draws a tree of `Described` on the host, each by the seed and its name."""
+  """Draws a tree of `Described` on the host; each depends on seed and name."""
 
   def draw_leaf(path, leaf):
     name = "/".join(part.key for part in path)

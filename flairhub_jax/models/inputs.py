@@ -1,4 +1,4 @@
-"""From a configuration to what a network reads of each sensor."""
+"""Builds the `InputSpec` of each modality from a configuration."""
 
 from typing import Any
 
@@ -13,28 +13,30 @@ _NORMALISATIONS = ("custom", "scaling", "without")
 
 
 def build_inputs(config: Any) -> tuple[InputSpec, ...]:
-  """The modalities in the order of the schema, with bands and statistics.
+  """Returns the active modalities in schema order, with bands and statistics.
 
   Raises:
-    InputError: none, or a sensor, band or normalisation that does not exist.
+    InputError: no modality, or an unknown sensor, band or normalisation.
   """
-  table = config.schema.sensors
-  asked = choice.known("config.data.modalities", config.data.modalities, table)
-  if not asked:
+  sensors = config.schema.sensors
+  active = choice.known(
+    "config.data.modalities", config.data.modalities, sensors
+  )
+  if not active:
     raise InputError("config.data.modalities", "at least one modality", "none")
   kind = choice.one("config.data.normalisation", config.data, _NORMALISATIONS)
   inputs = []
-  for modality in table:
-    if modality not in asked:
+  for modality, sensor in sensors.items():
+    if modality not in active:
       continue
-    where = f"config.inputs.{modality}"
-    given, row = config.inputs[modality], table[modality]
-    known = (*row.bands, *row.derived_bands)
-    bands = choice.known(f"{where}.bands", given.bands, known)
+    where, settings = f"config.inputs.{modality}", config.inputs[modality]
+    bands = choice.known(
+      f"{where}.bands", settings.bands, (*sensor.bands, *sensor.derived_bands)
+    )
     if not bands:
       raise InputError(f"{where}.bands", "at least one band", "none")
-    mean, std = _normalisation(kind, where, given, row, bands)
-    inputs.append(input_spec(row, bands, mean, std))
+    mean, std = _normalisation(kind, where, settings, sensor, bands)
+    inputs.append(input_spec(sensor, bands, mean, std))
   return tuple(inputs)
 
 
@@ -44,7 +46,7 @@ def input_spec(
   mean: tuple[float, ...] = (),
   std: tuple[float, ...] = (),
 ) -> InputSpec:
-  """What a network reads of a sensor; see `InputSpec`."""
+  """Returns the `InputSpec` of a sensor."""
   return InputSpec(
     modality=sensor.id,
     stored_bands=sensor.bands,
@@ -56,24 +58,24 @@ def input_spec(
   )
 
 
-def _normalisation(kind, where, given, row, bands):
-  """Mean and standard deviation by which the bands are normalised."""
+def _normalisation(kind, where, settings, sensor, bands):
+  """Mean and standard deviation to normalise the bands with."""
   if kind == "custom":
-    mean = _statistics(f"{where}.mean", given.mean, bands)
-    std = _statistics(f"{where}.std", given.std, bands)
+    mean = _statistics(f"{where}.mean", settings.mean, bands)
+    std = _statistics(f"{where}.std", settings.std, bands)
     if bool(mean) != bool(std):
       raise InputError(where, "both mean and std, or neither", "one of them")
     return mean, std
-  # The reference normalises no series and scales no fractional numbers.
-  is_whole = jnp.issubdtype(row.numpy_dtype, jnp.integer)
-  if kind == "scaling" and is_whole and not row.is_series:
-    largest = float(jnp.iinfo(row.numpy_dtype).max)
+  # The reference does not normalise series, nor scale floats.
+  is_integer = jnp.issubdtype(sensor.numpy_dtype, jnp.integer)
+  if kind == "scaling" and is_integer and not sensor.is_series:
+    largest = float(jnp.iinfo(sensor.numpy_dtype).max)
     return (0.0,) * len(bands), (largest,) * len(bands)
   return (), ()
 
 
 def _statistics(where, by_band, bands):
-  """One number per band, or nothing where `by_band` is empty."""
+  """One number per band; empty if `by_band` is empty."""
   if not by_band:
     return ()
   for band in bands:

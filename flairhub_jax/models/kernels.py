@@ -1,10 +1,10 @@
-"""The form of each operation per backend, in one table.
+"""The form of each operation per platform, in one table.
 
-Some operations are written in several forms that give the same numbers up to
-rounding: XLA for CPUs is fast with some, cuDNN, cuBLAS and TPUs with others.
-The form follows the platform that a program is lowered for, not the one that
-traces it: it is right under `jax.default_device`, in `jit` for a device that is
-not the default one, and in `jax.export` for another platform.
+Some operations have several forms with equal results up to rounding: XLA for
+CPUs is fast with some, cuDNN, cuBLAS and TPUs with others. The form depends on
+the platform for which a program is lowered, not on the one that traces it, so
+it is right under `jax.default_device`, in `jit` for another than the default
+device, and in `jax.export` for another platform.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ import jax
 
 from flairhub_jax.errors import InputError
 
-# Platform -> operation -> form. Forms are defined with their
-# operation; "library" is the one for which cuDNN, cuBLAS and the like have
-# kernels. Where both entries are equal the form is traced once.
+# Platform -> operation -> form. Forms are defined with their operation;
+# "library" is the one with kernels in cuDNN, cuBLAS and similar libraries. If
+# both entries are equal, the form is traced once.
 TABLE: Mapping[str, Mapping[str, str]] = {
   "cpu": {
     "attention": "parts",
@@ -43,8 +43,8 @@ TABLE: Mapping[str, Mapping[str, str]] = {
 FORMS: Mapping[str, tuple[str, ...]] = {
   operation: (form, "library") for operation, form in TABLE["cpu"].items()
 }
-# "attention=parts,resize=library": for measurements. Not a field of the
-# configuration: it changes speed and rounding, nothing that a run is about.
+# Such as "attention=parts,resize=library", for measurements. It is no field of
+# the configuration, as it affects only speed and rounding.
 VARIABLE = "FLAIRHUB_KERNELS"
 
 _forced: dict[str, str] = {}
@@ -55,9 +55,9 @@ class Form:
   """One way to compute an operation.
 
   Attributes:
-    forward: `(*arrays, **how) -> result`.
-    backward: `(gradient, result, *arrays, **how) -> gradients` of the arrays
-      that have one; None: autodiff of `forward`, computed again from `arrays`.
+    forward: `(*arrays, **options) -> result`.
+    backward: `(gradient, result, *arrays, **options) -> gradients` of the
+      differentiated arrays; None: autodiff of `forward`, which is recomputed.
   """
 
   forward: Callable[..., Any]
@@ -66,16 +66,16 @@ class Form:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation:
-  """An operation in several forms; call it with arrays and settings.
+  """An operation with several forms; call it with arrays and options.
 
-  For the backward pass it keeps its arrays, so that any form can be
-  differentiated on any platform.
+  Its residuals are its arrays, so that any form can be differentiated on any
+  platform.
 
   Attributes:
     name: in `TABLE`.
     forms: by name.
-    num_differentiated: how many of the first arrays get a gradient.
-    keeps_result: whether backward passes are given the result too.
+    num_differentiated: the number of leading arrays with a gradient.
+    keeps_result: whether the result is a residual too.
   """
 
   name: str
@@ -83,8 +83,8 @@ class Operation:
   num_differentiated: int = 2
   keeps_result: bool = False
 
-  def __call__(self, *arrays: Any, **how: Any) -> Any:
-    """Runs the form of the platform; `how`: settings that can be hashed."""
+  def __call__(self, *arrays: Any, **options: Any) -> Any:
+    """Runs the form of the platform; `options` are hashable."""
     form = _chosen(self.name)
     if form is None:
       forms = TABLE["cpu"][self.name], TABLE["other"][self.name]
@@ -94,7 +94,7 @@ class Operation:
       _Call(
         self,
         forms,
-        tuple(sorted(how.items())),
+        tuple(sorted(options.items())),
         jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
       ),
       *arrays,
@@ -107,20 +107,20 @@ class _Call:
 
   Attributes:
     operation: the operation.
-    forms: names of its form for CPUs and for other platforms.
-    how: its settings.
-    precision: of products, which the backward pass must have as well.
+    forms: names of the forms for CPUs and for other platforms.
+    options: of the operation.
+    precision: of products, for the backward pass too.
   """
 
   operation: Operation
   forms: tuple[str, str]
-  how: tuple[tuple[str, Any], ...]
+  options: tuple[tuple[str, Any], ...]
   precision: str | None
 
   def by_platform(self, make, *args):
-    """Runs `make(operation, form, settings)` of the platform's form."""
+    """Runs `make(operation, form, options)` for the form of the platform."""
     on_cpu, elsewhere = (
-      make(self.operation, form, self.how) for form in self.forms
+      make(self.operation, form, self.options) for form in self.forms
     )
     if self.forms[0] == self.forms[1]:
       return on_cpu(*args)
@@ -128,26 +128,27 @@ class _Call:
 
 
 @functools.cache
-def _forward_of(operation, form, how):
-  """A form, traced once for each shape."""
+def _forward_of(operation, form, options):
+  """The forward pass of a form, traced once for each shape."""
   forward = operation.forms[form].forward
-  return jax.jit(functools.partial(forward, **dict(how)), inline=True)
+  return jax.jit(functools.partial(forward, **dict(options)), inline=True)
 
 
 @functools.cache
-def _backward_of(operation, form, how):
-  """`(gradient, result, *arrays) -> gradients`, traced once too."""
+def _backward_of(operation, form, options):
+  """The backward pass of a form, traced once for each shape."""
   chosen, number = operation.forms[form], operation.num_differentiated
-  forward = functools.partial(chosen.forward, **dict(how))
+  forward = functools.partial(chosen.forward, **dict(options))
 
   def differentiate(gradient, result, *arrays):
     rest = arrays[number:]
     _, back = jax.vjp(lambda *xs: forward(*xs, *rest), *arrays[:number])
     return back(gradient)
 
-  if chosen.backward is None:
-    return jax.jit(differentiate, inline=True)
-  return jax.jit(functools.partial(chosen.backward, **dict(how)), inline=True)
+  backward = differentiate
+  if chosen.backward is not None:
+    backward = functools.partial(chosen.backward, **dict(options))
+  return jax.jit(backward, inline=True)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -160,8 +161,8 @@ def _run_forward(call, *arrays):
   return result, (arrays, result if call.operation.keeps_result else None)
 
 
-def _run_backward(call, kept, gradient):
-  arrays, result = kept
+def _run_backward(call, residuals, gradient):
+  arrays, result = residuals
   with jax.default_matmul_precision(call.precision):
     gradients = call.by_platform(_backward_of, gradient, result, *arrays)
   return *gradients, *(None for _ in arrays[len(gradients) :])
@@ -171,7 +172,7 @@ _run.defvjp(_run_forward, _run_backward)
 
 
 def _chosen(operation: str) -> str | None:
-  """The form that is forced on every platform, if any."""
+  """The form forced on every platform, if any."""
   return (_of_environment(os.environ.get(VARIABLE, "")) | _forced).get(
     operation
   )
@@ -182,14 +183,14 @@ def _of_environment(text: str) -> dict[str, str]:
   """Reads `VARIABLE`.
 
   Raises:
-    InputError: an operation that is not in the table, or no form.
+    InputError: an unknown operation or form.
   """
   chosen = {}
-  for word in filter(None, text.split(",")):
-    operation, _, form = word.partition("=")
+  for entry in filter(None, text.split(",")):
+    operation, _, form = entry.partition("=")
     if form not in FORMS.get(operation, ()):
-      known = ", ".join(f"{o}={' or '.join(f)}" for o, f in FORMS.items())
-      raise InputError(VARIABLE, f"any of {known}", repr(word))
+      choices = ", ".join(f"{o}={' or '.join(f)}" for o, f in FORMS.items())
+      raise InputError(VARIABLE, f"any of {choices}", repr(entry))
     chosen[operation] = form
   return chosen
 

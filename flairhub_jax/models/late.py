@@ -1,4 +1,4 @@
-"""Late fusion: the logits of several modalities are mixed."""
+"""Late fusion: mixtures of the logits of several modalities."""
 
 from collections.abc import Mapping
 
@@ -15,9 +15,9 @@ Logits = Mapping[str, Float[Array, "b h w k"]]
 
 
 class LateFusion(fusion.Fusion):
-  """Decodes each modality by itself; a mixture of logits per task.
+  """Decodes each modality separately; one mixture of logits per task.
 
-  `mixture` takes `(logits by modality, present)` to logits.
+  `mixture` is a module `(logits by modality, present) -> logits`.
   """
 
   has_features = False
@@ -31,7 +31,7 @@ class LateFusion(fusion.Fusion):
     }
 
   def __call__(self, encoded, present, train):
-    """Decodes and mixes; auxiliary outputs are the logits before."""
+    """Decodes and mixes; auxiliary outputs are the logits of each modality."""
     own = self.logits_of(self.decoder, tuple(encoded), encoded, train)
     return {
       "logits": {
@@ -45,9 +45,9 @@ class LateFusion(fusion.Fusion):
 
 
 class SeriesFusion(fusion.Fusion):
-  """Mixes the logits of series, without images; then a head per task.
+  """Mixes the logits of series, followed by a head per task.
 
-  A single task has no head: its logits are the mixture. `mixture` is that of
+  A single task has no head: the mixture is its logits. `mixture` is as in
   `LateFusion`.
   """
 
@@ -81,7 +81,7 @@ class SeriesFusion(fusion.Fusion):
 
 
 class MeanLogits(nn.Module):
-  """Averages over the modalities that a sample has."""
+  """Averages over the modalities present in a sample."""
 
   has_weights = False
 
@@ -89,14 +89,14 @@ class MeanLogits(nn.Module):
   def __call__(
     self, logits: Logits, present: fusion.Present
   ) -> Float[Array, "b h w k"]:
-    """Mixes; what a sample lacks has no influence."""
+    """Mixes the logits; missing modalities are masked out."""
     stacked = jnp.stack(list(logits.values()))
     mask = fusion.presence(logits, present, stacked.shape[1])
     return fusion.masked_mean(stacked, mask)
 
 
 class GatedLogits(nn.Module):
-  """Mixes by weights that each pixel learns from each modality's logits."""
+  """Mixes with learned weights per pixel, computed from the logits."""
 
   has_weights = True
 
@@ -104,7 +104,7 @@ class GatedLogits(nn.Module):
   def __call__(
     self, logits: Logits, present: fusion.Present
   ) -> Float[Array, "b h w k"]:
-    """Mixes; what a sample lacks has no influence."""
+    """Mixes the logits; missing modalities are masked out."""
     gates = []
     for modality, x in logits.items():
       hidden = layers.Dense(_GATE_WIDTH, name=f"hidden_{modality}")(x)

@@ -1,7 +1,6 @@
-"""Layers that the networks share, with PyTorch's conventions where they differ.
+"""Common layers, with PyTorch's conventions where they differ from Flax's.
 
-Channels are last everywhere. Products run in `dtype`, parameters stay in
-float32.
+Channels are last. Products are computed in `dtype`, parameters are float32.
 """
 
 import math
@@ -21,7 +20,7 @@ Initializer = Callable[..., Array]
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-  """Exact GELU; through erf, which is faster here than jax.nn's erfc."""
+  """Exact GELU by erf, which is faster on a CPU than erfc in `jax.nn`."""
   return x * (0.5 * (1.0 + jax.lax.erf(x * math.sqrt(0.5))))
 
 
@@ -29,40 +28,42 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 REMAT = ("none", "stage", "block")
 
 
-def rematerialised(run: Callable[..., Any], wanted: bool) -> Callable[..., Any]:
-  """Returns `run(module, x, train, …)`, a stage or a block of an encoder.
+def rematerialised(
+  run: Callable[..., Any], enabled: bool
+) -> Callable[..., Any]:
+  """Wraps `run(module, x, train, …)`, a stage or a block of an encoder.
 
   Args:
     run: calls `module` or submodules of it.
-    wanted: whether only inputs are stored for the backward pass, which computes
-      the rest again: less memory, the time of one more forward pass.
+    enabled: whether to store only inputs for the backward pass and recompute
+      the rest, which trades memory for one more forward pass.
   """
-  if not wanted:
+  if not enabled:
     return run
 
-  def again(module, x, train, *others):
-    # Only arrays may pass through the transformation.
-    by_arrays = nn.remat(
+  def run_with_remat(module, x, train, *others):
+    # nn.remat accepts only arrays, so `train` is closed over.
+    run_arrays = nn.remat(
       lambda module, *args: run(module, args[0], train, *args[1:])
     )
-    return by_arrays(module, x, *others)
+    return run_arrays(module, x, *others)
 
-  return again
+  return run_with_remat
 
 
 def run_block(block: nn.Module, x: Array, train: bool, remat: str) -> Array:
-  """Returns `block(x, train)`, rematerialised where blocks are."""
+  """Returns `block(x, train)`, rematerialised if `remat` is "block"."""
   run = rematerialised(lambda block, *args: block(*args), remat == "block")
   return run(block, x, train)
 
 
 class Dense(nn.Module):
-  """Linear map of the last axis, also every 1x1 convolution.
+  """Linear layer on the last axis; also serves as 1x1 convolution.
 
   Attributes:
-    features: width of the result.
-    use_bias: whether a bias is added.
-    dtype: type of the product and of the result.
+    features: number of output channels.
+    use_bias: whether to add a bias.
+    dtype: of the product and the result.
     kernel_init: initialiser of `kernel` [in out]; None: PyTorch's default.
     bias_init: initialiser of `bias` [out]; None: PyTorch's default.
   """
@@ -93,12 +94,12 @@ class Conv(nn.Module):
 
   Attributes:
     features: number of output channels.
-    kernel: side of the kernel.
-    stride: step in pixels.
-    padding: pixels added on each side.
+    kernel: size of the kernel.
+    stride: in pixels.
+    padding: pixels added at each edge.
     padding_mode: "zeros", "reflect", "replicate" or "circular".
-    use_bias: whether a bias is added.
-    dtype: type of the product and of the result.
+    use_bias: whether to add a bias.
+    dtype: of the product and the result.
     kernel_init: initialiser of `kernel` [h w in out]; None: PyTorch's.
     bias_init: initialiser of `bias` [out]; None: PyTorch's.
   """
@@ -116,11 +117,9 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n p q d"]:
     """Convolves `x`."""
-    side, width = self.kernel, x.shape[-1]
-    default = initialise.torch_uniform(side * side * width)
-    kernel = self.param(
-      "kernel", self.kernel_init or default, (side, side, width, self.features)
-    )
+    shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+    default = initialise.torch_uniform(math.prod(shape[:-1]))
+    kernel = self.param("kernel", self.kernel_init or default, shape)
     y = convolution.convolve(
       x.astype(self.dtype),
       kernel.astype(self.dtype),
@@ -135,7 +134,7 @@ class Conv(nn.Module):
 
 
 class DropPath(nn.Module):
-  """Drops a residual branch of whole samples, scaling the others.
+  """Stochastic depth: drops the residual branch of samples, scales the others.
 
   Attributes:
     rate: probability of dropping.
@@ -152,8 +151,14 @@ class DropPath(nn.Module):
       return x
     keep = 1.0 - self.rate
     shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-    return jnp.where(kept, x / keep, 0.0).astype(x.dtype)
+    mask = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+    return jnp.where(mask, x / keep, 0.0).astype(x.dtype)
+
+
+def drop_path_rates(rate: float, depths: tuple[int, ...]) -> list[list[float]]:
+  """Rates of the blocks of each stage, linear from 0 to `rate` at the last."""
+  rates = np.linspace(0.0, rate, sum(depths))
+  return [part.tolist() for part in np.split(rates, np.cumsum(depths)[:-1])]
 
 
 def bilinear_matrix(
@@ -162,8 +167,8 @@ def bilinear_matrix(
   """Weights that resize an axis as PyTorch's `interpolate` does.
 
   Args:
-    out: length of the result.
-    size: length of what is resized.
+    out: length of the output.
+    size: length of the input.
     align_corners: whether the first and last samples of both coincide.
 
   Returns:
@@ -171,15 +176,15 @@ def bilinear_matrix(
   """
   if align_corners:
     step = (size - 1) / (out - 1) if out > 1 else 0.0
-    where = np.arange(out) * step
+    position = np.arange(out) * step
   else:
-    where = np.maximum((np.arange(out) + 0.5) * (size / out) - 0.5, 0.0)
-  low = np.minimum(np.floor(where).astype(int), size - 1)
+    position = np.maximum((np.arange(out) + 0.5) * (size / out) - 0.5, 0.0)
+  low = np.minimum(np.floor(position).astype(int), size - 1)
   high = np.minimum(low + 1, size - 1)
-  share = where - low
+  fraction = position - low
   matrix = np.zeros((out, size))
-  np.add.at(matrix, (np.arange(out), low), 1.0 - share)
-  np.add.at(matrix, (np.arange(out), high), share)
+  np.add.at(matrix, (np.arange(out), low), 1.0 - fraction)
+  np.add.at(matrix, (np.arange(out), high), fraction)
   return matrix
 
 
@@ -197,7 +202,7 @@ def apply_matrices(
   rows: Float[np.ndarray, "p h"],
   columns: Float[np.ndarray, "q w"],
 ) -> Float[Array, "b p q c"]:
-  """Applies a matrix to the rows' axis and one to the columns' axis."""
+  """Applies one matrix to the axis of rows and one to that of columns."""
   (b, h, _, c), p, q = x.shape, rows.shape[0], columns.shape[0]
   x = apply_matrix(x, columns)
   return apply_matrix(x.reshape(b, h, q * c), rows).reshape(b, p, q, c)
@@ -206,10 +211,10 @@ def apply_matrices(
 def apply_matrix(
   x: Float[Array, "*b n c"], matrix: Float[np.ndarray, "m n"]
 ) -> Float[Array, "*b m c"]:
-  """Applies a fixed matrix to the axis before the last.
+  """Applies a constant matrix to the second last axis.
 
-  On a CPU the matrix is broadcast to the leading axes: with columns before
-  rows the fastest form that XLA has there, forward and backward together.
+  On a CPU the matrix is broadcast to the leading axes. With columns before rows
+  this is XLA's fastest form there, over forward and backward pass.
   """
   return _RESIZE(x, jnp.asarray(matrix, x.dtype))
 
@@ -235,7 +240,7 @@ _RESIZE = kernels.Operation(
 def resize(
   x: Float[Array, "b h w c"], size: tuple[int, ...]
 ) -> Float[Array, "b p q c"]:
-  """Resizes features bilinearly, corners not aligned; the same size is free."""
+  """Resizes features bilinearly, without aligned corners."""
   if x.shape[1:3] == tuple(size):
     return x
   rows = bilinear_matrix(size[0], x.shape[1])
@@ -251,8 +256,8 @@ def adaptive_pool(
 
 
 def without_image(features: list[Any]) -> list[Any]:
-  """Drops the first of six levels: a ResNet's pyramid begins with its image.
+  """Drops the first of six levels, the image in the pyramid of a ResNet.
 
-  Pyramids of other encoders begin at 1/4 of the image and have four levels.
+  Pyramids of other encoders have four levels and start at stride 4.
   """
   return features[1:] if len(features) == 6 else features

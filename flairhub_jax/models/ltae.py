@@ -13,8 +13,8 @@ from flairhub_jax.array_type import Array
 from flairhub_jax.models import initialise, layers, norms
 
 _PERIOD = 1000.0  # days; T of the paper's positional encoding
-# The reference's value, not minus infinity: a series without any valid date
-# then attends to all dates alike instead of giving NaN.
+# The reference's value instead of -inf: for a series without valid dates,
+# attention is uniform instead of NaN.
 _MASKED = -1000.0
 
 
@@ -37,9 +37,9 @@ class TemporalEncoder(nn.Module):
     key_width: width of a head's keys.
     features: width of the result.
     attention_dropout: probability of dropping an attention weight.
-    mlp_dropout: probability of dropping a value after the perceptron.
+    mlp_dropout: probability of dropping an output of the MLP.
     count_padding: see `utae.UTAE`.
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   heads: int
@@ -59,7 +59,7 @@ class TemporalEncoder(nn.Module):
     valid: Bool[Array, "b t"],
     train: bool,
   ) -> tuple[Float[Array, "b h w d"], Float[Array, "b t h w heads"]]:
-    """Returns one map and the attention weights."""
+    """Returns the features and the attention weights."""
     b, t, h, w, _ = x.shape
     x = x.reshape(b, t, h * w, -1)
     date_mask = None
@@ -90,7 +90,7 @@ class TemporalEncoder(nn.Module):
     return x.reshape(b, h, w, -1), weights.reshape(b, t, h, w, self.heads)
 
   def _scores(self, x):
-    """Query times keys, [b t n heads], with the query folded into the keys."""
+    """Products of query and keys, [b t n heads], as one projection of `x`."""
     shape = (self.heads, self.key_width)
     spread = initialise.Draw("normal", math.sqrt(2.0 / self.key_width))
     query = self.param("query", spread, shape)

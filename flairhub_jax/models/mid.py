@@ -1,9 +1,9 @@
-"""Mid fusion: the features of several modalities become one pyramid.
+"""Mid fusion: features of several modalities are fused to one pyramid.
 
-A fusion of features takes those of each modality and who has which, and returns
-one array per level on the grid, and at the width, of the first modality. Levels
-are joined in the order given: the deepest of a U-TAE with the shallowest of an
-image encoder, as in the reference.
+A mixture takes features by modality and the masks of presence, and returns one
+array per level with the grid and width of the first modality. Levels are fused
+in list order: the deepest of a U-TAE with the shallowest of an image encoder,
+as in the reference.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ Features = Mapping[str, list[Float[Array, "b _ _ _"]]]
 class MidFusion(fusion.Fusion):
   """Fuses the features of images and series; one decoder per task.
 
-  `mixture` takes `(features by modality, present)` to features.
+  `mixture` is a module `(features by modality, present) -> features`.
   """
 
   fuses_features = True
@@ -58,7 +58,7 @@ class MidFusion(fusion.Fusion):
 
 
 def levels_of(features: Features) -> Iterator[tuple[int, tuple[Any, ...]]]:
-  """Yields number and features of each level that decoders read.
+  """Yields index and features of each level that decoders read.
 
   The first of six is a ResNet's image (`layers.without_image`).
   """
@@ -67,13 +67,13 @@ def levels_of(features: Features) -> Iterator[tuple[int, tuple[Any, ...]]]:
 
 
 class MidConcat(nn.Module):
-  """Concatenates resized features by level, then one 1x1 convolution.
+  """Concatenates resized features by level, then applies a 1x1 convolution.
 
-  Written as a sum of projections, each enlarged after it was projected: the
-  same numbers without the concatenation.
+  Implemented as a sum of projections that are resized afterwards: the same
+  result without the concatenation.
 
   Attributes:
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   dtype: Any = jnp.float32
@@ -84,9 +84,9 @@ class MidConcat(nn.Module):
   def __call__(
     self, features: Features, present: fusion.Present
   ) -> list[Float[Array, "b _ _ _"]]:
-    """Fuses; what a sample lacks counts as zeros.
+    """Fuses the features; missing modalities are zeros.
 
-    A single modality passes through.
+    A single modality is returned unchanged.
     """
     if len(features) == 1:
       return [x for _, (x,) in levels_of(features)]
@@ -118,7 +118,7 @@ def _sum_of_projections(level, kernels, masks):
     y = convolution.project(x.astype(kernel.dtype), kernel)
     if mask is not None:
       y = jnp.where(mask[:, None, None, None], y, 0.0)
-    # Features of one size are enlarged together.
+    # Features of equal size are summed before they are resized.
     sums[y.shape] = sums[y.shape] + y if y.shape in sums else y
   return sum(layers.resize(y, size) for y in sums.values())
 
@@ -127,7 +127,7 @@ class Mixture(nn.Module):
   """Projects the features of each level and mixes them over the modalities.
 
   Attributes:
-    dtype: type of the products; weights of modalities are float32.
+    dtype: of the products; modality weights are float32.
   """
 
   dtype: Any = jnp.float32
@@ -138,7 +138,7 @@ class Mixture(nn.Module):
   def __call__(
     self, features: Features, present: fusion.Present
   ) -> list[Float[Array, "b _ _ _"]]:
-    """Fuses; a modality that a sample lacks has no influence."""
+    """Fuses the features; missing modalities are masked out."""
     fused = []
     for i, level in levels_of(features):
       tokens = _project(features, level, i, self.dtype)
@@ -152,14 +152,14 @@ class Mixture(nn.Module):
 
 
 class MidMean(Mixture):
-  """Averages the projected features of the modalities of a sample."""
+  """Averages the projected features over the modalities of a sample."""
 
   def _mix(self, modalities, tokens, mask, i):
     return fusion.masked_mean(tokens, mask)
 
 
 class MidGated(Mixture):
-  """Mixes projected features by learned weights per pixel."""
+  """Mixes projected features with learned weights per pixel."""
 
   has_weights = True
 
@@ -174,11 +174,11 @@ class MidGated(Mixture):
 
 
 class MidAttention(Mixture):
-  """Attends from the mean over the modalities of a pixel to each of them.
+  """Attention over the modalities of a pixel, with their mean as the query.
 
   Attributes:
     num_heads: number of heads, a divisor of the width of each level.
-    key_width: of each head.
+    key_width: per head.
   """
 
   num_heads: int = dataclasses.field(kw_only=True)
@@ -191,7 +191,7 @@ class MidAttention(Mixture):
     return mean + self._attend(tokens, mean, mask, i)
 
   def _attend(self, tokens, mean, mask, i):
-    """The attention output that is added to the mean, [b h w c]."""
+    """The attention output, [b h w c]."""
     width = mean.shape[-1]
     split = (self.num_heads, self.key_width)
     if width % self.num_heads:
@@ -204,7 +204,7 @@ class MidAttention(Mixture):
     def dense(features, name):
       return layers.Dense(features, dtype=self.dtype, name=f"{name}_{i}")
 
-    # The same keys for all modalities: their projections differ.
+    # One layer for all modalities, which have different projections before.
     norm = norms.LayerNorm(dtype=self.dtype, name=f"norm_{i}")
     tokens, mean = norm(tokens), norm(mean)
     keys = dense(math.prod(split), "key")(tokens)
@@ -221,12 +221,12 @@ class MidAttention(Mixture):
 
 
 def _project(features, level, i, dtype):
-  """Features of a level at one width on one grid, [n b h w c]."""
+  """Projects the features of a level to one width and grid, [n b h w c]."""
   size, width = level[0].shape[1:3], level[0].shape[-1]
   projected = []
   for modality, x in zip(features, level, strict=True):
     dense = layers.Dense(width, dtype=dtype, name=f"project_{modality}_{i}")
-    # A projection commutes with a resize: first whichever is smaller.
+    # Projection and resize commute; the projection runs at the smaller size.
     if x.shape[1] * x.shape[2] > size[0] * size[1]:
       x = layers.resize(x, size)
     projected.append(layers.resize(dense(x), size))

@@ -1,7 +1,7 @@
-"""From stored values to the input of a network, on the device.
+"""Band selection, cast and normalisation of stored values, on the device.
 
-Stored integers are transferred to the device; selecting bands, casting and
-normalising fuse with the first layer.
+Stored integers are transferred to the device; XLA fuses these operations with
+the first layer.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ class InputSpec:
 
   Attributes:
     modality: id of the sensor.
-    is_series: whether it has several dates.
+    is_series: whether it is a time series.
     stored_bands: names of the stored bands, in file order.
     derived_bands: name, minuend and subtrahend of each derived band.
-    bands: names of the bands to read, stored or derived ones.
-    mean: mean of each band; empty: values are not normalised.
+    bands: names of the bands to use, stored or derived.
+    mean: of each band; empty: values are not normalised.
     std: standard deviation of each band, as many as `mean`.
-    is_chosen: whether inputs have just `bands`, in that order, instead of all
-      stored bands in file order.
+    is_chosen: whether inputs have `bands` in this order, instead of all stored
+      bands in file order.
   """
 
   modality: str
@@ -45,11 +45,11 @@ def normalise(
   """Selects bands, casts to float32 and normalises.
 
   Args:
-    x: stored values, with all stored bands, or those of `spec`.
-    spec: which bands to take, and their statistics.
+    x: stored values, with all stored bands or with the bands of `spec`.
+    spec: bands and their statistics.
 
   Returns:
-    Float32, one channel per band of `spec`, in its order.
+    Float32, one channel per band of `spec`, in order.
   """
   if spec.is_chosen:
     x = jnp.asarray(x).astype(jnp.float32)
@@ -62,7 +62,7 @@ def normalise(
 
 
 def _select(x, spec):
-  """The bands of `spec` out of the stored ones, as float32."""
+  """Selects or derives the bands of `spec`, as float32."""
   if spec.bands == spec.stored_bands:
     return x.astype(jnp.float32)
   pairs = {name: pair for name, *pair in spec.derived_bands}

@@ -1,4 +1,4 @@
-"""Normalisation, with PyTorch's conventions; always in float32."""
+"""Normalisation layers with PyTorch's conventions, in float32."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ class LayerNorm(nn.Module):
 
   Attributes:
     epsilon: added to the variance.
-    dtype: type of the result.
+    dtype: of the result.
   """
 
   epsilon: float = 1e-5
@@ -26,7 +26,7 @@ class LayerNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
-    """Returns `x` with zero mean and unit variance, scaled and shifted."""
+    """Normalises `x` to zero mean and unit variance, then scales and shifts."""
     scale = self.param("scale", initialise.ones, (x.shape[-1],))
     bias = self.param("bias", initialise.zeros, (x.shape[-1],))
     return _normalise_layer(x, scale, bias, self.epsilon, self.dtype)
@@ -34,7 +34,7 @@ class LayerNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _normalise_layer(x, scale, bias, epsilon, dtype):
-  """`LayerNorm`; the residual of its gradient is `x` in its own type."""
+  """Computes `LayerNorm`; its main residual is `x` in its own dtype."""
   return _normalise_layer_forward(x, scale, bias, epsilon, dtype)[0]
 
 
@@ -47,8 +47,8 @@ def _normalise_layer_forward(x, scale, bias, epsilon, dtype):
   return y.astype(dtype), (x, scale, centre, rate)
 
 
-def _normalise_layer_backward(epsilon, dtype, kept, gradient):
-  x, scale, centre, rate = kept
+def _normalise_layer_backward(epsilon, dtype, residuals, gradient):
+  x, scale, centre, rate = residuals
   normal = (x.astype(jnp.float32) - centre) * rate
   gradient = gradient.astype(jnp.float32)
   rows = tuple(range(x.ndim - 1))
@@ -67,11 +67,11 @@ class GroupNorm(nn.Module):
   """Normalises groups of channels over some axes, in float32.
 
   Attributes:
-    groups: number of groups; None: every channel alone, without scale and
-      bias (PyTorch's InstanceNorm).
-    axes: axes that share statistics, besides the channels of a group.
+    groups: number of groups; None: one per channel, without scale and bias
+      (PyTorch's InstanceNorm).
+    axes: axes of the statistics, besides the channels of a group.
     epsilon: added to the variance.
-    dtype: type of the result.
+    dtype: of the result.
   """
 
   groups: int | None
@@ -85,36 +85,36 @@ class GroupNorm(nn.Module):
     x: Float[Array, "*n c"],
     mask: Float[Array, "*#n 1"] | None = None,
   ) -> Float[Array, "*n c"]:
-    """Normalises `x`; values where `mask` is 0 are ignored.
+    """Normalises `x`; positions where `mask` is 0 are ignored.
 
-    Two passes: one pass loses digits on raw reflectances.
+    Two passes, as one pass loses precision on raw reflectances.
     """
     channels = x.shape[-1]
     scale = bias = None
     if self.groups is not None:
       scale = self.param("scale", initialise.ones, (channels,))
       bias = self.param("bias", initialise.zeros, (channels,))
-    how = (self.groups or channels, self.axes, self.epsilon)
-    return _normalise_groups(x, mask, scale, bias, *how).astype(self.dtype)
+    options = (self.groups or channels, self.axes, self.epsilon)
+    return _normalise_groups(x, mask, scale, bias, *options).astype(self.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _normalise_groups(x, mask, scale, bias, groups, axes, epsilon):
-  """`GroupNorm`; `scale` and `bias` are both given or both None.
+  """Computes `GroupNorm`; `scale` and `bias` are both None or neither.
 
-  Its gradient takes two sums over `x`, the only residual of that size.
+  Its backward pass takes two sums over `x`, the only residual of that size.
   """
-  how = (groups, axes, epsilon)
-  return _normalise_groups_forward(x, mask, scale, bias, *how)[0]
+  options = (groups, axes, epsilon)
+  return _normalise_groups_forward(x, mask, scale, bias, *options)[0]
 
 
 def _normalise_groups_forward(x, mask, scale, bias, groups, axes, epsilon):
   weight = 1.0 if mask is None else mask
-  number = _number_of(x, mask, axes)
+  count = _count(x, mask, axes)
 
   def mean(values):
     total = (values * weight).sum(axes, keepdims=True)
-    return _group_mean(total, groups) / number
+    return _group_mean(total, groups) / count
 
   wide = x.astype(jnp.float32)
   centre = mean(wide)
@@ -125,9 +125,9 @@ def _normalise_groups_forward(x, mask, scale, bias, groups, axes, epsilon):
   return y, (x, mask, scale, centre, rate)
 
 
-def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
-  x, mask, scale, centre, rate = kept
-  number = _number_of(x, mask, axes)
+def _normalise_groups_backward(groups, axes, epsilon, residuals, gradient):
+  x, mask, scale, centre, rate = residuals
+  count = _count(x, mask, axes)
   normal = (x.astype(jnp.float32) - centre) * rate
   total = gradient.sum(axes, keepdims=True)
   along = (gradient * normal).sum(axes, keepdims=True)
@@ -136,8 +136,8 @@ def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
   if scale is not None:
     of_scale, of_bias = along.sum(by_channel), total.sum(by_channel)
     back, total, along = back * scale, total * scale, along * scale
-  total = _group_mean(total, groups) / number
-  along = _group_mean(along, groups) / number
+  total = _group_mean(total, groups) / count
+  along = _group_mean(along, groups) / count
   correction = total + normal * along
   if mask is not None:
     correction = correction * mask
@@ -148,15 +148,15 @@ def _normalise_groups_backward(groups, axes, epsilon, kept, gradient):
 _normalise_groups.defvjp(_normalise_groups_forward, _normalise_groups_backward)
 
 
-def _number_of(x, mask, axes):
-  """Number of positions of `axes` in the statistics, at least 1."""
+def _count(x, mask, axes):
+  """Number of positions along `axes` in the statistics, at least 1."""
   if mask is None:
     return float(math.prod(x.shape[axis] for axis in axes))
   return jnp.maximum(mask.sum(axes, keepdims=True), 1.0)
 
 
 def _group_mean(values, groups):
-  """The mean over the channels of each group, [… c] of each channel again."""
+  """The mean over the channels of each group, broadcast to [… c]."""
   size = values.shape[-1] // groups
   if size == 1:
     return values
@@ -170,13 +170,13 @@ def _group_mean(values, groups):
 class BatchNorm(nn.Module):
   """Batch normalisation as in PyTorch, in float32.
 
-  The running variance is the unbiased one and moves by `momentum`; batches are
-  counted as in PyTorch, so that files convert both ways unchanged.
+  The running variance is unbiased; batches are counted as in PyTorch, so that
+  checkpoints convert exactly in both directions.
 
   Attributes:
     momentum: weight of the new statistics in the running ones.
     epsilon: added to the variance.
-    dtype: type of the result.
+    dtype: of the result.
   """
 
   momentum: float = 0.1
@@ -190,13 +190,13 @@ class BatchNorm(nn.Module):
     train: bool,
     mask: Float[Array, "*#n 1"] | None = None,
   ) -> Float[Array, "*n c"]:
-    """Normalises with the batch's statistics if `train`, else the running.
+    """Normalises with batch statistics if `train`, else with running ones.
 
     Args:
       x: values to normalise.
-      train: use and record the statistics of this batch.
-      mask: 1 where a position enters the statistics, 0 elsewhere; must
-        broadcast against `x`.
+      train: whether to use, and accumulate, the statistics of this batch.
+      mask: 1 for positions in the statistics, 0 for others; broadcasts against
+        `x`.
     """
     shape = (x.shape[-1],)
     scale = self.param("scale", initialise.ones, shape)
@@ -208,17 +208,18 @@ class BatchNorm(nn.Module):
     )
     if train:
       wide = jax.lax.stop_gradient(x).astype(jnp.float32)
-      centre, spread, number = _moments(wide, mask)
+      centre, variance, number = _moments(wide, mask)
       if not self.is_initializing():
-        unbiased = spread * number / jnp.maximum(number - 1.0, 1.0)
+        unbiased = variance * number / jnp.maximum(number - 1.0, 1.0)
         mean.value += self.momentum * (centre - mean.value)
         var.value += self.momentum * (unbiased - var.value)
-        count.value = count.value + 1  # never in place: it may be the caller's
-      rate = jax.lax.rsqrt(spread + self.epsilon)
-      share = 1.0 / number
+        # Not in place, as the array may belong to the caller.
+        count.value = count.value + 1
+      rate = jax.lax.rsqrt(variance + self.epsilon)
+      weight = 1.0 / number
       if mask is not None:
-        share = share * jnp.broadcast_to(mask, (*x.shape[:-1], 1))
-      args = (x, scale, bias, centre, rate, share)
+        weight = weight * jnp.broadcast_to(mask, (*x.shape[:-1], 1))
+      args = (x, scale, bias, centre, rate, weight)
       return _normalise_batch(*args, self.dtype)
     rate = jax.lax.rsqrt(var.value + self.epsilon)
     y = (x.astype(jnp.float32) - mean.value) * (rate * scale) + bias
@@ -226,34 +227,34 @@ class BatchNorm(nn.Module):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
-def _normalise_batch(x, scale, bias, centre, rate, share, dtype):
-  """Normalises `x` by its own moments; its gradient includes theirs.
+def _normalise_batch(x, scale, bias, centre, rate, weight, dtype):
+  """Normalises `x` by its moments, through which it differentiates.
 
   Args:
-    x: values, in their own type.
+    x: values, in their own dtype.
     scale: per channel.
     bias: per channel.
     centre: mean of `x`.
     rate: inverse standard deviation of `x`.
-    share: of each position in the moments.
+    weight: of each position in the moments.
     dtype: of the result.
   """
   y = (x.astype(jnp.float32) - centre) * (rate * scale) + bias
   return y.astype(dtype)
 
 
-def _normalise_batch_forward(x, scale, bias, centre, rate, share, dtype):
-  y = _normalise_batch(x, scale, bias, centre, rate, share, dtype)
-  return y, (x, scale, centre, rate, share)
+def _normalise_batch_forward(x, scale, bias, centre, rate, weight, dtype):
+  y = _normalise_batch(x, scale, bias, centre, rate, weight, dtype)
+  return y, (x, scale, centre, rate, weight)
 
 
-def _normalise_batch_backward(dtype, kept, gradient):
-  x, scale, centre, rate, share = kept
+def _normalise_batch_backward(dtype, residuals, gradient):
+  x, scale, centre, rate, weight = residuals
   normal = (x.astype(jnp.float32) - centre) * rate
   gradient = gradient.astype(jnp.float32)
   axes = tuple(range(x.ndim - 1))
   of_scale, of_bias = (gradient * normal).sum(axes), gradient.sum(axes)
-  back = gradient - share * (of_bias + normal * of_scale)
+  back = gradient - weight * (of_bias + normal * of_scale)
   back = (rate * scale * back).astype(x.dtype)
   return back, of_scale, of_bias, None, None, None
 

@@ -1,6 +1,6 @@
-"""ResNet (He et al. 2016) as torchvision builds it: six levels.
+"""ResNet (He et al. 2016) as in torchvision, with six levels.
 
-segmentation-models-pytorch counts the image itself as the first map.
+The first level is the image, as in segmentation-models-pytorch.
 """
 
 import functools
@@ -18,13 +18,13 @@ _BOTTLENECK = 4
 
 
 class Block(nn.Module):
-  """Two 3x3 convolutions with a residual, or a bottleneck of three.
+  """A basic block (two 3x3 convolutions) or a bottleneck block.
 
   Attributes:
     features: width of the 3x3 convolutions.
-    stride: step in pixels.
-    is_bottleneck: whether 1x1 convolutions narrow before and widen after.
-    dtype: type of the products.
+    stride: in pixels.
+    is_bottleneck: whether it is a bottleneck: 1x1, 3x3 and 1x1 convolutions.
+    dtype: of the products.
   """
 
   features: int
@@ -36,10 +36,10 @@ class Block(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool
   ) -> Float[Array, "b p q d"]:
-    """Returns the block's map."""
+    """Returns the output features."""
     width = self.features * (_BOTTLENECK if self.is_bottleneck else 1)
     if self.is_bottleneck:
-      # The stride lies on the 3x3 convolution, as in ResNet V1.5.
+      # The 3x3 convolution has the stride, as in ResNet V1.5.
       steps = [(self.features, 1, 1), (self.features, 3, self.stride)]
       steps.append((width, 1, 1))
     else:
@@ -69,9 +69,9 @@ class ResNet(nn.Module):
 
   Attributes:
     depths: number of blocks of each stage.
-    is_bottleneck: kind of block.
+    is_bottleneck: whether blocks are bottlenecks.
     remat: one of `layers.REMAT`.
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   depths: tuple[int, ...]
@@ -99,7 +99,7 @@ class ResNet(nn.Module):
     return features
 
   def _stage(self, x, train, *, stage):
-    """Runs the blocks of a stage, the first of which may halve the map."""
+    """Runs the blocks of a stage, the first of which may downsample."""
     for i in range(self.depths[stage - 1]):
       block = Block(
         _WIDTHS[stage - 1],
@@ -127,10 +127,11 @@ def _conv(features, kernel, stride, name, dtype):
 
 
 def _max_pool(x):
-  """Largest of 3x3 pixels at every other pixel.
+  """3x3 max pooling with stride 2.
 
-  Written as maxima of shifted features: XLA's gradient of a window reduction
-  is a slow scatter on a CPU. Values are not negative, so zeros may pad.
+  Implemented as the maximum of shifted features: XLA's gradient of a window
+  reduction is a slow scatter on a CPU. Inputs follow a ReLU, so zero padding is
+  exact.
   """
   for axis in (1, 2):
     size = x.shape[axis]

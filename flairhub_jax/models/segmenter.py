@@ -1,4 +1,4 @@
-"""The whole network: inputs, and a strategy of fusion."""
+"""The network: normalised inputs and a fusion strategy."""
 
 import contextlib
 import functools
@@ -20,8 +20,8 @@ from flairhub_jax.models import normalise as normalise_lib
 PRECISIONS = ("default", "high", "highest")
 
 
-def _precisely(method):
-  """Runs a method of `Segmenter` with the network's precision of products."""
+def _with_precision(method):
+  """Runs a method of `Segmenter` with the network's matmul precision."""
 
   @functools.wraps(method)
   def precise(self, *args, **kwargs):
@@ -37,8 +37,9 @@ def _precisely(method):
 class Segmenter(nn.Module):
   """Maps a batch of several modalities to logits per task.
 
-  It normalises inputs, drops modalities in training, and holds the uncertainty
-  of each task. The rest, and its parameters, is the strategy's.
+  It normalises inputs, applies modality dropout, and has the uncertainty of
+  each task as a parameter. The strategy does the rest and has all other
+  parameters.
 
   Attributes:
     inputs: the modalities, images before series.
@@ -46,15 +47,15 @@ class Segmenter(nn.Module):
     strategy: encoders, fusion, decoders.
     modality_dropout: modality -> probability that training drops it from a
       sample.
-    learns_task_weights: whether the uncertainty of each task is a parameter,
-      by which the loss weights it.
+    learns_task_weights: whether the uncertainty of each task, by which the loss
+      weights it, is a parameter.
     precision: one of `PRECISIONS`, of products and their gradients.
-    deterministic: whether programs should be compiled to give the same numbers
-      each time (`mesh.compiler_options`).
-    merged: task and, for each of its classes, the position of the merged class;
-      the probability of a merged class is the sum of those of its classes.
-    class_bias: task and what is added to the logits of its classes, one number
-      each; tasks without an entry have none.
+    deterministic: whether to compile for bitwise reproducibility
+      (`mesh.compiler_options`).
+    merged: task and, for each of its classes, the index of the merged class;
+      the probability of a merged class is the sum over its classes.
+    class_bias: task and the bias that is added to the logits of its classes;
+      tasks without an entry have none.
   """
 
   inputs: tuple[normalise_lib.InputSpec, ...]
@@ -68,7 +69,7 @@ class Segmenter(nn.Module):
   class_bias: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
   def setup(self):
-    """Gives the modules of the strategy no prefix."""
+    """Shares the scope with the strategy, whose modules get no prefix."""
     nn.share_scope(self, self.strategy)
     if self.learns_task_weights:
       self.log_variance = {
@@ -76,7 +77,7 @@ class Segmenter(nn.Module):
         for task, _ in self.tasks
       }
 
-  @_precisely
+  @_with_precision
   def __call__(
     self, batch: Mapping[str, Any], train: bool = False
   ) -> dict[str, Any]:
@@ -87,12 +88,12 @@ class Segmenter(nn.Module):
         for series `dates[modality]` int32 [b t], days from the reference
         date, and `valid[modality]` bool [b t], False on padding;
         `present[modality]` bool [b], False for samples that lack it.
-      train: batch statistics and dropout (`rngs={"dropout": …}`,
-        `mutable=["batch_stats"]`).
+      train: whether to use batch statistics and dropout
+        (`rngs={"dropout": …}`, `mutable=["batch_stats"]`).
 
     Returns:
       `{"logits": {task: float32 [b h w k]}, "aux": {modality: {task: …}}}`, and
-      `"log_variance": {task: []}` where those are learned.
+      `"log_variance": {task: []}` if task weights are learned.
     """
     present = batch.get("present", {})
     if train and any(rate for _, rate in self.modality_dropout):
@@ -102,9 +103,9 @@ class Segmenter(nn.Module):
       outputs["log_variance"] = self.log_variance
     return outputs
 
-  @_precisely
+  @_with_precision
   def encode(self, batch: Mapping[str, Any], train: bool) -> dict[str, Any]:
-    """Encodes each modality by itself; early fusion only normalises."""
+    """Encodes each modality separately; early fusion only normalises."""
     encoded: dict[str, Any] = {}
     for spec in self.inputs:
       modality = spec.modality
@@ -114,7 +115,7 @@ class Segmenter(nn.Module):
       encoded[modality] = self.strategy.encode(modality, arrays, train)
     return encoded
 
-  @_precisely
+  @_with_precision
   def decode(
     self,
     encoded: Mapping[str, Any],
@@ -128,7 +129,7 @@ class Segmenter(nn.Module):
       present: modality -> bool [b], False for samples that lack it.
       train: see `__call__`.
     """
-    # A mapping that has passed through `jit` comes back sorted by name.
+    # Mappings returned by `jit` are sorted by name.
     encoded = {spec.modality: encoded[spec.modality] for spec in self.inputs}
     outputs = self.strategy(encoded, present, train)
     logits = self._merge(outputs["logits"])
@@ -138,17 +139,16 @@ class Segmenter(nn.Module):
     return {**outputs, "logits": logits, "aux": aux}
 
   def _merge(self, logits):
-    """Logits of the merged classes: softmax gives sums of probabilities."""
+    """Replaces logits of classes by those of the merged classes."""
     logits = dict(logits)
     for task, groups in self.merged:
       logits[task] = merge_logits(logits[task], groups)
     return logits
 
   def _drop_modalities(self, batch, present):
-    """Returns `present` after dropout: each sample has at least one modality.
+    """Returns `present` after dropout; each sample keeps at least one modality.
 
-    Where a draw would drop all, one of those present is left, each with the
-    same probability.
+    If dropout would remove all, one of those present is kept, chosen uniformly.
     """
     rates = dict(self.modality_dropout)
     names = [spec.modality for spec in self.inputs]
@@ -157,8 +157,8 @@ class Segmenter(nn.Module):
     keys = jax.random.split(self.make_rng("dropout"))
     rate = jnp.array([rates.get(name, 0.0) for name in names])[:, None]
     after = before & (jax.random.uniform(keys[0], before.shape) >= rate)
-    lot = jnp.where(before, jax.random.uniform(keys[1], before.shape), -1.0)
-    chosen = before & (lot == lot.max(0))
+    score = jnp.where(before, jax.random.uniform(keys[1], before.shape), -1.0)
+    chosen = before & (score == score.max(0))
     after = jnp.where(after.any(0), after, chosen)
     return dict(zip(names, after, strict=True))
 
@@ -166,15 +166,14 @@ class Segmenter(nn.Module):
 def merge_logits(
   logits: Float[Array, "b h w k"], groups: Sequence[int]
 ) -> Float[Array, "b h w m"]:
-  """Logits whose softmax is the sum of the softmax over each group.
+  """Returns logits whose softmax sums the softmax over each group of classes.
 
   Args:
     logits: of the classes.
-    groups: for each class, the position of its group.
+    groups: for each class, the index of its group.
   """
   merged = []
   for group in range(max(groups) + 1):
     members = [i for i, other in enumerate(groups) if other == group]
-    own = logits[..., np.array(members)]
-    merged.append(jax.nn.logsumexp(own, axis=-1))
+    merged.append(jax.nn.logsumexp(logits[..., np.array(members)], axis=-1))
   return jnp.stack(merged, axis=-1)

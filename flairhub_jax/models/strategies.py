@@ -10,7 +10,7 @@ _ATTENTION = fusion.Kind(
 _EARLY = fusion.Kind(early.EarlyFusion, options=("periods",))
 _MEAN = fusion.Kind(late.SeriesFusion, late.MeanLogits)
 _GATED = fusion.Kind(late.SeriesFusion, late.GatedLogits)
-# Strategies by `config.fusion.kind`: of networks with images; of series alone.
+# `config.fusion.kind` -> strategy with images, strategy with series only.
 FUSIONS: Mapping[str, tuple[fusion.Kind, fusion.Kind]] = {
   "early": (_EARLY, _EARLY),
   "mid_concat": (fusion.Kind(mid.MidFusion, mid.MidConcat), _MEAN),

@@ -1,4 +1,4 @@
-"""Parts of a network: parameters, FLOPs, memory."""
+"""Summary of a network: parameters, FLOPs and memory of its parts."""
 
 import dataclasses
 import math
@@ -20,8 +20,8 @@ class Part:
     name: modality, or modality and task, or task.
     architecture: as in the configuration.
     role: "encoder", "fusion", "auxiliary decoder" or "decoder".
-    num_parameters: numbers in it.
-    flops: of a forward pass over one patch, as XLA counts them.
+    num_parameters: number of parameters.
+    flops: of a forward pass over one patch (`flop_count.count`).
   """
 
   name: str
@@ -37,7 +37,7 @@ class Summary:
 
   Attributes:
     parts: encoders, fusion, auxiliary decoders, decoders.
-    num_dates: series -> number of dates of the counts.
+    num_dates: series -> number of dates in the counts.
     state_bytes: parameters, gradients and AdamW's moments, float32.
     activation_bytes: activations of one patch that a training step stores
       for its backward pass, before XLA merges or recomputes any.
@@ -67,14 +67,14 @@ class Summary:
 
 
 def summarise(config: Any, *, num_dates: int | None = None) -> Summary:
-  """Counts a network without computing anything.
+  """Summarises a network without running it.
 
   Args:
     config: its configuration; sizes are those of `config.inputs`.
     num_dates: length of the time series; None: as in `config.inputs`.
 
   Raises:
-    InputError: the configuration names what does not exist.
+    InputError: the configuration has an unknown name.
   """
   segmenter = build.build_segmenter(config)
   batch = build.input_shapes(config, num_dates=num_dates)
@@ -82,10 +82,10 @@ def summarise(config: Any, *, num_dates: int | None = None) -> Summary:
   params = variables["params"]
   calls = _calls(segmenter, variables, batch)
   parts = []
-  # Learned task weights are part of the loss.
-  places = list(config.schema.sensors)
-  known = sorted(params.keys() & calls.keys(), key=lambda n: _order(n, places))
-  for name in known:
+  sensors = list(config.schema.sensors)
+  # Parameters without a call are learned task weights, part of the loss.
+  names = sorted(params.keys() & calls.keys(), key=lambda n: _order(n, sensors))
+  for name in names:
     prefix, _, owner = name.partition("_")
     module, inputs = calls[name]
     below = {key: tree[name] for key, tree in variables.items() if name in tree}
@@ -126,12 +126,12 @@ _ROLES = {
 }
 
 
-def _order(name, places):
-  """Encoders in the order of the sensors, then the rest."""
+def _order(name, sensors):
+  """Sort key: by role, then in the order of the sensors."""
   prefix, _, owner = name.partition("_")
-  first = owner.partition("__")[0]
-  place = places.index(first) if first in places else len(places)
-  return list(_ROLES).index(prefix), place, name
+  sensor = owner.partition("__")[0]
+  index = sensors.index(sensor) if sensor in sensors else len(sensors)
+  return list(_ROLES).index(prefix), index, name
 
 
 def _calls(segmenter, variables, batch):
@@ -145,7 +145,7 @@ def _calls(segmenter, variables, batch):
         lambda x: (
           jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x
         ),
-        # Plain mappings would come back sorted by name.
+        # jax.tree.map sorts plain dictionaries by key.
         [OrderedDict(x) if isinstance(x, Mapping) else x for x in args],
       )
       calls.setdefault(path[0], (context.module.clone(parent=None), shapes))

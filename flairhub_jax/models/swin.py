@@ -1,7 +1,7 @@
-"""Swin transformer (Liu et al. 2021) as timm builds it: four levels.
+"""Swin transformer (Liu et al. 2021) as in timm, with four levels.
 
-Any image size: features are padded to whole windows; windows shrink to features
-that are smaller.
+Images may have any size: features are padded to whole windows, and windows
+shrink to smaller features.
 """
 
 import functools
@@ -25,7 +25,7 @@ from flairhub_jax.models import (
 )
 
 _PATCH = 4
-# timm's value, not minus infinity: parity depends on it in padded windows.
+# timm's value instead of -inf, as parity in padded windows depends on it.
 _MASKED = -100.0
 
 
@@ -41,9 +41,9 @@ def relative_position_index(window: tuple[int, int]) -> Int[np.ndarray, "n n"]:
 def shift_mask(
   size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
 ) -> Float[np.ndarray, "windows n n"]:
-  """Added to the scores of shifted windows of padded features.
+  """Returns the mask to add to the scores of shifted windows.
 
-  It masks pairs of tokens that the cyclic shift joined from opposite borders.
+  It masks pairs of tokens that only the cyclic shift makes neighbours.
   """
   regions = np.zeros(size, np.int32)
   label = 0
@@ -75,7 +75,7 @@ class WindowAttention(nn.Module):
   Attributes:
     heads: number of heads.
     window: rows and columns of a window.
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   heads: int
@@ -88,7 +88,7 @@ class WindowAttention(nn.Module):
     x: Float[Array, "bw n c"],
     mask: Float[np.ndarray, "windows n n"] | None,
   ) -> Float[Array, "bw n c"]:
-    """Attends within each of the `bw` windows (windows of a map adjacent)."""
+    """Attends within each of `bw` windows; those of an image are adjacent."""
     width = x.shape[-1]
     qkv = _dense(3 * width, "qkv", self.dtype)(x)
     x = attention.attend(qkv, self._bias(), mask)
@@ -97,8 +97,8 @@ class WindowAttention(nn.Module):
   def _bias(self):
     """The learned bias, [heads n n].
 
-    Training on crops may have a table of larger windows, those of a whole
-    patch: its central part has the positions of these windows.
+    In training on crops the table may be of the larger windows of a full patch;
+    its central part has the relative positions of these windows.
     """
     rows, columns = self.window
     shape = ((2 * rows - 1) * (2 * columns - 1), self.heads)
@@ -113,14 +113,14 @@ class WindowAttention(nn.Module):
 
 
 class Block(nn.Module):
-  """Window attention and a two-layer perceptron, each with a residual.
+  """Window attention and a two-layer MLP, each with a residual connection.
 
   Attributes:
     heads: number of heads.
-    window: side of a window before it shrinks to the map.
-    shifted: whether windows are shifted by half their side.
+    window: size of a window before it shrinks to the features.
+    shifted: whether windows are shifted by half their size.
     drop_path_rate: probability of dropping a branch.
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   heads: int
@@ -143,7 +143,7 @@ class Block(nn.Module):
     return x + layers.DropPath(self.drop_path_rate)(y, train)
 
   def _attend(self, x):
-    """Shifts, pads and cuts into windows, attends, and puts back together."""
+    """Shifts and pads, attends within windows, and reverses both."""
     b, h, w, c = x.shape
     window = (min(self.window, h), min(self.window, w))
     half = self.window // 2 if self.shifted else 0
@@ -166,17 +166,17 @@ class Block(nn.Module):
 
 
 class PatchMerging(nn.Module):
-  """Halves rows and columns: 2x2 pixels become one of twice the width.
+  """Halves rows and columns and doubles the width.
 
   Attributes:
-    dtype: type of the product.
+    dtype: of the product.
   """
 
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p q d"]:
-    """Pads to even sides, then merges."""
+    """Pads to even sizes, then merges 2x2 pixels."""
     x = convolution.pad_to_multiple(x, 2)
     b, h, w, c = x.shape
     x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 4, 2, 5)
@@ -190,7 +190,7 @@ class PatchEmbedding(nn.Module):
 
   Attributes:
     width: width of a token.
-    dtype: type of the product.
+    dtype: of the product.
   """
 
   width: int
@@ -208,13 +208,13 @@ class Swin(nn.Module):
   """The encoder: features at 1/4, 1/8, 1/16 and 1/32 of the image.
 
   Attributes:
-    width: width of the first map; it doubles from map to map.
+    width: of the first stage; it doubles from stage to stage.
     depths: number of blocks of each stage.
     heads: number of heads of each stage.
-    window: side of an attention window.
-    drop_path_rate: of the last block; rises linearly from 0.
+    window: size of an attention window.
+    drop_path_rate: of the last block; increases linearly from 0.
     remat: one of `layers.REMAT`.
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   width: int
@@ -232,18 +232,17 @@ class Swin(nn.Module):
     self, x: Float[Array, "b h w c"], train: bool
   ) -> list[Float[Array, "b _ _ _"]]:
     """Returns the output of each stage, shallowest first."""
-    rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths)).tolist()
+    rates = layers.drop_path_rates(self.drop_path_rate, self.depths)
     x = PatchEmbedding(self.width, dtype=self.dtype, name="patch_embedding")(x)
     features = []
-    for stage, depth in enumerate(self.depths):
-      own_rates, rates = rates[:depth], rates[depth:]
+    for stage, own_rates in enumerate(rates):
       run = functools.partial(Swin._stage, stage=stage, rates=own_rates)
       x = layers.rematerialised(run, self.remat == "stage")(self, x, train)
       features.append(x)
     return features
 
   def _stage(self, x, train, *, stage, rates):
-    """Merges pixels where it is not the first, then runs its blocks."""
+    """Downsamples, except in the first stage, and runs the blocks."""
     if stage:
       x = PatchMerging(dtype=self.dtype, name=f"merge_{stage}")(x)
     for i, rate in enumerate(rates):
@@ -260,7 +259,7 @@ class Swin(nn.Module):
 
 
 def _dense(features, name, dtype, use_bias=True):
-  """A dense layer with the transformer's initialisation."""
+  """A linear layer with the transformer's initialisation."""
   return layers.Dense(
     features,
     use_bias=use_bias,
@@ -272,17 +271,16 @@ def _dense(features, name, dtype, use_bias=True):
 
 
 def fit_bias_tables(variables: Any, shapes: Any) -> Any:
-  """Resizes tables of relative positions to another network's windows.
+  """Resizes position bias tables to another image size.
 
-  Windows shrink to features that are smaller, so other sizes of images have
-  other tables.
+  Windows shrink to smaller features, so the tables depend on the image size.
 
   Args:
     variables: of a network.
-    shapes: of the same network on other images.
+    shapes: of its variables at the other image size.
 
   Returns:
-    `variables`, with tables of those shapes where they can be resized.
+    `variables`, with tables of those shapes if they can be resized.
   """
 
   def fit(path, leaf, shape):
@@ -296,21 +294,21 @@ def fit_bias_tables(variables: Any, shapes: Any) -> Any:
 def central_part(
   table: Float[Array, "n heads"], window: tuple[int, int]
 ) -> Float[Array, "m heads"]:
-  """Rows of a square window's table that a smaller window needs.
+  """Returns the rows of a square window's table for a smaller window.
 
   Raises:
-    InputError: the table is of a window that is not square.
+    InputError: the window of the table is not square.
   """
-  side = math.isqrt(table.shape[0])
-  if side * side != table.shape[0]:
+  size = math.isqrt(table.shape[0])
+  if size * size != table.shape[0]:
     raise InputError(
       "config.data.augmentation.crop",
       "patches whose attention windows are square",
       f"a table of {table.shape[0]} relative positions",
     )
-  square = table.reshape(side, side, -1)
+  square = table.reshape(size, size, -1)
   rows, columns = (2 * length - 1 for length in window)
-  top, left = (side - rows) // 2, (side - columns) // 2
+  top, left = (size - rows) // 2, (size - columns) // 2
   part = square[top : top + rows, left : left + columns]
   return part.reshape(rows * columns, -1)
 
@@ -318,9 +316,9 @@ def central_part(
 def resize_bias_table(
   table: Float[np.ndarray, "..."], rows: int
 ) -> Float[np.ndarray, "..."]:
-  """Resizes a square table of relative positions, bicubically as PyTorch.
+  """Resizes a square position bias table with PyTorch's bicubic interpolation.
 
-  A table that is not square, or would not become so, is returned as it is.
+  A table is returned unchanged if it, or the result, is not square.
   """
   if table.ndim != 2 or not len(table) or len(table) == rows:
     return table
@@ -334,12 +332,12 @@ def resize_bias_table(
 
 
 def _bicubic_matrix(out, size, a=-0.75):
-  """Weights [out size] of PyTorch's bicubic resize, corners not aligned."""
-  where = (np.arange(out) + 0.5) * (size / out) - 0.5
-  first = np.floor(where).astype(int)
+  """Weights [out size] of PyTorch's bicubic resize without aligned corners."""
+  position = (np.arange(out) + 0.5) * (size / out) - 0.5
+  first = np.floor(position).astype(int)
   matrix = np.zeros((out, size))
   for tap in range(-1, 3):
-    x = np.abs(where - (first + tap))
+    x = np.abs(position - (first + tap))
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     index = np.clip(first + tap, 0, size - 1)

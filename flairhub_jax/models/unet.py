@@ -1,4 +1,4 @@
-"""U-Net decoder as segmentation-models-pytorch 0.4.0 builds it."""
+"""U-Net decoder as in segmentation-models-pytorch 0.4.0."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from flairhub_jax.models import initialise, layers, norms
 
 
 class Block(nn.Module):
-  """Enlarges features twice, joins a skip, convolves twice.
+  """Upsamples by 2, concatenates a skip connection, convolves twice.
 
   Attributes:
     features: number of output channels.
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   features: int
@@ -28,10 +28,10 @@ class Block(nn.Module):
     skip: Float[Array, "b p q s"] | None,
     train: bool,
   ) -> Float[Array, "b p q d"]:
-    """Returns features of the size of `skip`, or twice that of `x`."""
+    """Returns features of the size of `skip`, or twice the size of `x`."""
     x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
     if skip is not None:
-      # An odd side was rounded up on the way down.
+      # The encoder rounds odd sizes up.
       x = x[:, : skip.shape[1], : skip.shape[2]]
       x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)
     for i in (1, 2):
@@ -48,13 +48,13 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-  """Decoder and head: a pyramid to logits.
+  """Decoder and head, from a pyramid of features to logits.
 
   Attributes:
     num_classes: number of classes.
     output_size: rows and columns of the logits.
     widths: channels of each block, deepest first.
-    dtype: type of the products; logits are float32.
+    dtype: of the products; logits are float32.
   """
 
   num_classes: int
@@ -66,7 +66,7 @@ class UNet(nn.Module):
   def __call__(
     self, features: list[Float[Array, "b _ _ _"]], train: bool
   ) -> Float[Array, "b h w k"]:
-    """Decodes a pyramid given shallowest first (`layers.without_image`)."""
+    """Decodes a pyramid, shallowest first (`layers.without_image`)."""
     *skips, x = layers.without_image(features)
     x = x.astype(self.dtype)
     for i, width in enumerate(self.widths):

@@ -1,7 +1,7 @@
-"""UPerNet (Xiao et al. 2018) as segmentation-models-pytorch 0.4.0 builds it.
+"""UPerNet (Xiao et al. 2018) as in segmentation-models-pytorch 0.4.0.
 
-The same numbers with less work: convolutions are linear, so features are
-projected while they are small, enlarged afterwards and never concatenated.
+It needs fewer FLOPs for the same result: as convolutions are linear, features
+are projected before they are upsampled, and never concatenated.
 """
 
 from typing import Any
@@ -19,11 +19,11 @@ _HEAD_SCALE = 4
 
 
 class ProjectionUnit(nn.Module):
-  """A linear map of the channels, batch normalisation, ReLU.
+  """A 1x1 convolution, batch normalisation and ReLU.
 
   Attributes:
     features: number of output channels.
-    dtype: type of the product.
+    dtype: of the product.
   """
 
   features: int
@@ -33,7 +33,7 @@ class ProjectionUnit(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool
   ) -> Float[Array, "b h w d"]:
-    """Projects every pixel."""
+    """Projects the features."""
     x = layers.Dense(
       self.features,
       use_bias=False,
@@ -45,11 +45,11 @@ class ProjectionUnit(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-  """Joins the deepest features with their means over 1, 4, 9 and 36 cells.
+  """Fuses the deepest features with their means over 1, 4, 9 and 36 cells.
 
   Attributes:
     features: number of output channels.
-    dtype: type of the products.
+    dtype: of the products.
   """
 
   features: int
@@ -79,14 +79,14 @@ class PyramidPooling(nn.Module):
 
 
 class UPerNet(nn.Module):
-  """Decoder and head: a pyramid to logits.
+  """Decoder and head, from a pyramid of features to logits.
 
   Attributes:
     num_classes: number of classes.
     output_size: rows and columns of the logits.
     pyramid_width: channels of the pyramid.
     width: channels before the head.
-    dtype: type of the products; logits are float32.
+    dtype: of the products; logits are float32.
   """
 
   num_classes: int
@@ -99,7 +99,7 @@ class UPerNet(nn.Module):
   def __call__(
     self, features: list[Float[Array, "b _ _ _"]], train: bool
   ) -> Float[Array, "b h w k"]:
-    """Decodes a pyramid given shallowest first (`layers.without_image`)."""
+    """Decodes a pyramid, shallowest first (`layers.without_image`)."""
     features = layers.without_image(features)
     x = PyramidPooling(
       self.pyramid_width, dtype=self.dtype, name="pyramid_pooling"
@@ -111,7 +111,7 @@ class UPerNet(nn.Module):
       )
       x = layers.resize(x, skip.shape[1:3]) + unit(skip, train)
       pyramid.append(x)
-    # All join at 1/4 of the image; the fifth level lies, or would lie, at 1/2.
+    # Levels are fused at stride 4; smp's fifth level has stride 2.
     size = features[-4].shape[1:3]
     if len(features) == 5:
       pyramid[-1] = layers.resize(x, size)
@@ -152,10 +152,10 @@ def convolve_enlarged(
   kernel: Float[Array, "3 3 c d"],
   size: tuple[int, int],
 ) -> Float[Array, "b p q d"]:
-  """Equals `convolve(resize(x, size), kernel)`, cheaper where `x` is small.
+  """Equals `convolve(resize(x, size), kernel)`, with fewer FLOPs for small `x`.
 
-  Each small pixel is projected to the nine taps; one fixed matrix
-  per axis holds the resize, the zero padding and the shifts of three taps.
+  Pixels of `x` are projected to the nine taps; one constant matrix per axis
+  combines the resize, the zero padding and the shifts of three taps.
   """
   b, h, w, c = x.shape
   d = kernel.shape[-1]
@@ -170,14 +170,14 @@ def convolve_enlarged(
 
 
 def _tap_matrix(out, size):
-  """Weights [out, size * 3] of an axis: three shifted resizes, interleaved."""
+  """Weights [out size*3] of an axis: three shifted resizes, interleaved."""
   padded = np.pad(layers.bilinear_matrix(out, size), ((1, 1), (0, 0)))
   shifted = [padded[tap : tap + out] for tap in range(3)]
   return np.stack(shifted, axis=-1).reshape(out, size * 3)
 
 
 def _through_half(x):
-  """`x` at stride 4 resized to stride 2 and back: a slight blur."""
+  """Resizes `x` from stride 4 to stride 2 and back: a slight blur."""
   rows, columns = (
     layers.bilinear_matrix(n, 2 * n) @ layers.bilinear_matrix(2 * n, n)
     for n in x.shape[1:3]
@@ -186,7 +186,7 @@ def _through_half(x):
 
 
 def _enlarge_logits(x, size):
-  """Four times with aligned corners, then to `size` without: one matrix."""
+  """Resizes by 4 with aligned corners, then to `size` without, in one step."""
   rows, columns = (
     layers.bilinear_matrix(out, _HEAD_SCALE * n)
     @ layers.bilinear_matrix(_HEAD_SCALE * n, n, align_corners=True)

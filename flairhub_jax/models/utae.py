@@ -1,7 +1,8 @@
-"""U-TAE (Sainte Fare Garnot & Landrieu 2021): a series of images to features.
+"""U-TAE (Sainte Fare Garnot & Landrieu 2021), an encoder of image series.
 
-A convolutional encoder runs on every date, attention over time (L-TAE) makes
-one deepest map of them, a decoder joins skips averaged by the same attention.
+A convolutional encoder runs on every date, temporal attention (L-TAE) reduces
+the deepest level over time, and a decoder adds skip connections that are
+averaged with the same attention weights.
 """
 
 import functools
@@ -22,10 +23,10 @@ _CONV_GROUPS = 4
 
 
 def widths_beside(levels: int, widths: tuple[int, ...]) -> tuple[int, ...]:
-  """Widths that replace `widths` beside an image encoder of `levels` levels.
+  """Widths that replace `widths` next to an image encoder with `levels` levels.
 
-  Evenly spaced from one below the least to one above the largest, rounded to
-  powers of two, as the reference does.
+  Evenly spaced from min - 1 to max + 1, rounded to powers of two, as in the
+  reference.
   """
   steps = np.linspace(min(widths) - 1, max(widths) + 1, levels).astype(int)
   return tuple(2 ** round(math.log(int(step), 2)) for step in steps)
@@ -42,9 +43,9 @@ class _TransposedConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n p q d"]:
-    """Enlarges `x` by the stride."""
+    """Upsamples `x` by the stride."""
     shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-    # PyTorch takes the fan of its [in out h w] tensor's second axis.
+    # PyTorch computes fan-in from the second axis of [in out h w].
     default = initialise.torch_uniform(self.kernel**2 * self.features)
     kernel = self.param("kernel", default, shape)
     bias = self.param("bias", default, (self.features,))
@@ -60,8 +61,8 @@ class _TransposedConv(nn.Module):
 class _ConvLayers(nn.Module):
   """Convolutions, each with normalisation and ReLU.
 
-  Those of raw values begin in float32: reflectances have more digits than
-  bfloat16.
+  The first convolution of raw values is float32: reflectances have more digits
+  than bfloat16.
   """
 
   features: tuple[int, ...]
@@ -103,7 +104,7 @@ class _ConvLayers(nn.Module):
 
 
 class _DownBlock(nn.Module):
-  """One level of the encoder, on each date by itself."""
+  """One level of the encoder, applied to each date."""
 
   features: int
   kernel: int
@@ -120,7 +121,7 @@ class _DownBlock(nn.Module):
     train: bool,
     date_mask: Float[Array, "n 1 1 1"],
   ) -> Float[Array, "n p q d"]:
-    """Convolves down, then twice at the new size, the last with a residual."""
+    """Downsamples, then convolves twice, the second time with a residual."""
     shared = dict(
       norm=self.norm, padding_mode=self.padding_mode, dtype=self.dtype
     )
@@ -154,7 +155,7 @@ class _UpBlock(nn.Module):
     skip: Float[Array, "b p q s"],
     train: bool,
   ) -> Float[Array, "b p q d"]:
-    """Enlarges `x`, joins `skip`, convolves twice."""
+    """Upsamples `x`, concatenates `skip`, convolves twice."""
     skip = layers.Dense(skip.shape[-1], dtype=self.dtype, name="skip")(skip)
     skip = norms.BatchNorm(dtype=self.dtype, name="skip_norm")(skip, train)
     x = _TransposedConv(
@@ -181,7 +182,7 @@ def average_over_time(
   valid: Bool[Array, "b t"],
   aggregation: str,
 ) -> Float[Array, "b h w c"]:
-  """Makes one date of a skip; zeros where no date is valid."""
+  """Averages a skip connection over time; zeros if no date is valid."""
   b, t, h, w, c = x.shape
   weight = valid.astype(jnp.float32)[:, :, None, None, None]
   if aggregation == "mean":
@@ -199,31 +200,32 @@ def average_over_time(
 
 
 class UTAE(nn.Module):
-  """The whole U-TAE.
+  """The U-TAE.
 
   Attributes:
-    encoder_widths: channels of each level on the way down.
-    decoder_widths: channels of each level on the way up; the last is the
-      encoder's.
-    head_widths: channels of the closing convolutions; the last are classes.
-    has_head: whether there are closing convolutions.
-    kernel: side of the kernel between levels.
-    stride: step between levels.
-    padding: pixels added between levels.
+    encoder_widths: channels of each level of the encoder.
+    decoder_widths: channels of each level of the decoder, whose last level is
+      the encoder's.
+    head_widths: channels of the head's convolutions; the last is the number of
+      classes.
+    has_head: whether there is a head.
+    kernel: kernel size between levels.
+    stride: between levels.
+    padding: between levels.
     aggregation: one of `AGGREGATIONS`.
     encoder_norm: one of `ENCODER_NORMS`.
-    padding_mode: how padded pixels are filled.
-    num_heads: heads of the attention over time.
+    padding_mode: see `layers.Conv`.
+    num_heads: of the temporal attention.
     attention_width: width of its values, over all heads together.
-    key_width: width of a head's keys.
+    key_width: per head.
     attention_dropout: probability of dropping an attention weight.
-    mlp_dropout: probability of dropping a value after its perceptron.
-    count_padding: whether padded dates enter, as zeros, the statistics of the
-      normalisation before the attention. The reference does so, which makes
-      a prediction depend on what else is in its batch.
-    remat: one of `layers.REMAT`; a level of convolutions on every date is both
-      stage and block.
-    dtype: type of the products.
+    mlp_dropout: probability of dropping an output of its MLP.
+    count_padding: whether padded dates count as zeros in the normalisation
+      before the attention. In the reference they do, so that a prediction
+      depends on the other samples of its batch.
+    remat: one of `layers.REMAT`; a level of the encoder is both stage and
+      block.
+    dtype: of the products.
   """
 
   encoder_widths: tuple[int, ...]
@@ -285,7 +287,7 @@ class UTAE(nn.Module):
     return logits.astype(jnp.float32), features
 
   def _between_levels(self):
-    """Settings of the convolutions that change level."""
+    """Settings of the convolutions between levels."""
     return dict(
       kernel=self.kernel,
       stride=self.stride,
@@ -296,16 +298,16 @@ class UTAE(nn.Module):
   def _encode(self, x, valid, train):
     """Features of each level, [b t h w c], zero on padded dates."""
     b, t = x.shape[:2]
-    keep = valid.reshape(b * t, 1, 1, 1)
-    date_mask = keep.astype(jnp.float32)
-    x = jnp.where(keep, x.reshape(b * t, *x.shape[2:]), 0.0)
+    is_valid = valid.reshape(b * t, 1, 1, 1)
+    date_mask = is_valid.astype(jnp.float32)
+    x = jnp.where(is_valid, x.reshape(b * t, *x.shape[2:]), 0.0)
     features = []
     for level in range(len(self.encoder_widths)):
       run = functools.partial(UTAE._level, level=level)
       run = layers.rematerialised(run, self.remat != "none")
       x = run(self, x, train, date_mask)
-      # Padded dates run with the others and are zeroed after each level.
-      x = jnp.where(keep, x, 0.0)
+      # Padded dates are computed with the others and zeroed after each level.
+      x = jnp.where(is_valid, x, 0.0)
       features.append(x)
     return [y.reshape(b, t, *y.shape[1:]) for y in features]
 

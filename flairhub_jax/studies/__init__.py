@@ -1,1 +1,1 @@
-"""Many runs side by side."""
+"""Sweeps of runs, and their comparison."""

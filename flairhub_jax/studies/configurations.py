@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seed, and their names."""
+"""Configurations: groups of runs that differ only in their seed."""
 
 import collections
 import dataclasses
@@ -13,9 +13,9 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.schema import LabelTask, Sensor
 from flairhub_jax.studies import runs
 
-# Fields that a run of one task may have otherwise than the run of several
-# tasks it is compared with.
-_FIELDS_OF_TASKS = (
+# Fields in which a single-task run may differ from the multi-task run that it
+# is compared with.
+_TASK_FIELDS = (
   "data.tasks",
   "train.best_metric",
   "tasks.",
@@ -29,9 +29,9 @@ class Configuration:
   """The finished runs of one configuration.
 
   Attributes:
-    name: short, unlike those of the others in the report.
-    fields: what makes it this configuration, by dotted name.
-    runs: finished ones, by seed.
+    name: short, unique in the report.
+    fields: values of the fields that define it, by dotted name.
+    runs: the finished runs, by seed.
   """
 
   name: str
@@ -50,7 +50,7 @@ class Configuration:
 
 
 def sensors_of(rows: Sequence[Configuration]) -> dict[str, Sensor]:
-  """Sensors of the schemas by id, in their order."""
+  """Returns the sensors of all schemas by id, in schema order."""
   return {
     name: sensor
     for row in rows
@@ -59,10 +59,10 @@ def sensors_of(rows: Sequence[Configuration]) -> dict[str, Sensor]:
 
 
 def tasks_of(rows: Sequence[Configuration]) -> dict[str, LabelTask]:
-  """Tasks that any configuration has by id, in the order of the schemas.
+  """Returns the tasks of all configurations by id, in schema order.
 
   Raises:
-    InputError: two configurations have other classes of one task.
+    InputError: two configurations disagree on the classes of a task.
   """
   by_task: dict[str, tuple[LabelTask, Configuration]] = {}
   for row in rows:
@@ -73,7 +73,7 @@ def tasks_of(rows: Sequence[Configuration]) -> dict[str, LabelTask]:
         raise InputError(
           f"{folder}, task {name}",
           f"the classes of {other.name}",
-          f"others ({', '.join(task.class_names)})"[:200],
+          f"other classes ({', '.join(task.class_names)})"[:200],
         )
   order = {name: None for row in rows for name in row.config.schema.tasks}
   return {name: by_task[name][0] for name in order if name in by_task}
@@ -86,17 +86,18 @@ def group(
 
   Args:
     all_runs: in any state.
-    baseline: name of the configuration to come first; None: the order of the
+    baseline: name of the configuration to list first; None: the order of the
       runs.
 
   Raises:
-    InputError: no run is finished, or none is called `baseline`.
+    InputError: no run is finished, or no configuration has the name
+      `baseline`.
   """
-  members = {}
+  by_fields = collections.defaultdict(list)
   for run in all_runs:
     if run.is_finished:
-      members.setdefault(json.dumps(run.fields, sort_keys=True), []).append(run)
-  if not members:
+      by_fields[json.dumps(run.fields, sort_keys=True)].append(run)
+  if not by_fields:
     states = collections.Counter(run.state for run in all_runs).most_common(3)
     raise InputError(
       "--runs",
@@ -104,7 +105,7 @@ def group(
       f"{len(all_runs)} runs: "
       + ", ".join(f"{count} {state}" for state, count in states),
     )
-  groups = list(members.values())
+  groups = list(by_fields.values())
   fields = [group[0].fields for group in groups]
   names = _names(groups, fields)
   if baseline is not None and baseline not in names:
@@ -117,14 +118,14 @@ def group(
     )
     for name, own, group in zip(names, fields, groups, strict=True)
   ]
-  # Sorting keeps the order of the others.
+  # The sort is stable: the others stay in order.
   return sorted(rows, key=lambda row: row.name != (baseline or names[0]))
 
 
 def _names(
   groups: Sequence[Sequence[runs.Run]], fields: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-  """Names of folders where each configuration has its own, else its fields."""
+  """Names configurations by folder where each has one, else by their fields."""
   parents = [{run.folder.parent for run in group} for group in groups]
   names = [next(iter(folders)).name for folders in parents]
   if len(set(names)) == len(names) and all(len(f) == 1 for f in parents):
@@ -140,40 +141,40 @@ def _names(
 
 
 def _as_frame(fields: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-  """Fields as JSON, a row per configuration; NaN where it lacks the field."""
+  """Returns fields as JSON, one row per configuration; NaN if absent."""
   return pd.DataFrame(
     [{name: json.dumps(value) for name, value in row.items()} for row in fields]
   )
 
 
 def differing_fields(fields: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Names of fields that are not the same in all that have them, in order.
+  """Returns the names of fields with more than one value, in order.
 
-  What a configuration lacks follows from its modalities and tasks.
+  Absence is no difference: it follows from the modalities and tasks.
   """
   frame = _as_frame(fields)
   return list(frame.columns[frame.nunique() > 1])
 
 
 def _distinguishing(fields: Sequence[Mapping[str, Any]]) -> list[str]:
-  """The first differing fields that together distinguish all configurations.
+  """Returns the first fields that together distinguish all configurations.
 
-  Fields that only some have come last: they follow from others, unless the
-  runs are of different versions of the software.
+  Fields that some configurations lack come last: they follow from other
+  fields, unless the runs were made by different versions of the software.
   """
   frame = _as_frame(fields)
-  chosen, parts = [], 1
+  chosen, num_groups = [], 1
   for name in sorted(frame, key=lambda name: frame[name].isna().any()):
-    tried = len(frame[[*chosen, name]].drop_duplicates())
-    if tried > parts:
-      chosen, parts = [*chosen, name], tried
+    count = len(frame[[*chosen, name]].drop_duplicates())
+    if count > num_groups:
+      chosen, num_groups = [*chosen, name], count
   return chosen
 
 
 def _equations(
   names: Sequence[str], fields: Mapping[str, Any], sensors: Collection[str]
 ) -> list[str]:
-  """`name=value` each; modalities of one value share `name=value`."""
+  """Writes `name=value` strings, one for modalities with the same value."""
   values = {}
   for name in names:
     parent, _, last = name.rpartition(".")
@@ -189,7 +190,7 @@ def _equations(
 
 
 def format_value(value: Any) -> str:
-  """Writes a value of a field in a line; lists joined by +."""
+  """Writes the value of a field in one line; lists joined by +."""
   if isinstance(value, list) and len(value) > 3 and len(set(value)) == 1:
     return f"{len(value)} times {value[0]}"
   if isinstance(value, list):
@@ -202,16 +203,16 @@ def single_task_of(
 ) -> Configuration | None:
   """Finds the configuration that trains on `task` alone, all else equal."""
   for row in among:
-    if row.tasks == (task,) and _apart_from_tasks(row) == _apart_from_tasks(
-      multiple
-    ):
+    if row.tasks == (task,) and _task_independent_fields(
+      row
+    ) == _task_independent_fields(multiple):
       return row
   return None
 
 
-def _apart_from_tasks(row: Configuration) -> dict[str, Any]:
+def _task_independent_fields(row: Configuration) -> dict[str, Any]:
   return {
     name: value
     for name, value in row.fields.items()
-    if not name.startswith(_FIELDS_OF_TASKS)
+    if not name.startswith(_TASK_FIELDS)
   }

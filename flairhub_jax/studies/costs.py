@@ -1,4 +1,4 @@
-"""Cost of a configuration: parameters, FLOPs, hours."""
+"""Cost of a configuration: parameters, FLOPs, training hours."""
 
 import hashlib
 import json
@@ -14,23 +14,24 @@ from flairhub_jax.studies import runs, scores
 from flairhub_jax.studies.configurations import Configuration
 from flairhub_jax.weights import reference_only
 
-# A backward pass is about two forward passes: one for the gradients of the
-# weights, one for those of the inputs.
+# A backward pass costs about two forward passes: the gradients with respect to
+# the weights, and those with respect to the inputs.
 _PASSES_PER_STEP = 3
 
 
 def count(rows: Sequence[Configuration], cache: pathlib.Path) -> pd.DataFrame:
-  """Counts the networks and reads how long the runs trained.
+  """Counts parameters and FLOPs, and reads the training times.
 
   Args:
     rows: the configurations.
-    cache: JSON file of the counts of networks: one takes many seconds.
+    cache: JSON file of the counts, each of which takes many seconds.
 
   Returns:
-    By `configuration`: `parameters` and `parameters_without_fusion`, as the
-    reference counts; `forward_gflop_per_patch` without auxiliary decoders;
-    `training_pflop` of all steps with them, NaN where their number is unknown;
-    and `scores.STATISTICS` over seeds of the `hours` of training.
+    By `configuration`: `parameters` and `parameters_without_fusion`, counted as
+    in the reference; `forward_gflop_per_patch` without auxiliary decoders;
+    `training_pflop` of all steps, with auxiliary decoders, NaN if the number of
+    steps is unknown; and `scores.STATISTICS` of the training `hours` over
+    seeds.
   """
   records = []
   for row in rows:
@@ -58,7 +59,7 @@ def count(rows: Sequence[Configuration], cache: pathlib.Path) -> pd.DataFrame:
 def training_hours(run: runs.Run) -> float | None:
   """Sums the time of the training steps, from the patches per second.
 
-  Validation is not in it, the compilation before the first step is.
+  It includes the compilation before step 1 and excludes validation.
   """
   seconds, last = 0.0, 0
   for record in run.records:
@@ -71,19 +72,19 @@ def training_hours(run: runs.Run) -> float | None:
 
 def _network(config: Any, cache: pathlib.Path) -> Mapping[str, Any]:
   key = _network_key(config)
-  known = run_directory.read_json(cache) if cache.exists() else {}
-  if key not in known:
+  networks = run_directory.read_json(cache) if cache.exists() else {}
+  if key not in networks:
     counts = summary.summarise(config)
     unused = reference_only.of_config(config)
-    known[key] = {
+    networks[key] = {
       "num_parameters": counts.num_parameters,
       "num_parameters_published": counts.num_parameters_without_fusion
       + reference_only.count(unused, with_fusion=False),
       "forward_flops": counts.flops,
       "training_forward_flops": sum(part.flops for part in counts.parts),
     }
-    atomic.write_text(cache, json.dumps(known, indent=2) + "\n")
-  return known[key]
+    atomic.write_text(cache, json.dumps(networks, indent=2) + "\n")
+  return networks[key]
 
 
 def _network_key(config: Any) -> str:

@@ -1,4 +1,4 @@
-"""Jobs on this machine: `flairhub` subprocesses, several at a time."""
+"""Jobs on this machine: concurrent `flairhub` subprocesses."""
 
 import concurrent.futures
 import contextlib
@@ -18,7 +18,7 @@ class Slot:
   """A set of cores, on which one process runs at a time."""
 
   def __init__(self, number: int, cores: Sequence[int] | None):
-    """Starts nothing.
+    """Starts no process.
 
     Args:
       number: 0 to the number of slots - 1.
@@ -55,9 +55,9 @@ class Slot:
         if self.is_stopped:
           return "stopped"
         if self._cores:
-          # Affinity of this thread, inherited by its process. XLA, OpenMP and
-          # the readers start as many threads as there are cores; another number
-          # of cores rounds sums differently.
+          # The subprocess inherits the affinity of this thread. XLA, OpenMP and
+          # the reader workers start one thread per core, and the number of
+          # threads changes the rounding of sums.
           os.sched_setaffinity(0, self._cores)
         self._process = subprocess.Popen(
           [sys.executable, "-m", "flairhub_jax", *argv],
@@ -70,12 +70,12 @@ class Slot:
         )
       code = self._process.wait()
       if code < 0:
-        return "it was killed, or ran out of memory"
+        return "killed, or out of memory"
       stderr.seek(start)
       return _last_line(stderr.read(), argv[0]) if code else ""
 
   def stop(self) -> None:
-    """Sends SIGTERM, on which the process saves; no other is started."""
+    """Sends SIGTERM, on which the process saves; starts no further process."""
     with self._lock:
       self.is_stopped = True
       if self._process:
@@ -90,7 +90,7 @@ class Slot:
 
 def _last_line(stderr: bytes, command: str) -> str:
   text = stderr.decode(errors="replace").replace("\r", "\n")
-  lines = text.strip().splitlines() or ["an error without a word"]
+  lines = text.strip().splitlines() or ["no error message"]
   return lines[-1].removeprefix(f"flairhub {command}: ")
 
 
@@ -98,7 +98,7 @@ def run_local(
   names: Sequence[str],
   job: Callable[[str, Slot], str],
   *,
-  at_a_time: int,
+  max_concurrent: int,
   started: Callable[[str], None],
   ended: Callable[[str, str], None],
 ) -> None:
@@ -106,13 +106,13 @@ def run_local(
 
   Args:
     names: of the jobs, in order.
-    job: runs the job of a name by `Slot.run`, in a thread; returns an error
-      line, "" on success.
-    at_a_time: concurrent jobs, each on its own cores.
+    job: runs the named job with `Slot.run`, in a thread; returns an error line,
+      "" on success.
+    max_concurrent: number of concurrent jobs, each on its own cores.
     started: called with the name.
     ended: called with the name and the error line.
   """
-  slots, free = _build_slots(at_a_time), queue.SimpleQueue()
+  slots, free = _build_slots(max_concurrent), queue.SimpleQueue()
   for slot in slots:
     free.put(slot)
   printing = threading.Lock()
@@ -129,7 +129,7 @@ def run_local(
     finally:
       free.put(slot)
 
-  with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
+  with concurrent.futures.ThreadPoolExecutor(max_concurrent) as pool:
     futures = [pool.submit(run, name) for name in names]
     try:
       for future in concurrent.futures.as_completed(futures):
@@ -141,7 +141,7 @@ def run_local(
       try:
         running = [future for future in futures if not future.cancelled()]
         concurrent.futures.wait(running, timeout=faults.GRACE)
-      finally:  # after that time, or at a second interrupt
+      finally:  # after the grace period, or at a second interrupt
         for slot in slots:
           slot.kill()
 
@@ -151,15 +151,14 @@ def _build_slots(count: int) -> list[Slot]:
     return [Slot(number, None) for number in range(count)]
   cores = sorted(os.sched_getaffinity(0))
   return [
-    Slot(number, share_of_cores(cores, number, count))
-    for number in range(count)
+    Slot(number, slot_cores(cores, number, count)) for number in range(count)
   ]
 
 
-def share_of_cores(
-  cores: Sequence[int], slot: int, at_a_time: int
+def slot_cores(
+  cores: Sequence[int], slot: int, max_concurrent: int
 ) -> tuple[int, ...]:
-  """The cores of one of `at_a_time` processes; at least one."""
-  count = max(1, len(cores) // at_a_time)
+  """Returns the cores of a slot: an equal part, at least one core."""
+  count = max(1, len(cores) // max_concurrent)
   start = slot * count % len(cores)
   return tuple(cores[start : start + count])

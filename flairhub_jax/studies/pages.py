@@ -1,4 +1,4 @@
-"""One document, written as Markdown and as a web page that needs no network."""
+"""A document as Markdown and as a self-contained HTML page."""
 
 import base64
 import pathlib
@@ -9,33 +9,33 @@ from typing import NamedTuple, TypeAlias
 import jinja2
 import pandas as pd
 
-# A number, a signed one, one with an interval, or a dash: set to the right.
+# Right-aligned cells: a number, possibly signed or with an interval, or a dash.
 _NUMERIC = re.compile(r"[+\-–]?\d[\d.,e+\-]*( ± [\d.]+)?( ?\[.*\])?|–|\[.*\]")
 
 
 class Figure(NamedTuple):
-  """A picture in the text.
+  """An image.
 
   Attributes:
     path: PNG, in the folder of the document.
-    caption: what it shows, for those who cannot see it.
+    caption: the alternative text.
   """
 
   path: pathlib.Path
   caption: str
 
 
-# What stands below a heading: a paragraph, a table of strings or a figure.
+# An element of a section: a paragraph, a table of strings or a figure.
 Part: TypeAlias = str | pd.DataFrame | Figure
 
 
 class Section(NamedTuple):
-  """A heading and what stands below it, in order.
+  """A heading and its content.
 
   Attributes:
     title: the heading.
-    parts: paragraphs, tables, figures.
-    level: 2, or 3 inside the section before.
+    parts: paragraphs, tables and figures, in order.
+    level: of the heading: 2, or 3 for a subsection.
   """
 
   title: str
@@ -44,12 +44,12 @@ class Section(NamedTuple):
 
   @property
   def anchor(self) -> str:
-    """Name of the heading within the page."""
+    """Target of links to the heading."""
     return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 def as_markdown(title: str, sections: Sequence[Section]) -> str:
-  """Writes a document for a repository; pictures are linked."""
+  """Renders a document as Markdown with links to its figures."""
   blocks = [f"# {title}"]
   for section in sections:
     blocks.append(f"{'#' * section.level} {section.title}")
@@ -73,7 +73,7 @@ def _markdown_table(table: pd.DataFrame) -> str:
 
 
 def alignments(table: pd.DataFrame) -> list[str]:
-  """Sides to which the cells of each column are set, the index first."""
+  """Returns "left" or "right" for each column, the index first."""
   columns = zip(*table.itertuples(name=None), strict=True)
   return [
     "right" if all(map(_NUMERIC.fullmatch, cells)) else "left"
@@ -82,7 +82,7 @@ def alignments(table: pd.DataFrame) -> list[str]:
 
 
 def as_html(title: str, sections: Sequence[Section]) -> str:
-  """Writes one file with its pictures and its style inside, without script."""
+  """Renders a document as one HTML file: inline images and style, no script."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader("flairhub_jax", "studies"),
     autoescape=True,

@@ -1,8 +1,8 @@
-"""The scores IGN published, for the report's column beside reproduced ones.
+"""The scores published by IGN, for a column of the report.
 
 Source: README of the reference (github.com/IGNF/FLAIR-HUB) and arXiv
-2506.07080: test split of FLAIR-HUB, Swin-B 384 with UPerNet, or U-TAE where
-there are Sentinel series only.
+2506.07080: test split of FLAIR-HUB, Swin-B 384 with UPerNet, or U-TAE for
+Sentinel series only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 SOURCE = (
   "IGN, README of FLAIR-HUB (arXiv 2506.07080): full test split, one run each, "
-  "Swin-B 384 with UPerNet, or U-TAE where there are Sentinel series only"
+  "Swin-B 384 with UPerNet, or U-TAE for Sentinel series only"
 )
 
 _LAND_COVER, _CROPS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
@@ -26,7 +26,7 @@ class PublishedScore(NamedTuple):
   Attributes:
     task: id of the label task.
     modalities: ids of the inputs.
-    parameters: millions, without the layers of fusion.
+    parameters: millions, without the fusion layers.
     overall_accuracy: percent.
     miou: percent.
   """
@@ -72,10 +72,10 @@ SCORES: Mapping[str, PublishedScore] = {
 def find(
   modalities: Sequence[str], tasks: Sequence[str]
 ) -> tuple[str, PublishedScore] | None:
-  """Finds the experiment of these inputs and of this one task.
+  """Finds the single-task experiment with these inputs.
 
   Returns:
-    Its id and its scores; None where none was published.
+    Its id and its scores; None if there is none.
   """
   for name, score in SCORES.items():
     same_inputs = set(score.modalities) == set(modalities)

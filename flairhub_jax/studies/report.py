@@ -1,4 +1,4 @@
-"""The report of a study: its computations, figures and text."""
+"""The report of a study: tables, figures and text."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ from flairhub_jax.studies.pages import Figure, Part, Section
 
 PAGE, TEXT, RECORDS = "report.html", "report.md", "runs.jsonl"
 
-# Most configurations side by side in a table, or runs in a sentence.
+# Maximum number of configurations in a table, and of runs in a sentence.
 _MAX_SHOWN = 6
 
 
@@ -37,9 +37,9 @@ class Study:
     out: folder of the report.
     split: on which the runs were evaluated.
     all_runs: in any state.
-    rows: the finished ones by configuration, the baseline first.
-    scores: of all finished runs, as `scores.read` returns them.
-    frames: of `tables.compute`, by name.
+    rows: configurations of the finished runs, the baseline first.
+    scores: of all finished runs, from `scores.read`.
+    frames: from `tables.compute`, by name.
   """
 
   out: pathlib.Path
@@ -50,22 +50,22 @@ class Study:
   frames: Mapping[str, pd.DataFrame]
 
   @functools.cached_property
-  def tables(self) -> dict[str, LabelTask]:
+  def label_tasks(self) -> dict[str, LabelTask]:
     """Label tasks, by id."""
     return configurations.tasks_of(self.rows)
 
   @property
   def tasks(self) -> dict[str, str]:
     """Short names of the tasks, by id."""
-    return {name: task.short_name for name, task in self.tables.items()}
+    return {name: task.short_name for name, task in self.label_tasks.items()}
 
   @functools.cached_property
   def colours(self) -> dict[str, Any]:
-    """Of each configuration, the same in all figures."""
+    """Colours of the configurations, the same in all figures."""
     return figures.colours([row.name for row in self.rows])
 
   def of_task(self, name: str, task: str) -> pd.DataFrame:
-    """Rows of a task in one of the frames."""
+    """Rows of a frame for a task."""
     frame = self.frames[name]
     return frame[frame["task"] == task]
 
@@ -80,20 +80,19 @@ def write(
   rows: Sequence[Configuration],
   split: str,
 ) -> list[pathlib.Path]:
-  """Writes tables, figures, the Markdown text and the page.
+  """Writes tables, figures, the Markdown file and the HTML page.
 
   Args:
-    out: folder, made where it does not exist.
+    out: folder, created if it does not exist.
     all_runs: in any state.
-    rows: the finished ones by configuration; the first is what the others
-      are compared with.
-    split: whose scores these are.
+    rows: configurations of the finished runs, the baseline first.
+    split: on which the runs were evaluated.
 
   Returns:
-    What was written, the page first.
+    Paths of the files, the page first.
 
   Raises:
-    InputError: `out` cannot be made.
+    InputError: `out` cannot be created.
   """
   try:
     out.mkdir(parents=True, exist_ok=True)
@@ -118,7 +117,7 @@ def write(
     _cost_section(study),
     *_origin_sections(study),
   ]
-  lists = _write_records(study)
+  data_files = _write_data(study)
   title = f"{len(rows)} configurations, {len(all_runs)} runs"
   if len(rows) == 1:
     plural = "s" if len(all_runs) > 1 else ""
@@ -126,12 +125,12 @@ def write(
   atomic.write_text(out / TEXT, pages.as_markdown(title, sections))
   atomic.write_text(out / PAGE, pages.as_html(title, sections))
   parts = [part for section in sections for part in section.parts]
-  pictures = [part.path for part in parts if isinstance(part, Figure)]
-  return [out / PAGE, out / TEXT, *lists, *pictures]
+  images = [part.path for part in parts if isinstance(part, Figure)]
+  return [out / PAGE, out / TEXT, *data_files, *images]
 
 
-def _write_records(study: Study) -> list[pathlib.Path]:
-  """Writes the frames as CSV, and each run as a line of JSON."""
+def _write_data(study: Study) -> list[pathlib.Path]:
+  """Writes the frames as CSV, and the runs as JSON lines."""
   written = [study.out / RECORDS]
   lines = (json.dumps(runs.as_record(run)) + "\n" for run in study.all_runs)
   atomic.write_text(written[0], "".join(lines))
@@ -154,11 +153,11 @@ def _overview(study: Study) -> list[str]:
     f"percent. Runs finished and averaged: {finished} of {len(all_runs)}, in "
     f"{len(rows)} configuration{'s' if len(rows) > 1 else ''}."
   ]
-  left_out = [run for run in all_runs if not run.is_finished]
-  if left_out:
-    listed = "; ".join(f"{run.title} ({run.state})" for run in left_out)
-    if len(left_out) > _MAX_SHOWN:
-      listed = f"{len(left_out)} runs; what they lack is below, under Runs"
+  others = [run for run in all_runs if not run.is_finished]
+  if others:
+    listed = "; ".join(f"{run.title} ({run.state})" for run in others)
+    if len(others) > _MAX_SHOWN:
+      listed = f"{len(others)} runs; section Runs gives the reasons"
     text.append(f"Not averaged: {listed}.")
   for task, name in study.tasks.items():
     miou = study.miou(task)
@@ -167,14 +166,13 @@ def _overview(study: Study) -> list[str]:
     text.append(f"Highest mIoU of {name}: {value} ({best}).")
   text.append(
     "± and [ ] give the 95 % interval of the mean over seeds, by Student's t; "
-    "std is the standard deviation over seeds (n - 1). Differences are paired: "
-    "run by run with the same seed, then averaged; “higher” and “lower” mean "
-    "that their interval excludes 0, without correction for the number of "
-    "comparisons."
+    "std is the sample standard deviation over seeds (n - 1). Differences are "
+    "paired by seed, then averaged; “higher” and “lower” mean that the "
+    "interval excludes 0, without correction for multiple comparisons."
   )
   single = [row.name for row in rows if len(row.runs) == 1]
   if single:
-    text.append(f"One seed only, so without an interval: {'; '.join(single)}.")
+    text.append(f"One seed, hence no interval: {'; '.join(single)}.")
   return text
 
 
@@ -195,8 +193,8 @@ def _task_sections(study: Study, task: str) -> list[Section]:
   ]
   if miou["published"].notna().any():
     parts.append(
-      f"Published scores: {published.SOURCE}. They stand beside runs of the "
-      "same inputs and task, whatever network and data these used."
+      f"Published scores: {published.SOURCE}. They are listed beside runs with "
+      "the same inputs and task, whatever their network and data."
     )
   sections = [Section(name.capitalize(), parts)]
   if len(miou) > 1:
@@ -215,12 +213,12 @@ def _class_section(study: Study, task: str, classes: pd.DataFrame) -> Section:
   figures.draw_class_heat_map(
     picture.path,
     f"IoU by class of {name}, mean over seeds",
-    study.tables[task],
+    study.label_tasks[task],
     classes.pivot(index="configuration", columns="class", values="mean"),
   )
-  parts: list[Part] = [picture, "With intervals: classes.csv."]
+  parts: list[Part] = [picture, "Intervals: classes.csv."]
   if classes["configuration"].nunique() <= _MAX_SHOWN:
-    parts[1] = tables.class_table(classes, study.tables[task])
+    parts[1] = tables.class_table(classes, study.label_tasks[task])
   return Section("IoU by class", parts, level=3)
 
 
@@ -229,17 +227,17 @@ def _multiple_tasks(study: Study) -> list[Section]:
   if gains.empty:
     return []
   text = (
-    "Gain or loss of training on several tasks at once, against the runs that "
-    "train on one of them with everything else equal."
+    "Gain or loss of multi-task training, compared with single-task runs that "
+    "are otherwise equal."
   )
-  table = tables.task_table(gains, study.frames["scores"], study.tables)
-  return [Section("Several tasks against one", [text, table])]
+  table = tables.task_table(gains, study.frames["scores"], study.label_tasks)
+  return [Section("Multi-task against single-task training", [text, table])]
 
 
 def _missing_modalities(study: Study) -> list[Section]:
   text = (
-    "Each trained network, evaluated with every subset of its modalities; "
-    "the others are masked. The whole set comes first."
+    "Each trained network evaluated with every subset of its modalities; the "
+    "others are masked out. The full set comes first."
   )
   sections = [Section("Missing modalities", [text])]
   for task, name in study.tasks.items():
@@ -258,7 +256,7 @@ def _missing_modalities(study: Study) -> list[Section]:
       study.colours,
       list(configurations.sensors_of(study.rows)),
     )
-    parts: list[Part] = [picture, "With intervals: subsets.csv."]
+    parts: list[Part] = [picture, "Intervals: subsets.csv."]
     if subsets["configuration"].nunique() <= _MAX_SHOWN:
       parts[1] = tables.subset_table(subsets)
     sections.append(Section(name.capitalize(), parts, level=3))
@@ -281,7 +279,7 @@ def _learning(study: Study) -> list[Section]:
     ],
     columns=["panel", "configuration", "seed", "step", "value"],
   )
-  # One validation is a point of the tables, no curve.
+  # A single validation is no curve; the tables have its score.
   keys = ["panel", "configuration", "seed"]
   lengths = curves.groupby(keys)["step"].transform("size")
   panels_shown = curves.loc[lengths > 1, "panel"]
@@ -289,7 +287,7 @@ def _learning(study: Study) -> list[Section]:
   if curves.empty:
     return []
   picture = Figure(study.out / "learning.png", "Learning curves")
-  title = "Learning curves: thin, single runs; thick, their mean"
+  title = "Learning curves: single runs (thin) and their mean (thick)"
   figures.draw_curves(picture.path, title, curves, study.colours)
   return [Section("Learning curves", [picture])]
 
@@ -312,12 +310,12 @@ def _cost_section(study: Study) -> Section:
   costs = study.frames["costs"].set_index("configuration")
   parts: list[Part] = [
     tables.cost_table(costs),
-    "Forward: FLOPs of one patch without auxiliary decoders"
-    f"{f', with {listed}, the longest of the data' if listed else ''}. "
-    "Training: three times the forward pass, auxiliary decoders included, "
-    "times patches per step and steps. Hours: of the training steps by the "
-    "clock, on the machine that took them, validation not included; mean over "
-    "seeds.",
+    "Forward: FLOPs per patch without auxiliary decoders"
+    f"{f', with {listed}, the longest series of the data' if listed else ''}. "
+    "Training: three times the FLOPs of the forward pass with auxiliary "
+    "decoders, times patches per step and steps. Hours: wall-clock time of "
+    "the training steps without validation, mean over seeds; it depends on "
+    "the machine.",
   ]
   parameters = costs["parameters_without_fusion"] / 1e6
   axes = {
@@ -341,10 +339,10 @@ def _cost_section(study: Study) -> Section:
 
 
 def _origin_sections(study: Study) -> list[Section]:
-  """Fields of the configurations, and states of the runs."""
+  """Describes the configurations and the states of the runs."""
   sections = []
   if len(study.rows) > 1:
-    text = "The fields in which the configurations differ."
+    text = "Fields in which the configurations differ."
     table = tables.field_table(study.rows)
     sections.append(Section("Configurations", [text, table]))
   table = tables.run_table(study.frames["runs"])

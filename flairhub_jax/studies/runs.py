@@ -1,4 +1,4 @@
-"""Run directories: what was trained, how far, and its scores."""
+"""Runs as a report reads them: configuration, state and scores."""
 
 import dataclasses
 import functools
@@ -26,8 +26,8 @@ class Run:
     records: lines of `metrics.jsonl`.
     scores: `scores.json` of the results on its own data; None before
       `evaluate`.
-    subsets: `subsets.json` beside it; None if it was not requested.
-    state: `FINISHED`, or the reason why it is not averaged.
+    subsets: `subsets.json` in the same folder; None without it.
+    state: `FINISHED`, or the reason why its scores are not averaged.
   """
 
   folder: pathlib.Path
@@ -39,17 +39,17 @@ class Run:
 
   @property
   def seed(self) -> int:
-    """Of its random numbers."""
+    """Seed of its random numbers."""
     return self.config.seed
 
   @property
   def title(self) -> str:
-    """Name in a report: the last two parts of the path."""
+    """Name in a report: the last two components of the path."""
     return f"{self.folder.parent.name}/{self.folder.name}"
 
   @functools.cached_property
   def fields(self) -> dict[str, Any]:
-    """Its `relevant_fields`."""
+    """The `relevant_fields` of its configuration."""
     return relevant_fields(self.config)
 
   @property
@@ -62,16 +62,16 @@ def find_runs(patterns: Sequence[str], split: str) -> list[Run]:
   """Reads all run directories that the patterns match, or that lie below.
 
   Args:
-    patterns: globs; folders such as `runs/<configuration>/<seed>` are
-      entered.
-    split: whose results are read.
+    patterns: globs of run directories, or of folders up to two levels above
+      them.
+    split: of the results.
 
   Returns:
-    The runs in order of their folders, numbers within names as numbers.
+    The runs sorted by folder, numbers within names as numbers.
 
   Raises:
-    InputError: there is no run, a file of one cannot be read, or they do not
-      belong to one data set.
+    InputError: there is no run, a file of one cannot be read, or two runs have
+      different data sets.
   """
   matches = {
     pathlib.Path(match).absolute()
@@ -91,7 +91,7 @@ def find_runs(patterns: Sequence[str], split: str) -> list[Run]:
 
 
 def _below(folder: pathlib.Path, depth: int) -> set[pathlib.Path]:
-  """Run directories at or below a folder; a run is not entered."""
+  """Run directories at or below a folder, none inside another."""
   if (folder / "config.json").is_file():
     return {folder}
   if not depth or not folder.is_dir():
@@ -107,17 +107,18 @@ def _natural(path: pathlib.Path) -> list[Any]:
 
 
 def read_run(folder: pathlib.Path, split: str) -> Run:
-  """Reads what a run has left so far.
+  """Reads the files that a run has written so far.
 
   Raises:
-    InputError: a file is none that training or evaluation writes.
+    InputError: a file is not as training or evaluation writes it.
   """
   try:
     run, config = run_directory.open_run(folder)
     relevant_fields(config)
   except (AttributeError, KeyError, TypeError) as error:
-    found = "something else"
-    raise InputError(folder / "config.json", "a run's", found) from error
+    raise InputError(
+      folder / "config.json", "the configuration of a run", _in_words(error)
+    ) from error
   records = _read_records(run.metrics)
   scores, subsets = None, None
   if folder := run.find_results(split, config):
@@ -135,20 +136,20 @@ def read_run(folder: pathlib.Path, split: str) -> Run:
 
 
 def _read_records(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Reads the records of a run; one it is just writing may be incomplete."""
+  """Reads the records of a run; an unterminated last line is skipped."""
   try:
     lines = path.read_text("utf-8").count("\n") if path.exists() else 0
     records = run_directory.read_records(path)
     steps = [int(record["step"]) for record in records if record["kind"]]
   except (ValueError, KeyError, TypeError) as error:
-    raise InputError(path, "records of a training", _in_words(error)) from error
+    raise InputError(path, "training records", _in_words(error)) from error
   if len(steps) < lines:
-    raise InputError(f"{path}, line {len(steps) + 1}", "JSON", "something else")
+    raise InputError(f"{path}, line {len(steps) + 1}", "JSON", "invalid JSON")
   return records
 
 
 def _read_results(path: pathlib.Path, config: Any) -> dict[str, Any] | None:
-  """Reads scores, or scores by subset, and checks all that is used of them."""
+  """Reads scores, or scores by subset, and checks every value a report uses."""
   if not path.exists():
     return None
   content, tasks = run_directory.read_json(path), config.data.tasks
@@ -164,7 +165,7 @@ def _read_results(path: pathlib.Path, config: Any) -> dict[str, Any] | None:
         if not names or not set(names) <= set(config.schema.sensors):
           raise ValueError(f"modalities {names}")
     if not all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers):
-      raise TypeError("scores that are no numbers")
+      raise TypeError("scores that are not numbers")
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     expected = f"results of `evaluate` on {', '.join(tasks)}"
     raise InputError(path, expected, _in_words(error)) from error
@@ -176,7 +177,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _state(run, config, records, scores, subsets, split) -> str:
-  """`FINISHED`, or why a run is not; imported weights need no training."""
+  """`FINISHED`, or the reason why not; imported weights need no training."""
   metric = config.train.best_metric
   valid = [r for r in records if r["kind"] == "valid" and metric in r]
   if not run.origin.exists():
@@ -187,14 +188,14 @@ def _state(run, config, records, scores, subsets, split) -> str:
       return f"unfinished: step {last} of {num_steps}"
   if scores is None:
     others = ", ".join(run.other_results(split))
-    return f"not evaluated on {split}" + (others and f", only of {others}")
+    return f"not evaluated on {split}" + (others and f", only on {others}")
   validations = {r["step"]: r[metric] for r in valid}
   step = scores["step"]
   best = max(validations, key=validations.get, default=step)
   if step in validations and validations[step] < validations[best]:
     return f"evaluated at step {step}, before its best step {best}"
   if not run_directory.is_of_checkpoint(run, scores):
-    return f"evaluated at step {step}, of which the checkpoint was replaced"
+    return f"evaluated at step {step}, whose checkpoint was replaced since"
   if subsets is not None and subsets["step"] != step:
     return f"evaluated at step {step}, on subsets at step {subsets['step']}"
   if subsets is not None and subsets.get("weights") != scores.get("weights"):
@@ -203,7 +204,7 @@ def _state(run, config, records, scores, subsets, split) -> str:
 
 
 def _check_data(runs: Sequence[Run]) -> None:
-  """Refuses runs whose scores are of different data sets.
+  """Raises InputError if two runs have different data sets.
 
   Training and evaluation data are compared separately: imported weights have no
   training data.
@@ -220,31 +221,29 @@ def _check_data(runs: Sequence[Run]) -> None:
         raise InputError(
           run.folder,
           f"{what} on the data of {first.folder} ({first_data[:12]})",
-          f"others ({data[:12]})",
+          f"other data ({data[:12]})",
         )
 
 
 def _without_repetitions(runs: Sequence[Run]) -> list[Run]:
-  """Marks all but the first finished run of a configuration and seed.
+  """Marks repeated runs: the same configuration and seed as an earlier one.
 
-  They give the same numbers; averaged, they would make the interval too
-  narrow.
+  Their scores are equal, and would make the interval too narrow.
   """
-  seen, result = {}, []
+  first_runs, result = {}, []
   for run in runs:
     if run.is_finished:
       key = json.dumps([run.seed, run.fields], sort_keys=True)
-      first = seen.setdefault(key, run)
+      first = first_runs.setdefault(key, run)
       if first is not run:
         run = dataclasses.replace(run, state=f"repeats {first.title}")
     result.append(run)
   return result
 
 
-# Fields in which runs of one configuration may differ, or which follow from
-# other fields: `find_runs` compares the data, and epochs became numbers of
-# steps.
-_LEFT_OUT = (
+# Fields in which runs of one configuration may differ, or that follow from
+# other fields: `find_runs` compares the data, and epochs are resolved to steps.
+_IRRELEVANT = (
   "seed",
   "data.fingerprint",
   "train.num_epochs",
@@ -253,21 +252,21 @@ _LEFT_OUT = (
 
 
 def relevant_fields(config: Any) -> dict[str, Any]:
-  """Returns what makes two runs runs of one configuration, by dotted name.
+  """Returns the fields that define a configuration, by dotted name.
 
-  Left out: the seed, what changes nothing, and the fields of modalities,
-  tasks and parts of the network that the run does not have.
+  The seed is not among them, nor are fields without effect and fields of
+  modalities, tasks and parts of the network that the run does not use.
   """
   return {
     name: value
     for name, value in configuration.flatten(config).items()
-    if name not in _LEFT_OUT and base.has_effect(name)
+    if name not in _IRRELEVANT and base.has_effect(name)
     if _is_used(name.split("."), config)
   }
 
 
 def _is_used(path: Sequence[str], config: Any) -> bool:
-  """Whether a run has the modality, task or part that a field is of."""
+  """Whether a run uses the modality, task or part that a field belongs to."""
   modalities, sensors = config.data.modalities, config.schema.sensors
   match path:
     case "inputs", name, *_:
@@ -287,10 +286,10 @@ def _is_used(path: Sequence[str], config: Any) -> bool:
 
 
 def as_record(run: Run) -> dict[str, Any]:
-  """Returns the basis of a report, of one run: JSON in a line.
+  """Returns all that a report uses of a run, ready for JSON.
 
-  Its configuration, its scores on the split by task and class, and those with
-  modalities missing; percent.
+  Its configuration, and its scores in percent: by task and class, and by subset
+  of modalities.
   """
 
   def averages(tasks):

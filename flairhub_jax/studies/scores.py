@@ -6,7 +6,7 @@ A row of the frame is one score of one run. Its columns:
   seed           of the run
   task           id of the label task
   class          name; "" where the score is an average over classes
-  subset         modalities joined by "+"; "" for all that the run has
+  subset         modalities joined by "+"; "" for all modalities of the run
   score          name in `metrics.AVERAGES`, or "iou" of a class
   value          percent
 """
@@ -28,7 +28,7 @@ COMPARED = {"miou": "mIoU", "overall_accuracy": "OA"}
 _COLUMNS = [
   *("configuration", "seed", "task", "class", "subset", "score", "value")
 ]
-# What `summarise` computes, in the order of the CSV files.
+# Columns that `summarise` computes, in the order of the CSV files.
 STATISTICS = ["runs", "mean", "std", "low", "high"]
 
 
@@ -64,7 +64,7 @@ def read(rows: Sequence[Configuration]) -> pd.DataFrame:
 
 
 def _subset_order(subset: str, sensors: Sequence[str]) -> tuple[int, list[int]]:
-  """Larger subsets first, those of one size in the order of the sensors."""
+  """Larger subsets first, those of equal size in the order of the sensors."""
   names = [name for name in sensors if name in subset.split("+")]
   return -len(names), [sensors.index(name) for name in names]
 
@@ -72,17 +72,17 @@ def _subset_order(subset: str, sensors: Sequence[str]) -> tuple[int, list[int]]:
 def summarise(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
   """Estimates the mean over seeds of each group of rows.
 
-  The interval is Student's, because the spread is estimated from the same
-  few seeds: with three of them it is 2.5 standard deviations to either side.
+  The interval is Student's t, as the standard deviation is estimated from the
+  same few seeds: with three seeds its half width is 2.5 standard deviations.
 
   Args:
     frame: has a column `value`; NaN is not counted.
-    by: columns of equal values in a group.
+    by: columns to group by.
 
   Returns:
-    A row per group, in the order of the frame: `by`, `STATISTICS` and
-    `half_width`, half the length of the 95 % interval from `low` to `high`.
-    `std` divides by count - 1; it and the interval are NaN for one value.
+    One row per group, in the order of the frame: `by`, `STATISTICS` and
+    `half_width` of the 95 % interval from `low` to `high`. `std` divides by
+    count - 1; it and the interval are NaN for a single value.
   """
   groups = frame.groupby(list(by), sort=False, observed=True)["value"]
   result = groups.agg(runs="count", mean="mean", std="std").reset_index()
@@ -95,25 +95,25 @@ def summarise(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def averages(frame: pd.DataFrame) -> pd.DataFrame:
-  """Rows of whole networks: neither of a class nor of a subset."""
+  """Returns the rows that belong neither to a class nor to a subset."""
   return frame[(frame["class"] == "") & (frame["subset"] == "")]
 
 
 def differences(
   frame: pd.DataFrame, pairs: Iterable[tuple[str, str, str]]
 ) -> pd.DataFrame:
-  """Estimates how much one configuration scores above another.
+  """Estimates paired differences between configurations.
 
-  Runs of one seed share what the seed decides, so what it adds to both cancels
-  and the interval is as narrow as the data allow.
+  Pairing runs by seed cancels the effect of the seed that both have in common,
+  which narrows the interval.
 
   Args:
-    frame: as `read` returns it.
-    pairs: (configuration, the one to subtract, task).
+    frame: from `read`.
+    pairs: (configuration, configuration to subtract, task).
 
   Returns:
-    What `summarise` does, of the `COMPARED` scores of the common seeds, by
-    `configuration`, `minus`, `task` and `score`; 0 runs without such a seed.
+    Statistics from `summarise` of the `COMPARED` scores over common seeds, by
+    `configuration`, `minus`, `task` and `score`; 0 runs without a common seed.
   """
   columns = ["configuration", "minus", "task"]
   scores = averages(frame)

@@ -26,21 +26,21 @@ class _Resumable:
     return self.job()
 
   def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-    """Called by submitit at the time limit; returns the job to requeue."""
+    """Returns the job to requeue; submitit calls this at the time limit."""
     return submitit.helpers.DelayedSubmission(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """Resources and limits of a run on SLURM.
+  """Resources and limits of a SLURM job.
 
   Attributes:
-    minutes: time limit, after which a run is requeued.
+    minutes: time limit, after which the job is requeued.
     partition: None: SLURM's default.
     account: None: SLURM's default.
-    gpus: per run; None: no GPU.
-    cpus: per run; None: SLURM's default.
-    at_a_time: concurrent runs; None: no limit.
+    gpus: per job; None: no GPU.
+    cpus: per job; None: SLURM's default.
+    max_concurrent: maximum number of concurrent jobs; None: no limit.
     other: further options of sbatch.
   """
 
@@ -49,12 +49,12 @@ class Options:
   account: str | None = None
   gpus: int | None = None
   cpus: int | None = None
-  at_a_time: int | None = None
+  max_concurrent: int | None = None
   other: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class _Executor(submitit.SlurmExecutor):
-  """An executor that exists without SLURM, to print the script of a dry run."""
+  """An executor that needs no SLURM, so that a dry run can print its script."""
 
   @classmethod
   def affinity(cls) -> int:
@@ -64,7 +64,7 @@ class _Executor(submitit.SlurmExecutor):
 def _build_executor(
   folder: pathlib.Path, options: Options, num_jobs: int
 ) -> _Executor:
-  # A requeued run continues: the number of time limits does not matter.
+  # A requeued run continues, so time limits may recur.
   executor = _Executor(folder, max_num_timeout=1000)
   parameters: dict[str, Any] = {
     "job_name": "flairhub",
@@ -73,8 +73,8 @@ def _build_executor(
     "account": options.account,
     "gpus_per_node": options.gpus,
     "cpus_per_task": options.cpus,
-    "array_parallelism": options.at_a_time or num_jobs,
-    # Five minutes to finish a step or a validation, and to save.
+    "array_parallelism": options.max_concurrent or num_jobs,
+    # Up to five minutes to finish a step or a validation and save.
     "signal_delay_s": min(300, 30 * options.minutes),
     "additional_parameters": dict(options.other) or None,
   }
@@ -95,7 +95,7 @@ def sbatch_script(folder: pathlib.Path, options: Options, num_jobs: int) -> str:
 def submit(
   jobs: Sequence[Job], folder: pathlib.Path, options: Options
 ) -> list[str]:
-  """Submits an array of jobs, and returns their ids.
+  """Submits a job array and returns the job ids.
 
   Raises:
     InputError: SLURM is not available, or rejects the jobs.
@@ -114,7 +114,7 @@ def submit(
 
 
 def queued(job_ids: Sequence[str]) -> set[str]:
-  """Returns the pending and running jobs; all, if SLURM does not answer."""
+  """Returns the pending and running jobs; all of them if squeue fails."""
   command = ["squeue", "--noheader", "--array", "--format=%i"]
   try:
     done = subprocess.run(
@@ -130,11 +130,11 @@ def queued(job_ids: Sequence[str]) -> set[str]:
 
 
 def fault(folder: pathlib.Path, job_id: str) -> str:
-  """The error line of a job that has left the queue, "" on success."""
+  """Returns the error line of a job no longer in the queue, "" on success."""
   job = submitit.SlurmJob(folder=folder, job_id=job_id)
   if not job.paths.result_pickle.exists():
-    return "it was killed, or ran out of memory"
+    return "killed, or out of memory"
   if job.exception() is None:
     return job.result()
   lines = (job.stderr() or "").replace("\r", "\n").strip().splitlines()
-  return lines[-1] if lines else "an error without a word"
+  return lines[-1] if lines else "no error message"

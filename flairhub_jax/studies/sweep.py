@@ -1,4 +1,4 @@
-"""The runs of a sweep: their names, their folders, how far each of them is."""
+"""The runs of a sweep: names, folders and progress."""
 
 import dataclasses
 import os
@@ -22,16 +22,15 @@ Runs = Sequence[tuple[str, Any]]
 
 
 class SweepDirectory:
-  """Names the files of a sweep.
+  """Paths of the files of a sweep.
 
   `runs/<name>/` is a run directory like any other. `configs/<name>.json` is
-  the configuration that was planned: what waits in a queue, or is continued
-  tomorrow, does not change when the file of the sweep does. `logs/<name>/`
-  has what the processes of a run printed.
+  the planned configuration: a queued or continued run does not change when the
+  sweep file does. `logs/<name>/` has the output of the processes of a run.
   """
 
   def __init__(self, path: str | os.PathLike):
-    """Names only; nothing is made or read."""
+    """Only defines paths; reads and writes nothing."""
     self.path = pathlib.Path(path).absolute()
     self.lock = self.path / "sweep.lock"
     self.slurm_jobs = self.path / "slurm_jobs.json"
@@ -46,20 +45,20 @@ class SweepDirectory:
     return self.path / "configs" / f"{name}.json"
 
   def logs(self, name: str) -> pathlib.Path:
-    """The folder of what its processes printed."""
+    """The folder of the output of its processes."""
     return self.path / "logs" / name
 
 
 def check_runs(runs: Runs, where: object) -> None:
-  """Refuses runs that cannot stand beside each other.
+  """Checks names and configurations of the runs of a sweep.
 
   Args:
     runs: name and configuration of each.
-    where: the file of the sweep, for errors.
+    where: the sweep file, for errors.
 
   Raises:
-    InputError: no run; a name that is no folder or comes twice; two runs of
-      one configuration.
+    InputError: no run; a name that cannot be a folder or is not unique; two
+      runs with the same configuration.
   """
   if not runs:
     raise InputError(where, "at least one run", "none")
@@ -70,25 +69,25 @@ def check_runs(runs: Runs, where: object) -> None:
         where, "names of letters, digits and . _ + -, such as a/b", repr(name)
       )
     if name in names:
-      raise InputError(where, "a name of its own for each run", f"{name} twice")
+      raise InputError(where, "unique names of runs", f"{name} twice")
     names.add(name)
   for name in sorted(names):
     if name.partition("/")[0] in names - {name}:
       raise InputError(where, "no run inside another", name)
-  seen: dict[str, str] = {}
+  by_config: dict[str, str] = {}
   for name, config in runs:
-    other = seen.setdefault(configuration.to_json(config), name)
+    other = by_config.setdefault(configuration.to_json(config), name)
     if other != name:
       raise InputError(
-        where, "another configuration for each run", f"{other} and {name} alike"
+        where, "different configurations", f"{other} and {name} alike"
       )
 
 
 def check_plan(directory: SweepDirectory, runs: Runs) -> None:
-  """Refuses to go on with a run that was planned otherwise.
+  """Checks that the runs match the configurations written before.
 
   Raises:
-    InputError: names the fields.
+    InputError: a run differs; the message names the fields.
   """
   for name, config in runs:
     path = directory.config(name)
@@ -96,7 +95,7 @@ def check_plan(directory: SweepDirectory, runs: Runs) -> None:
       continue
     lines = run_directory.conflicts(configuration.load_json(path), config)
     if lines:
-      raise InputError(path, "the plan of this run", listed(lines, "; "))
+      raise InputError(path, "the planned configuration", listed(lines, "; "))
 
 
 def write_plan(directory: SweepDirectory, runs: Runs) -> None:
@@ -112,10 +111,10 @@ class Progress:
   """Progress of a run, read from its directory.
 
   Attributes:
-    step: of its latest checkpoint.
+    step: of the latest checkpoint.
     num_steps: total; None before the run has started.
-    best: best validation score, by the metric of its configuration.
-    scores: mIoU by task on the split, of its present best checkpoint.
+    best: best validation score, by the metric of the configuration.
+    scores: mIoU by task on the split, of the current best checkpoint.
   """
 
   step: int = 0
@@ -125,7 +124,7 @@ class Progress:
 
   @property
   def is_trained(self) -> bool:
-    """Whether the last step is done."""
+    """Whether the latest checkpoint is of the last step."""
     return self.num_steps is not None and self.step >= self.num_steps
 
   @property
@@ -144,14 +143,14 @@ def read_progress(
   Args:
     run: its directory, which may not exist.
     split: of the evaluation.
-    subsets: subsets of modalities of the evaluation.
+    subsets: subsets of modalities to evaluate; None: only the full set.
   """
   if not run.config.is_file():
     return Progress()
   config = configuration.load_json(run.config)
-  # Whole checkpoints are folders named by their step; broken ones have a
-  # suffix. Opening them properly would start the accelerator, which a process
-  # that only watches must leave to the runs.
+  # A complete checkpoint is a folder named by its step; an incomplete one has a
+  # suffix. Orbax would initialise JAX, and with it the accelerator, which this
+  # process must leave to the runs.
   steps = {0}
   if run.checkpoints.is_dir():
     steps |= {
@@ -191,17 +190,17 @@ def _read_scores(
       result["step"] in steps and run_directory.is_of_checkpoint(run, result)
       for result in results
     ):
-      return {}  # of a checkpoint that a better one has replaced since
+      return {}  # of a checkpoint that a better one has replaced
     tasks = results[0]["tasks"].items()
     return {task: float(values["miou"]) for task, values in tasks}
   except (KeyError, TypeError, AttributeError, ValueError) as error:
     raise InputError(
-      folder, "results of `evaluate`", f"something else ({error!r})"
+      folder, "results of `evaluate`", f"invalid results ({error!r})"
     ) from error
 
 
 def format_plan(runs: Runs, progress: Mapping[str, Progress]) -> str:
-  """Renders what a sweep would do, a line per run."""
+  """Renders the plan of a sweep, one line per run."""
   varying = configuration.varying_fields([config for _, config in runs])
   width = max(len(name) for name, _ in runs)
   lines = []
@@ -214,7 +213,7 @@ def format_plan(runs: Runs, progress: Mapping[str, Progress]) -> str:
 
 
 def tasks_of(runs: Runs) -> dict[str, LabelTask]:
-  """Tasks of the schemas of some runs by id, in their order."""
+  """Returns the tasks of the runs by id, in schema order."""
   return {
     name: task
     for _, config in runs
@@ -226,23 +225,23 @@ def format_table(
   states: Mapping[str, str],
   progress: Mapping[str, Progress],
   split: str,
-  tables: Mapping[str, LabelTask],
+  label_tasks: Mapping[str, LabelTask],
 ) -> str:
-  """Renders how far every run is, and how good.
+  """Renders the progress and scores of every run.
 
   Args:
     states: of each run, by name.
     progress: of each run, by name.
     split: on which the runs were evaluated.
-    tables: of `tasks_of`.
+    label_tasks: from `tasks_of`.
   """
   tasks = [
     task
-    for task in tables
+    for task in label_tasks
     if any(task in progress[name].scores for name in states)
   ]
-  heads = ["run", "state", "step", "best valid"]
-  heads += [f"{split} mIoU {tables[task].short_name}" for task in tasks]
+  headers = ["run", "state", "step", "best valid"]
+  headers += [f"{split} mIoU {label_tasks[task].short_name}" for task in tasks]
   rows = []
   for name, state in states.items():
     run = progress[name]
@@ -251,4 +250,4 @@ def format_table(
     rows.append(
       [name, state, step, *("-" if n is None else f"{n:.2f}" for n in numbers)]
     )
-  return text_table.format_table(heads, rows, text=2)
+  return text_table.format_table(headers, rows, text=2)

@@ -1,7 +1,7 @@
-"""The numbers of a report, as frames, and its tables, as a reader sees them.
+"""The numbers of a report, and its tables.
 
-`compute` returns the frames that become CSV files. The tables are frames of
-strings, with the names of the rows as their index.
+`compute` returns frames of numbers, which become CSV files. Tables are frames
+of strings, with the names of the rows as their index.
 """
 
 import pathlib
@@ -36,9 +36,9 @@ def compute(
 
   Args:
     all_runs: in any state.
-    rows: the finished ones by configuration, the baseline first.
-    frame: scores of `rows`, of `scores.read`.
-    cache: file for the counts of networks.
+    rows: configurations of the finished runs, the baseline first.
+    frame: scores of `rows`, from `scores.read`.
+    cache: file of the counts of parameters and FLOPs.
   """
   own = scores.summarise(
     scores.averages(frame), ["configuration", "task", "score"]
@@ -47,7 +47,7 @@ def compute(
     row.name: published.find(row.config.data.modalities, row.tasks)
     or (None, None)
     for row in rows
-    # Nothing was published of merged classes.
+    # No scores of merged classes were published.
     if not any(row.config.tasks[task].merge for task in row.tasks)
   }
   nothing = None, None
@@ -58,8 +58,8 @@ def compute(
     getattr(matches.get(name, nothing)[1], score, None)
     for name, score in zip(own["configuration"], own["score"], strict=True)
   ]
-  spent = costs.count(rows, cache)
-  spent["published_parameters"] = pd.Series(
+  cost = costs.count(rows, cache)
+  cost["published_parameters"] = pd.Series(
     {
       name: getattr(score, "parameters", None)
       for name, (_, score) in matches.items()
@@ -81,7 +81,7 @@ def compute(
     ),
     "tasks": scores.differences(frame, _to_single_task(rows)),
     "subsets": subsets.rename(columns={"subset": "modalities"}),
-    "costs": spent.reset_index(),
+    "costs": cost.reset_index(),
     "runs": pd.DataFrame(
       states, columns=["run", "configuration", "seed", "state"]
     ),
@@ -100,7 +100,7 @@ def _to_baseline(rows: Sequence[Configuration]) -> list[tuple[str, str, str]]:
 def _to_single_task(
   rows: Sequence[Configuration],
 ) -> list[tuple[str, str, str]]:
-  """Pairs configurations of several tasks with those of one, all else equal."""
+  """Pairs multi-task configurations with their single-task counterparts."""
   return [
     (row.name, single.name, task)
     for row in rows
@@ -141,7 +141,7 @@ def score_table(summary: pd.DataFrame, task: str) -> pd.DataFrame:
     table[f"{name} %"] = cells(own[score], _MEAN)
     table[f"{name} std"] = cells(own[score], _STD)
     table[f"{name} 95 %"] = cells(own[score], _RANGE)
-  # Small sets lack some classes, which count as 0 in the mean of all.
+  # Small data sets lack some classes, whose IoU counts as 0 in the mIoU.
   present = own["miou_present"]
   if (present["mean"] != miou["mean"]).any():
     table["mIoU % of classes that occur"] = cells(present, WITH_INTERVAL)
@@ -154,7 +154,7 @@ def score_table(summary: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def difference_table(summary: pd.DataFrame, task: str) -> pd.DataFrame:
-  """Each configuration minus the first one, over their common seeds."""
+  """Each configuration minus the baseline, over their common seeds."""
   own = by_score(summary, task)
   table = pd.DataFrame({"common seeds": own["miou"]["runs"].astype(str)})
   for score, name in COMPARED.items():
@@ -172,54 +172,56 @@ def verdicts(summary: pd.DataFrame) -> np.ndarray:
 
 
 def class_table(summary: pd.DataFrame, task: LabelTask) -> pd.DataFrame:
-  """IoU of each class that occurs, a column per configuration."""
+  """IoU of each class that occurs, one column per configuration."""
   table = _wide(summary, "class")
   names = [name for name in task.class_names if name in table.index]
   return table.loc[names]
 
 
 def subset_table(summary: pd.DataFrame) -> pd.DataFrame:
-  """Returns mIoU of each subset of modalities, a column per configuration."""
+  """MIoU of each subset of modalities, one column per configuration."""
   table = _wide(summary, "modalities")
   table.index = table.index.str.replace("+", " + ")
   return table.rename(columns="{}, mIoU %".format)
 
 
 def _wide(summary: pd.DataFrame, rows: str) -> pd.DataFrame:
-  """Means with intervals, a column per configuration."""
+  """Means with intervals, one column per configuration."""
   text = summary.assign(text=cells(summary, WITH_INTERVAL))
   table = text.pivot(index=rows, columns="configuration", values="text")
   return table.fillna(DASH)
 
 
 def task_table(
-  tasks: pd.DataFrame, own: pd.DataFrame, tables: Mapping[str, LabelTask]
+  gains: pd.DataFrame,
+  own: pd.DataFrame,
+  label_tasks: Mapping[str, LabelTask],
 ) -> pd.DataFrame:
-  """Gain or loss per task of training on several.
+  """Gain or loss of multi-task training, by task.
 
   Args:
-    tasks: the differences.
+    gains: multi-task minus single-task scores.
     own: the scores of both.
-    tables: label tasks by id.
+    label_tasks: by id.
   """
   keys = zip(own["configuration"], own["task"], own["score"], strict=True)
   text = dict(zip(keys, cells(own, WITH_INTERVAL), strict=True))
-  names = tasks["configuration"], tasks["minus"]
-  several, alone = (
-    [text[key] for key in zip(name, tasks["task"], tasks["score"], strict=True)]
+  names = gains["configuration"], gains["minus"]
+  multiple, single = (
+    [text[key] for key in zip(name, gains["task"], gains["score"], strict=True)]
     for name in names
   )
   return pd.DataFrame(
     {
-      "trained on several tasks": tasks["configuration"],
-      "task": [tables[task].short_name for task in tasks["task"]],
-      "score": tasks["score"].map(COMPARED),
-      "several, %": several,
-      "alone, %": alone,
-      "gain, points": cells(tasks, _SIGNED),
-      "at 95 %": verdicts(tasks),
+      "multi-task configuration": gains["configuration"],
+      "task": [label_tasks[task].short_name for task in gains["task"]],
+      "score": gains["score"].map(COMPARED),
+      "multi-task, %": multiple,
+      "single-task, %": single,
+      "gain, points": cells(gains, _SIGNED),
+      "at 95 %": verdicts(gains),
     }
-  ).set_index("trained on several tasks")
+  ).set_index("multi-task configuration")
 
 
 def cost_table(costs: pd.DataFrame) -> pd.DataFrame:
@@ -228,7 +230,7 @@ def cost_table(costs: pd.DataFrame) -> pd.DataFrame:
     "parameters, M": ("{:.2f}", costs["parameters"] / 1e6),
     "without fusion, M": ("{:.2f}", costs["parameters_without_fusion"] / 1e6),
     "published, M": ("{:.1f}", costs["published_parameters"]),
-    "forward, GFLOP a patch": ("{:.1f}", costs["forward_gflop_per_patch"]),
+    "forward, GFLOP per patch": ("{:.1f}", costs["forward_gflop_per_patch"]),
     "training, PFLOP": ("{:.3g}", costs["training_pflop"]),
     "training, h": ("{:.2g}", costs["hours_mean"]),
   }
@@ -246,7 +248,7 @@ def run_table(summary: pd.DataFrame) -> pd.DataFrame:
 
 def field_table(rows: Sequence[Configuration]) -> pd.DataFrame:
   """The fields in which the configurations differ."""
-  headers: dict[tuple, list[str]] = {}  # modalities of equal cells share one
+  headers: dict[tuple, list[str]] = {}  # one for modalities with equal values
   sensors = configurations.sensors_of(rows)
   for name in configurations.differing_fields([row.fields for row in rows]):
     cells = tuple(

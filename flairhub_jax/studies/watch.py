@@ -1,4 +1,4 @@
-"""The lines that a sweep prints as its runs start and end."""
+"""Status lines that a sweep prints as its runs start and end."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from flairhub_jax.studies import sweep
 
 
 class Watch:
-  """Reads the progress of the runs from their folders, and prints it."""
+  """Reads the progress of the runs from their folders and prints it."""
 
   def __init__(
     self,
@@ -23,12 +23,11 @@ class Watch:
       directory: of the sweep.
       names: of its runs.
       split: on which they are evaluated.
-      subsets: of modalities they are evaluated with as well.
+      subsets: of modalities to evaluate; None: only the full set.
     """
     self._directory, self._names = directory, names
     self._split, self._subsets = split, subsets
-    # Why runs failed, by name.
-    self.faults: dict[str, str] = {}
+    self.faults: dict[str, str] = {}  # error lines of failed runs by name
     self._started: dict[str, float] = {}
     self.progress: dict[str, sweep.Progress] = {}
     for name in names:
@@ -55,10 +54,10 @@ class Watch:
     """Prints that a run starts or continues."""
     self._started[name] = time.monotonic()
     step = self.progress[name].step
-    print(name, f"goes on at step {step}" if step else "starts", flush=True)
+    print(name, f"continues at step {step}" if step else "starts", flush=True)
 
   def ended(self, name: str, fault: str) -> None:
-    """Prints how a run ended; it is finished if it has scores."""
+    """Prints the result of a run: scores if it is finished, else the error."""
     progress = self._read(name)
     after = ""
     if name in self._started:
@@ -68,7 +67,7 @@ class Watch:
       best = "-" if progress.best is None else f"{progress.best:.2f}"
       text = f"step {progress.step}, best {best}, {self._split} mIoU {scores}"
     else:
-      self.faults[name] = fault or "it ended before its scores"
+      self.faults[name] = fault or "it ended without scores"
       logs = os.path.relpath(self._directory.logs(name), self._directory.path)
       text = f"{self.faults[name]} ({logs})"
     count = f"[{len(self._names) - len(self.unfinished())}/{len(self._names)}]"

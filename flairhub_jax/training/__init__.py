@@ -1,1 +1,1 @@
-"""Optimisation of a network on a data set."""
+"""Training of a network on a data set."""

@@ -1,4 +1,4 @@
-"""Pixels of the training data by class, as the loss takes them."""
+"""Numbers of training pixels per class, for the loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,15 +11,16 @@ from flairhub_jax import class_merge, configuration
 def of_merged(
   config: Any, class_counts: Mapping[str, Sequence[int]]
 ) -> dict[str, tuple[int, ...]]:
-  """Counts the pixels of the classes of a configuration.
+  """Sums the pixel counts over the merged classes of a configuration.
 
   Args:
-    config: a configuration, perhaps with merged classes.
-    class_counts: pixels by task and class of its schema; tasks whose classes
-      are not counted have no entry.
+    config: a configuration, possibly with merged classes.
+    class_counts: number of pixels by task and class of its schema; tasks
+      without counts have no entry.
 
   Returns:
-    Pixels by task and merged class, of the tasks of the configuration.
+    Number of pixels by task and merged class, for the tasks of the
+    configuration.
   """
   result = {}
   for name, merged in configuration.label_tasks(config).items():

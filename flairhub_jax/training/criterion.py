@@ -13,7 +13,7 @@ from flairhub_jax.array_type import Array
 from flairhub_jax.errors import InputError
 from flairhub_jax.training import losses
 
-_LARGEST_WEIGHT = 1e30  # of a class: products with it stay finite in float32
+_MAX_CLASS_WEIGHT = 1e30  # products stay finite in float32
 
 
 def balance(
@@ -26,10 +26,9 @@ def balance(
   weight.
 
   Args:
-    class_weights: of each class; classes of weight 0 are left out of the
-      median.
+    class_weights: of each class; the median excludes classes of weight 0.
     counts: training pixels of each class; () if unknown.
-    power: 0 to 1, or beyond.
+    power: usually 0 to 1.
   """
   weights = np.asarray(class_weights, np.float64)
   if power and len(counts):
@@ -89,11 +88,11 @@ def build_criterion(
       class_counts.get(task, ()),
       settings.frequency_power,
     )
-    if not 0 < max(weights) <= _LARGEST_WEIGHT:
+    if not 0 < max(weights) <= _MAX_CLASS_WEIGHT:
       raise InputError(
         f"config.tasks.{task}.frequency_power",
-        f"one that keeps weights of classes below {_LARGEST_WEIGHT:g}",
-        f"{settings.frequency_power}, which makes {max(weights):g}",
+        f"class weights from 0 to {_MAX_CLASS_WEIGHT:g}, not all 0",
+        f"{max(weights):g} with {settings.frequency_power}",
       )
     class_weights[task] = jnp.asarray(weights, jnp.float32)
   task_weights = {task: config.tasks[task].weight for task in class_weights}
@@ -125,13 +124,13 @@ def total_loss(
   """Sums the losses of the tasks and their mean auxiliary losses.
 
   Args:
-    outputs: of the network: {"logits": …, "aux": …}; with "log_variance" s a
-      task's loss l becomes exp(-s) l + s / 2.
+    outputs: of the network, {"logits": …, "aux": …}; with "log_variance" s, the
+      loss l of a task becomes exp(-s) l + s / 2.
     labels: by task.
     class_weights: by task.
     task_weights: by task.
-    auxiliary_weight: by modality, of the auxiliary losses of a task, which are
-      then averaged.
+    auxiliary_weight: by modality; the weighted auxiliary losses of a task are
+      averaged.
     loss_of: the loss of one output.
     totals: by task, see `losses.weighted_cross_entropy`; None: of these labels.
 

@@ -1,4 +1,4 @@
-"""Stopping on a signal: from a scheduler, before a time limit or preemption."""
+"""Stopping on a signal, such as a scheduler's before a time limit."""
 
 import contextlib
 import signal
@@ -13,41 +13,42 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 @contextlib.contextmanager
 def listen() -> Iterator[Callable[[bool], str | None]]:
-  """Defers signals that ask a run to stop until it has saved.
+  """Defers termination signals until a run has saved its state.
 
   An existing handler of a user signal (submitit requeues a SLURM job) is called
   after the block, when everything is saved. An existing handler of SIGTERM is
-  left in place.
+  not replaced.
 
   Yields:
-    A function that returns the name of the signal, or None. Several processes
-    agree on it: only when all of them call the function with True.
+    A function that returns the name of the signal received, or None. With
+    several processes its argument says whether all of them call it at this
+    step; only then do they agree on a result other than None.
   """
-  noted: list[signal.Signals] = []
+  received: list[signal.Signals] = []
 
-  def note(number, frame):
-    noted.append(signal.Signals(number))
+  def record(number, frame):
+    received.append(signal.Signals(number))
 
-  def asked(together: bool) -> str | None:
+  def stop_signal(is_collective: bool) -> str | None:
     if jax.process_count() > 1:
-      if not (together and processes.any_of(bool(noted))):
+      if not (is_collective and processes.any_of(bool(received))):
         return None
-      return noted[0].name if noted else "a signal to another process"
-    return noted[0].name if noted else None
+      return received[0].name if received else "a signal to another process"
+    return received[0].name if received else None
 
-  before = {
+  handlers = {
     number: handler
     for number in SIGNALS
     if (handler := signal.getsignal(number)) is signal.SIG_DFL
     or (callable(handler) and number != signal.SIGTERM)
   }
-  for number in before:
-    signal.signal(number, note)
+  for number in handlers:
+    signal.signal(number, record)
   try:
-    yield asked
+    yield stop_signal
   finally:
-    for number, handler in before.items():
+    for number, handler in handlers.items():
       signal.signal(number, handler)
-    for number in dict.fromkeys(noted):
-      if callable(before[number]):
+    for number in dict.fromkeys(received):
+      if callable(handlers[number]):
         signal.raise_signal(number)

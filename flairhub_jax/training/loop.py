@@ -1,4 +1,4 @@
-"""The training loop, from top to bottom."""
+"""The training loop."""
 
 import contextlib
 import math
@@ -44,28 +44,28 @@ def train(
   notes: Sequence[str] = (),
   profiles: bool = False,
 ) -> TrainState:
-  """Trains `model`, or continues where the run was interrupted.
+  """Trains `model`, or continues an interrupted run.
 
   Args:
     config: resolved configuration.
-    run: a new directory, or that of a run of the same configuration to go on
-      with; written to once the largest program is known to fit.
+    run: directory of a new run, or of an unfinished one with this
+      configuration; first written to when the largest program fits the device.
     dataset: converted data.
     model: the network, `apply(variables, batch, train=…)`.
-    evaluate: scores by task on the validation split; None without one.
+    evaluate: returns scores by task on the validation split; None without one.
     draw: draws maps of the validation split to a file; None: no maps.
-    initial_variables: of a run without a checkpoint; None: drawn by the seed.
+    initial_variables: of a run without a checkpoint; None: drawn from the seed.
     notes: first lines of the log.
-    profiles: whether to trace some steps into the run's `profile/`.
+    profiles: whether to trace some steps to `profile/` of the run.
 
   Returns:
-    The last state.
+    The final state.
 
   Raises:
-    InputError: a step needs more memory than the device has, or the run is of
+    InputError: a step needs more memory than the device has, or the run has
       another configuration; nothing is written.
-    NonFiniteLossError: training diverged; checkpoints hold the state before.
-    StoppedEarly: a signal asked for it; the state is saved.
+    NonFiniteLossError: training diverged; checkpoints are of earlier steps.
+    StoppedEarly: stopped by a signal; the state is saved.
   """
   num_steps, tasks = config.train.num_steps, configuration.label_tasks(config)
   devices = mesh.build_mesh(**config.mesh)
@@ -120,7 +120,7 @@ def train(
   for one in (progress, tracker, checkpoints, batches, trace):
     closing.callback(one.close)
   placed = None
-  with interruption.listen() as asked_to_stop, closing:
+  with interruption.listen() as stop_signal, closing:
     for number in range(start_step + 1, num_steps + 1):
       if number > run_directory.last_step(config, tracker.validations):
         break
@@ -132,8 +132,8 @@ def train(
           tracker.log(f"step {number}: {report}")
       state, step_metrics = train_step(state, on_devices)
       window.append((number, batch["patch"], step_metrics))
-      # The next batch is placed while the step runs, but not before the step
-      # before is done: two batches lie on the devices at most.
+      # The next batch is placed while this step runs, but only after the
+      # previous one: at most two batches are in device memory.
       if len(window) > 1:
         jax.block_until_ready(window[-2][2])
       placed = None if is_last else _place_next(batches, devices, clock)
@@ -141,7 +141,7 @@ def train(
 
       is_validation = number % config.train.validate_every == 0 or is_last
       is_log = number % config.train.log_every == 0
-      stopping = None if is_last else asked_to_stop(is_log)
+      stopping = None if is_last else stop_signal(is_log)
       is_save = (
         number % config.train.save_every == 0 or is_validation or stopping
       )
@@ -162,9 +162,9 @@ def train(
         with clock.of("evaluate"):
           scores = _flatten(evaluate(state.variables), tasks)
           if draw is not None:
-            picture = run.results("valid") / f"maps_{number:07d}.png"
-            draw(state.variables, picture)
-            tracker.write_picture("valid/maps", number, picture)
+            image = run.results("valid") / f"maps_{number:07d}.png"
+            draw(state.variables, image)
+            tracker.write_image("valid/maps", number, image)
         best_metric = scores[config.train.best_metric]
         tracker.write("valid", number, scores)
         tracker.log(
@@ -174,8 +174,8 @@ def train(
           plateau = optim.after_validation(
             state.plateau, config.optim, best_metric
           )
-          everywhere = train_step.shardings.plateau
-          state = state.replace(plateau=mesh.place_state(plateau, everywhere))
+          replicated = train_step.shardings.plateau
+          state = state.replace(plateau=mesh.place_state(plateau, replicated))
       if is_save:
         with clock.of("save"):
           checkpoints.save(state, number, best_metric)
@@ -185,7 +185,7 @@ def train(
 
 
 def _open_run(run, config):
-  """Starts the run or accepts an existing one; returns its checkpoints."""
+  """Starts or continues the run; returns its checkpoints."""
   processes.main_process_first(
     lambda: run_directory.start_or_continue(run.path, config)
   )
@@ -197,7 +197,7 @@ def _open_run(run, config):
 
 
 def _place_next(batches, devices, clock):
-  """The next batch, on the host and on the devices."""
+  """Returns the next batch, on the host and on the devices."""
   with clock.of("data"):
     batch = next(batches)
   with clock.of("place"):
@@ -205,7 +205,7 @@ def _place_next(batches, devices, clock):
 
 
 def _opening(config, state, devices, dataset, padding):
-  """The first log lines of a run."""
+  """Yields the first log lines of a run."""
   num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
   yield (
     f"step {int(state.step)} of {config.train.num_steps}, {num_parameters}"
@@ -219,8 +219,8 @@ def _opening(config, state, devices, dataset, padding):
   )
   if padding.longest:
     yield (
-      f"a batch pads its series to one of {len(padding.choices)} choices of"
-      f" lengths, a program each: {', '.join(map(_listed, padding.choices))}"
+      f"series are padded to one of {len(padding.choices)} sets of lengths per"
+      f" batch, one program each: {', '.join(map(_listed, padding.choices))}"
     )
   valid, batch_size = dataset.splits.get("valid"), config.data.batch_size
   if valid and valid.num_patches < batch_size:
@@ -238,17 +238,17 @@ def _read_window(
   window: list[tuple[int, Any, Mapping[str, jax.Array]]],
   dataset: records.Dataset,
 ) -> dict[str, float]:
-  """Fetches the metrics since the last log: the only wait for the device."""
+  """Fetches the metrics since the last log; the only device synchronisation."""
   fetched = jax.device_get([step_metrics for _, _, step_metrics in window])
   for (number, patches, _), values in zip(window, fetched, strict=True):
-    # A NaN gradient spoils the parameters one step before the loss is NaN.
+    # The loss is NaN only one step after the gradient.
     for name in ("loss", "gradient_norm"):
       if not math.isfinite(values[name]):
         table = pipeline.PatchTable(dataset, "train")
         ids = ", ".join(table[i]["patch_id"] for i in patches)
         raise NonFiniteLossError(
-          f"step {number}: {name} is {values[name]}; checkpoints are of the"
-          f" steps before; patches {ids}"
+          f"step {number}: {name} is {values[name]}; checkpoints are of"
+          f" earlier steps; patches {ids}"
         )
   return {
     name: float(sum(values[name] for values in fetched) / len(fetched))
@@ -260,9 +260,9 @@ def _flatten(
   scores: Mapping[str, metrics.Scores], tasks: Mapping[str, LabelTask]
 ) -> dict[str, float]:
   flat = {}
-  for task, found in scores.items():
-    averages = found.summary()
-    values = [averages[name] for name in metrics.AVERAGES] + found.iou.tolist()
-    names = metrics.score_names(tasks[task], found.classes)
+  for task, own in scores.items():
+    averages = own.summary()
+    values = [averages[name] for name in metrics.AVERAGES] + own.iou.tolist()
+    names = metrics.score_names(tasks[task], own.classes)
     flat |= dict(zip(names, values, strict=True))
   return flat

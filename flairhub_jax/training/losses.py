@@ -1,6 +1,6 @@
-"""Losses of one output, and the table of them, `LOSSES`.
+"""Losses of one output, and their table `LOSSES`.
 
-Every loss ignores pixels whose label is not a class, or is a class of weight 0,
+Every loss ignores pixels whose label is not a class or is a class of weight 0,
 and is 0 if all pixels are ignored.
 """
 
@@ -27,17 +27,17 @@ def weighted_cross_entropy(
   *,
   label_smoothing: float = 0.0,
 ) -> Float[Array, ""]:
-  """Mean over pixels, each weighted by its true class: sum(w l) / sum(w).
+  """Mean over pixels, weighted by the true class: sum(w l) / sum(w).
 
-  As in torch, except that labels outside the classes are ignored (the
-  reference trains them as class 0).
+  As in PyTorch, except that labels that are not classes are ignored (the
+  reference treats them as class 0).
 
   Args:
     logits: of every class.
     labels: true class; labels outside 0 to k - 1 are ignored.
     class_weights: of each class.
     total: divisor of the sum over pixels; None: `total_weight`.
-    label_smoothing: fraction of a label that is spread evenly over all
+    label_smoothing: fraction of a label that is distributed evenly over all
       classes, each with its weight.
   """
   index, is_class = _index_of(labels, logits.shape[-1])
@@ -59,7 +59,7 @@ def weighted_cross_entropy(
 def total_weight(
   labels: Integer[Array, "b h w"], class_weights: Float[Array, "k"]
 ) -> Float[Array, ""]:
-  """Sum over the pixels of the weight of their class."""
+  """Sums the class weights over the pixels."""
   index, is_class = _index_of(labels, class_weights.shape[0])
   return jnp.where(is_class, class_weights[index], 0.0).sum()
 
@@ -72,7 +72,7 @@ def focal(
   *,
   gamma: float,
 ) -> Float[Array, ""]:
-  """Cross entropy times (1 - p)**gamma, p the true class's probability.
+  """Cross entropy times (1 - p)**gamma; p is the probability of the true class.
 
   Lin et al. 2017, arXiv:1708.02002; weighted as `weighted_cross_entropy`.
   """
@@ -91,8 +91,8 @@ def dice(
 ) -> Float[Array, ""]:
   """1 - 2 sum(p y) / (sum(p) + sum(y)), mean over the classes that occur.
 
-  Sums go over the whole batch. Milletari et al. 2016, arXiv:1606.04797,
-  without their squares.
+  Sums are over the whole batch. Milletari et al. 2016, arXiv:1606.04797,
+  without the squares.
   """
   index, pixel_mask = _masked(labels, class_weights)
   p = jax.nn.softmax(logits.astype(jnp.float32), -1)
@@ -119,7 +119,7 @@ def lovasz(
   index, pixel_mask = _masked(labels, class_weights)
   p = jax.nn.softmax(logits.astype(jnp.float32), -1)
   is_true = _is_true(index, pixel_mask, logits.shape[-1])
-  # Ignored pixels have error 0 and come last: they add nothing.
+  # Ignored pixels have error 0 and are sorted last, without effect.
   errors = jnp.abs(is_true.astype(jnp.float32) - p)
   errors = jnp.where(pixel_mask[..., None], errors, 0.0)
   flat = (-1, logits.shape[-1])
@@ -129,24 +129,24 @@ def lovasz(
     num_keys=1,
   )
   number = is_true.sum(0)
-  # Counts of pixels: float32 would round them in large batches.
-  so_far = jnp.cumsum(is_true, 0)
-  union = number + jnp.arange(1, len(is_true) + 1)[:, None] - so_far
-  jaccard = 1 - (number - so_far) / jnp.maximum(union, 1)
+  # Pixel counts are integers, as float32 rounds them in large batches.
+  cumulative = jnp.cumsum(is_true, 0)
+  union = number + jnp.arange(1, len(is_true) + 1)[:, None] - cumulative
+  jaccard = 1 - (number - cumulative) / jnp.maximum(union, 1)
   cost = jnp.diff(jaccard, axis=0, prepend=0.0)
   loss = (-falling * jax.lax.stop_gradient(cost)).sum(0)
   return _mean_of_classes(loss, number > 0)
 
 
 def _index_of(labels, num_classes):
-  """Labels as indices, and a mask of those that are classes."""
+  """Labels as indices, and the mask of labels that are classes."""
   index = labels.astype(jnp.int32)
   is_class = (index >= 0) & (index < num_classes)
   return jnp.where(is_class, index, 0), is_class
 
 
 def _masked(labels, class_weights):
-  """Labels as indices, and the mask of pixels whose class has a weight."""
+  """Labels as indices, and the mask of pixels with a nonzero class weight."""
   index, is_class = _index_of(labels, class_weights.shape[0])
   return index, is_class & (class_weights[index] > 0)
 
@@ -161,8 +161,8 @@ def _is_true(
 def _log_probability(logits, index):
   """Log-softmax of the class `index`, [b h w].
 
-  Only the logits are saved for the backward pass, which reads them once: on a
-  CPU memory traffic dominates.
+  The logits are the only large residual, read once in the backward pass, as
+  memory bandwidth dominates on a CPU.
   """
   return _log_probability_forward(logits, index)[0]
 
@@ -184,7 +184,7 @@ _log_probability.defvjp(_log_probability_forward, _log_probability_backward)
 
 
 def _mean(pixel_loss, weight, total):
-  """Weighted mean over the pixels that have a class."""
+  """Weighted mean over the pixels."""
   if total is None:
     total = weight.sum()
   return (weight * pixel_loss).sum() / jnp.where(total > 0, total, 1)
@@ -199,9 +199,10 @@ def _mean_of_classes(loss, occurs):
 class LossKind:
   """A loss: `function(logits, labels, class_weights, **options)`.
 
-  Options are the fields of `config.loss.<name>` besides `weight`. An additive
-  loss is a mean over pixels and takes `total`, the divisor: those of the parts
-  of a batch sum to that of the batch, and gradients can be accumulated.
+  Options are the fields of `config.loss.<name>` other than `weight`. An
+  additive loss is a mean over pixels and takes its divisor `total`, so that the
+  losses of parts of a batch add up to the loss of the batch, and gradients can
+  be accumulated.
   """
 
   function: Loss
@@ -218,7 +219,7 @@ LOSSES: Mapping[str, LossKind] = {
 
 
 def weighted(settings: Any) -> dict[str, LossKind]:
-  """Losses of a configuration's `loss` section that have a weight, by name."""
+  """Returns the losses with a nonzero weight in a `loss` section, by name."""
   return {name: LOSSES[name] for name in LOSSES if settings[name].weight}
 
 

@@ -1,4 +1,4 @@
-"""The optimiser, its learning rate over the steps and over the network."""
+"""Optimiser and learning rate: schedule, plateaus, factors by layer."""
 
 import math
 import re
@@ -24,18 +24,18 @@ def one_cycle(
   div_factor: float,
   final_div_factor: float,
 ) -> optax.Schedule:
-  """Cosine up to the peak, cosine down: the values of torch's OneCycleLR.
+  """Cosine warm-up to the peak and cosine decay, as PyTorch's OneCycleLR.
 
-  That of optax peaks one step later. Step 0 has peak / div_factor, step
-  `warmup_fraction * num_steps - 1` the peak, the last one
+  optax's version peaks one step later. Step 0 has peak / div_factor, step
+  `warmup_fraction * num_steps - 1` the peak, the last step
   peak / div_factor / final_div_factor.
   """
   first, last = peak / div_factor, peak / div_factor / final_div_factor
   end_of_warmup = float(warmup_fraction * num_steps) - 1
   end = num_steps - 1
 
-  def cosine(start: float, stop: float, share: Any) -> Float[Array, ""]:
-    return stop + (start - stop) / 2 * (1 + jnp.cos(math.pi * share))
+  def cosine(start: float, stop: float, fraction: Any) -> Float[Array, ""]:
+    return stop + (start - stop) / 2 * (1 + jnp.cos(math.pi * fraction))
 
   def schedule(step: Any) -> Float[Array, ""]:
     step = jnp.asarray(step, jnp.float32)
@@ -70,7 +70,7 @@ def _cosine(optim: Any, num_steps: int) -> optax.Schedule:
 
 
 def _cycle(optim: Any, num_steps: int) -> optax.Schedule:
-  """The rise of one cycle, then constant until reduced on a plateau."""
+  """The warm-up of one cycle, then constant until reduced on a plateau."""
   warmup = warmup_steps(optim, num_steps)
   rise = one_cycle(
     max(warmup, 1),
@@ -103,12 +103,12 @@ def warmup_steps(optim: Any, num_steps: int) -> int:
 
 @flax.struct.dataclass
 class Plateau:
-  """State of a learning rate that is reduced on plateaus; all scalars.
+  """State of a learning rate that is reduced on plateaus; all are scalars.
 
   Attributes:
-    factor: factor of the schedule's rate.
+    factor: of the schedule's learning rate.
     best: highest score so far.
-    stale: validations without improvement.
+    stale: number of validations without improvement.
     rest: remaining validations of the cooldown after a reduction.
   """
 
@@ -138,9 +138,9 @@ def has_plateau(optim: Any, step: int, num_steps: int) -> bool:
 def after_validation(plateau: Plateau, optim: Any, score: float) -> Plateau:
   """Updates the state with a score (higher is better).
 
-  As torch's ReduceLROnPlateau, with its relative threshold of 1e-4. The
-  reference monitors the validation loss; here it is the score that selects the
-  best checkpoint.
+  As PyTorch's ReduceLROnPlateau, with its relative threshold of 1e-4. The
+  reference monitors the validation loss; this monitors the score that selects
+  the best checkpoint.
   """
   settings = optim.plateau
   factor, best = float(plateau.factor), float(plateau.best)
@@ -164,9 +164,9 @@ def after_validation(plateau: Plateau, optim: Any, score: float) -> Plateau:
   )
 
 
-# ---- rates over the network -------------------------------------------------
+# ---- learning rate by layer -------------------------------------------------
 
-# Names of the parts of an image encoder that belong to a stage.
+# Modules of an image encoder that belong to a stage.
 _STAGE = re.compile(r"(stage|merge|layer)_(\d+)")
 _NUM_STAGES = 4
 
@@ -174,14 +174,14 @@ _NUM_STAGES = 4
 def rate_factor(
   path: tuple[str, ...], optim: Any, series: Collection[str]
 ) -> float:
-  """The factor of a parameter's learning rate.
+  """Returns the learning rate factor of a parameter.
 
-  `optim.encoder_rates` of its modality, and in image encoders one factor
-  `layer_decay` for each stage above it; the decoder is the highest stage, the
-  stem the lowest.
+  For encoders it is `optim.encoder_rates` of the modality; in image encoders
+  also a factor `layer_decay` for each stage above the parameter. The stem is
+  the lowest stage, the decoder the highest.
 
   Args:
-    path: names from the network down to the parameter.
+    path: names from the network to the parameter.
     optim: section of the configuration.
     series: ids of the time series, whose U-TAE has no such stages.
   """
@@ -194,7 +194,7 @@ def rate_factor(
   match = _STAGE.match(path[1])
   stage = -1
   if match:
-    # ResNet counts from 1.
+    # Stages of ResNet are numbered from 1.
     stage = int(match[2]) - (match[1] == "layer")
   return factor * optim.layer_decay ** (_NUM_STAGES - stage)
 
@@ -204,17 +204,17 @@ def _names(path: Any) -> tuple[str, ...]:
 
 
 def freeze(params: Any, optim: Any) -> Any:
-  """Stops gradients of parameters with rate 0: no backward pass is needed."""
+  """Stops gradients of parameters with rate 0, which need no backward pass."""
 
   def stop(path, x):
-    # Only the rate of an encoder can be 0: what a stage adds does not matter.
+    # Only encoder rates can be 0, so layer decay does not matter.
     is_frozen = rate_factor(_names(path), optim, ()) == 0
     return jax.lax.stop_gradient(x) if is_frozen else x
 
   return jax.tree_util.tree_map_with_path(stop, params)
 
 
-def _scale_by_place(
+def _scale_by_layer(
   optim: Any, series: Collection[str]
 ) -> optax.GradientTransformation:
   return optax.stateless(
@@ -228,7 +228,7 @@ def _scale_by_place(
 
 
 def _adam(optim: Any) -> list[optax.GradientTransformation]:
-  """Torch's: the decay is part of the gradient."""
+  """As in PyTorch, weight decay is part of the gradient."""
   return [
     optax.add_decayed_weights(optim.weight_decay),
     optax.scale_by_adam(optim.beta1, optim.beta2),
@@ -258,7 +258,7 @@ def _lion(optim: Any) -> list[optax.GradientTransformation]:
 
 
 def _sgd(optim: Any) -> list[optax.GradientTransformation]:
-  """Without decay, as the reference; momentum if any."""
+  """Without weight decay, as in the reference; with optional momentum."""
   return [optax.trace(optim.momentum)] if optim.momentum else []
 
 
@@ -287,11 +287,11 @@ def build_optimizer(
   Raises:
     InputError: an unknown name.
   """
-  for field, known in (("name", _OPTIMIZERS), ("schedule", _SCHEDULES)):
-    if optim[field] not in known:
+  for field, table in (("name", _OPTIMIZERS), ("schedule", _SCHEDULES)):
+    if optim[field] not in table:
       raise InputError(
         f"config.optim.{field}",
-        f"one of {', '.join(known)}",
+        f"one of {', '.join(table)}",
         repr(optim[field]),
       )
   schedule = _SCHEDULES[optim.schedule](optim, num_steps)
@@ -300,7 +300,7 @@ def build_optimizer(
     optax.chain(
       *clip,
       *_OPTIMIZERS[optim.name](optim),
-      _scale_by_place(optim, series),
+      _scale_by_layer(optim, series),
       optax.scale_by_learning_rate(schedule),
     ),
     schedule,

@@ -1,4 +1,4 @@
-"""Completes a configuration from the data and checks it before training."""
+"""Completes a configuration from the data, and checks it before training."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
   """Sets fields that depend on the data: steps, sizes, metric, fingerprint.
 
   Raises:
-    InputError: there is no training split, or a value is not possible.
+    InputError: there is no training split, or a value is invalid.
   """
   config = config.copy_and_resolve_references()
   if "train" not in dataset.splits:
@@ -47,8 +47,8 @@ def resolve(config: Any, dataset: records.Dataset) -> Any:
       f"one of {', '.join(_BATCH_STATISTICS)}",
       repr(config.train.batch_statistics),
     )
-  watches = "plateau" in config.optim.schedule or config.train.patience
-  if watches and "valid" not in dataset.splits:
+  has_plateaus = "plateau" in config.optim.schedule or config.train.patience
+  if has_plateaus and "valid" not in dataset.splits:
     raise InputError(
       dataset.folder,
       "a valid split to detect a plateau",
@@ -69,7 +69,7 @@ def set_pixels(config: Any, dataset: records.Dataset) -> None:
 
 
 def _check_metric(config):
-  """Refuses a best metric that validation does not compute."""
+  """Checks that validation computes the best metric."""
   averages, classes = [], []
   for name, task in configuration.label_tasks(config).items():
     scored = np.flatnonzero(np.asarray(config.tasks[name].class_weights) > 0)
@@ -92,15 +92,15 @@ def _set_lengths(config, dataset):
 
 
 def _check_devices(config):
-  """Refuses a batch size that the devices or the parts do not divide."""
+  """Checks that devices and accumulation divide the batch size."""
   mesh.build_mesh(**config.mesh)
   num_parts = config.train.accumulation
   mesh.local_batch_size(config.data.batch_size, num_parts)
   weighted = losses.weighted(config.loss)
-  whole = [name for name, kind in weighted.items() if not kind.is_additive]
-  if num_parts > 1 and whole:
+  others = [name for name, kind in weighted.items() if not kind.is_additive]
+  if num_parts > 1 and others:
     raise InputError(
       "config.train.accumulation",
-      f"1 with {' and '.join(whole)}, which need the whole batch at once",
+      f"1 with {' and '.join(others)}, which need the whole batch at once",
       num_parts,
     )

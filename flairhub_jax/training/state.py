@@ -16,19 +16,19 @@ from flairhub_jax.training import optim
 
 @flax.struct.dataclass
 class TrainState:
-  """The state of training; its step is also the position in the data.
+  """The training state; its step is also the position in the data.
 
   Attributes:
     step: int32 [], number of updates applied.
     params: the network's parameters.
-    batch_stats: running statistics of its batch norms.
-    opt_state: the optimiser's moments.
+    batch_stats: running statistics of batch normalisation.
+    opt_state: the optimiser's state.
     rng: base key; step n uses `fold_in(rng, n)`.
-    ema: exponential moving average of the parameters; {} without one.
-    plateau: how far the learning rate has been reduced.
+    ema: exponential moving average of the parameters; {} if disabled.
+    plateau: state of the learning rate reduction.
   """
 
-  # Any: a tree of shardings has the same class.
+  # Any, as trees of shardings have the same class.
   step: Any
   params: Any
   batch_stats: Any
@@ -39,7 +39,7 @@ class TrainState:
 
   @property
   def variables(self) -> dict[str, Any]:
-    """Variables for `Segmenter.apply`, with averaged parameters if kept."""
+    """Variables for `Segmenter.apply`, with averaged parameters if enabled."""
     return {
       "params": self.ema or self.params,
       "batch_stats": self.batch_stats,
@@ -55,11 +55,11 @@ def init_state(
 ) -> TrainState:
   """Returns the state before the first update, with moments on the host.
 
-  On the host they need neither a program per shape nor memory of a device that
-  will hold only a shard of them.
+  Host arrays need no compiled program per shape, nor the memory of one device
+  for a state that will be sharded.
   """
   params = variables["params"]
-  # All optimisers of `optim` start from zeros.
+  # The state of all optimisers of `optim` is initially zero.
   moments = jax.tree.map(
     lambda leaf: np.zeros(leaf.shape, leaf.dtype),
     jax.eval_shape(optimizer.init, params),
@@ -70,7 +70,7 @@ def init_state(
     batch_stats=variables.get("batch_stats", {}),
     opt_state=moments,
     rng=rng,
-    # A copy: the step donates both.
+    # A copy, as the step donates both.
     ema=jax.tree.map(np.array, params) if has_ema else {},
     plateau=optim.no_plateau(),
   )

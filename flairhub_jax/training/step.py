@@ -1,4 +1,4 @@
-"""One update: a pure function of state and batch, and its compiled program."""
+"""The training step: a pure function of state and batch, compiled per shape."""
 
 import dataclasses
 import math
@@ -74,7 +74,7 @@ def make_train_step(
 
 
 def _make_forward(model, config, devices):
-  """`(variables, batch, key) -> (outputs, batch statistics)` of training."""
+  """Returns `(variables, batch, key) -> (outputs, batch statistics)`."""
 
   def forward(variables, batch, key):
     outputs, updates = model.apply(
@@ -94,19 +94,19 @@ def _make_forward(model, config, devices):
     outputs, batch_stats = forward(variables, batch, key)
     # Learned task weights have no batch axis.
     weights = {k: outputs.pop(k) for k in ["log_variance"] if k in outputs}
-    # Running statistics are the mean over devices, each with the same weight.
+    # Running statistics are averaged over devices.
     batch_stats = jax.tree.map(
       lambda x: jax.lax.pmean(x, devices.axis_names).astype(x.dtype),
       batch_stats,
     )
     return outputs, weights, batch_stats
 
-  everywhere, split = jax.P(), jax.P(devices.axis_names)
+  replicated, split = jax.P(), jax.P(devices.axis_names)
   by_device = jax.shard_map(
     forward_of_device,
     mesh=devices,
-    in_specs=(everywhere, split, everywhere),
-    out_specs=(split, everywhere, everywhere),
+    in_specs=(replicated, split, replicated),
+    out_specs=(split, replicated, replicated),
     check_vma=False,
   )
 
@@ -118,7 +118,7 @@ def _make_forward(model, config, devices):
 
 
 def _make_gradient(forward, criterion, config):
-  """Loss, its parts, new batch statistics, and the gradient of a batch."""
+  """Returns a function for loss, parts, batch statistics and gradient."""
 
   def loss_fn(params, batch_stats, batch, key, totals=None):
     params = optim.freeze(params, config.optim)
@@ -134,7 +134,7 @@ def _make_gradient(forward, criterion, config):
     return differentiate
 
   def accumulate(params, batch_stats, batch, key):
-    # Each part adds its fraction of the mean over all pixels of the batch.
+    # The mean over parts is the mean over all pixels of the batch.
     totals = {
       task: total / num_parts
       for task, total in criterion.totals(batch["labels"]).items()
@@ -143,7 +143,7 @@ def _make_gradient(forward, criterion, config):
     def add(carry, part):
       gradients, batch_stats = carry
       number, batch = part
-      (loss, (parts, batch_stats)), more = differentiate(
+      (loss, (parts, batch_stats)), own = differentiate(
         params,
         batch_stats,
         batch,
@@ -151,12 +151,12 @@ def _make_gradient(forward, criterion, config):
         totals,
       )
       gradients = jax.tree.map(
-        lambda so_far, new: so_far + new / num_parts, gradients, more
+        lambda total, x: total + x / num_parts, gradients, own
       )
       return (gradients, batch_stats), (loss, parts)
 
     start = jax.tree.map(jnp.zeros_like, params), batch_stats
-    numbered = jnp.arange(num_parts), _cut(batch, num_parts)
+    numbered = jnp.arange(num_parts), _split(batch, num_parts)
     (gradients, batch_stats), values = jax.lax.scan(add, start, numbered)
     loss, parts = jax.tree.map(lambda x: x.mean(0), values)
     return (loss, (parts, batch_stats)), gradients
@@ -164,13 +164,11 @@ def _make_gradient(forward, criterion, config):
   return accumulate
 
 
-def _cut(batch, num_parts):
+def _split(batch, num_parts):
   """Reshapes [b …] to [parts b/parts …]; each device splits its own rows."""
-
-  def cut(x):
-    return x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1)
-
-  return jax.tree.map(cut, batch)
+  return jax.tree.map(
+    lambda x: x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1), batch
+  )
 
 
 class CompiledStep:
@@ -183,19 +181,19 @@ class CompiledStep:
   def __init__(
     self, train_step: TrainStep, shardings: Any, *, deterministic: bool = False
   ):
-    """Compiles nothing yet.
+    """Prepares the compilation.
 
     Args:
-      train_step: of `make_train_step`; its state is donated.
+      train_step: from `make_train_step`; its state is donated.
       shardings: of each array of the state.
       deterministic: see `mesh.compiler_options`.
     """
     self.shardings = shardings
-    everywhere = mesh.replicated(shardings.step.mesh)
+    replicated = mesh.replicated(shardings.step.mesh)
     self._jitted = jax.jit(
       train_step,
       donate_argnames="state",
-      out_shardings=(shardings, everywhere),
+      out_shardings=(shardings, replicated),
       compiler_options=mesh.compiler_options(deterministic),
     )
     self._programs: dict[Any, jax.stages.Compiled] = {}
@@ -206,13 +204,12 @@ class CompiledStep:
     return self.program(batch)(state, batch)
 
   def compile(self, state: TrainState, batch: Any) -> str | None:
-    """Compiles the step for batches of this shape, unless that was done.
+    """Compiles the step for batches of this shape, unless already compiled.
 
-    The state and the batch may be shapes, as of `mesh.place_shapes`.
+    The state and the batch may be shapes, as from `mesh.place_shapes`.
 
     Returns:
-      A line for the log with compile time and memory; None if the program
-      existed.
+      A line for the log with compile time and memory; None if already compiled.
 
     Raises:
       InputError: the step, together with the next batch, needs more memory than
@@ -234,7 +231,7 @@ class CompiledStep:
       raise _too_large(batch, f"{need / 1e9:.1f} of {limit / 1e9:.1f} GB")
     return (
       f"compiled program {len(self._programs)} in"
-      f" {time.monotonic() - start:.0f} s{_lengths(batch)}; it takes"
+      f" {time.monotonic() - start:.0f} s{_lengths(batch)}; it needs"
       f" {need / 1e9:.2f} GB"
       + (f" of {limit / 1e9:.0f}" if limit else "")
       + " per device"
@@ -283,13 +280,13 @@ def prepare(
     config: resolved configuration.
     model: the network.
     variables: its parameters and running statistics.
-    devices: of `mesh.build_mesh`.
-    class_counts: pixels of the training data by task and class of the schema;
-      tasks whose classes are not counted have no entry.
+    devices: from `mesh.build_mesh`.
+    class_counts: number of training pixels by task and class of the schema;
+      tasks without counts have no entry.
 
   Returns:
     The state before the first update, on the host; the step; the learning rate
-    by step.
+    schedule.
   """
   optimizer, schedule = optim.build_optimizer(
     config.optim,
@@ -331,7 +328,7 @@ def needed_bytes(program: jax.stages.Compiled) -> int:
 
 
 def device_bytes() -> int:
-  """Memory of a device; 0 where the backend does not report it (CPUs)."""
+  """Memory of a device; 0 if the backend does not report it (CPUs)."""
   return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
 
 

@@ -18,7 +18,7 @@ from flairhub_jax import atomic, processes, run_directory, terminal
 
 
 class Stopwatch:
-  """Measures the seconds spent on data, compiling, computing and so on."""
+  """Measures the wall-clock time of loading, compiling, computing and so on."""
 
   PARTS = ("data", "place", "compile", "evaluate", "save")
 
@@ -34,16 +34,16 @@ class Stopwatch:
     try:
       yield
     finally:
-      spent = time.monotonic() - start
-      self._seconds[what] = self._seconds.get(what, 0.0) + spent
+      seconds = time.monotonic() - start
+      self._seconds[what] = self._seconds.get(what, 0.0) + seconds
 
   def read(self, num_patches: int) -> dict[str, float]:
-    """Seconds since the last call by activity, and the training rate.
+    """Returns the seconds by activity since the last call, and patches/s.
 
-    The remainder is `compute`: the host waits for the device only when it logs.
+    The remainder is `compute`, as the host waits for the device only to log.
 
     Args:
-      num_patches: patches trained on since the last call.
+      num_patches: number of patches since the last call.
     """
     now = time.monotonic()
     seconds = {name: self._seconds.get(name, 0.0) for name in self.PARTS}
@@ -57,18 +57,18 @@ class Stopwatch:
 
 
 class Trace:
-  """Profiles a few steps, after those that compile."""
+  """Profiles a few steps, after compilation."""
 
   AFTER, STEPS = 5, 5
 
   def __init__(self, folder: pathlib.Path | None, start_step: int):
-    """Does nothing without a folder."""
+    """Disables profiling if `folder` is None."""
     self._folder = folder
     self._first = start_step + self.AFTER + 1
     self._is_running = False
 
   def before(self, step: int) -> None:
-    """Starts or ends the trace if `step` is its first or follows its last."""
+    """Starts the trace before its first step, ends it after its last."""
     if self._folder is None:
       return
     if step == self._first:
@@ -85,16 +85,16 @@ class Trace:
 
 
 class Tracker:
-  """Writes the records of a run; a continued run repeats none.
+  """Writes the records of a run, without duplicates if it is continued.
 
   Only the first process writes.
   """
 
   def __init__(self, run: run_directory.RunDirectory, start_step: int):
-    """Opens the files and drops records after `start_step`.
+    """Opens the files and removes records after `start_step`.
 
-    A killed run may have recorded steps after its last checkpoint; they are
-    computed and recorded again.
+    A killed run may have recorded steps after its last checkpoint, which are
+    repeated.
     """
     records = [
       record
@@ -140,11 +140,11 @@ class Tracker:
     if processes.is_first():
       terminal.print_line(line)
 
-  def write_picture(self, name: str, step: int, path: pathlib.Path) -> None:
-    """Adds a picture to the TensorBoard images."""
+  def write_image(self, name: str, step: int, path: pathlib.Path) -> None:
+    """Adds an image file to the TensorBoard images."""
     if processes.is_first():
-      with PIL.Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+      with PIL.Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
       self._events.add_image(name, pixels, step, dataformats="HWC")
 
   def close(self) -> None:

@@ -1,1 +1,1 @@
-"""Weights of other code bases: names, files, configurations."""
+"""Weights of other code bases: names, file formats, configurations."""

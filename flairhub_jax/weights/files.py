@@ -1,7 +1,7 @@
-"""Files of tensors: safetensors, and never a pickle.
+"""Weight files: safetensors, never pickle.
 
-A pickle runs code when it is read; the error has the command that converts it
-to safetensors on a machine with PyTorch.
+Unpickling can run arbitrary code. The error for a pickle gives the command that
+converts it to safetensors on a machine with PyTorch.
 """
 
 import os
@@ -20,9 +20,9 @@ from flairhub_jax.errors import InputError, listed
 _PICKLE_SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".pkl")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")
 _FLOATS = ("F16", "BF16", "F32", "F64")
-_WHOLE = ("BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
-# After the header's length, eight bytes, JSON begins.
-_JSON_AT = 8
+_INTEGERS = ("BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
+# The header is JSON, after its length in 8 bytes.
+_HEADER_OFFSET = 8
 
 _CONVERT = (
   "import sys, torch; from safetensors.torch import save_file; "
@@ -38,44 +38,46 @@ def read_tensors(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """Reads all tensors of a safetensors file.
 
-  The library checks the header against the file's size, and offsets against
-  each other, before a tensor takes memory.
+  The library checks header, file size and offsets before it allocates memory
+  for a tensor.
 
   Args:
     path: the file.
 
   Returns:
-    Name -> array (floats as float32, whole numbers as they are), and the
-    file's metadata.
+    Name -> array (floats as float32, integers unchanged), and the file's
+    metadata.
 
   Raises:
-    InputError: no such file, a pickle, a damaged file, a type that no network
-      here has, or numbers that are not finite.
+    InputError: no such file, a pickle, a damaged file, an unsupported dtype, or
+      values that are not finite.
   """
   path = pathlib.Path(path)
   _refuse_pickle(path)
-  tensors, broken = {}, []
+  tensors, not_finite = {}, []
   try:
     with safetensors.safe_open(path, "np") as file:
       metadata = dict(file.metadata() or {})
       for name in file.keys():
         dtype = file.get_slice(name).get_dtype()
-        if dtype not in (*_FLOATS, *_WHOLE):
+        if dtype not in (*_FLOATS, *_INTEGERS):
           raise InputError(
-            f"{path}: {name}", f"one of {', '.join(_FLOATS + _WHOLE)}", dtype
+            f"{path}: {name}", f"one of {', '.join(_FLOATS + _INTEGERS)}", dtype
           )
         tensor = file.get_tensor(name)
         if dtype in _FLOATS:
           with np.errstate(over="ignore"):
             tensor = tensor.astype(np.float32, copy=False)
           if not np.isfinite(tensor).all():
-            broken.append(name)
+            not_finite.append(name)
         tensors[name] = tensor
   except (safetensors.SafetensorError, OSError) as error:
     text = str(error).splitlines()[0][:200]
-    raise InputError(path, "a whole safetensors file", text) from error
-  if broken:
-    raise InputError(path, "finite numbers", f"NaN or inf in {listed(broken)}")
+    raise InputError(path, "a valid safetensors file", text) from error
+  if not_finite:
+    raise InputError(
+      path, "finite values", f"NaN or inf in {listed(not_finite)}"
+    )
   if not tensors:
     raise InputError(path, "tensors", "none")
   return tensors, metadata
@@ -86,14 +88,14 @@ def write_tensors(
   tensors: Mapping[str, np.ndarray],
   metadata: Mapping[str, str],
 ) -> None:
-  """Writes tensors as safetensors, whole or not at all."""
+  """Writes tensors as safetensors, atomically."""
   # The library ignores strides.
-  whole = {
+  contiguous = {
     name: np.ascontiguousarray(tensor).reshape(tensor.shape)
     for name, tensor in tensors.items()
   }
   with atomic.write_aside(path) as aside:
-    safetensors.numpy.save_file(whole, aside, metadata=dict(metadata))
+    safetensors.numpy.save_file(contiguous, aside, metadata=dict(metadata))
 
 
 def _refuse_pickle(path: pathlib.Path) -> None:
@@ -102,10 +104,10 @@ def _refuse_pickle(path: pathlib.Path) -> None:
     raise InputError(path, "a safetensors file", found)
   try:
     with open(path, "rb") as file:
-      start = file.read(_JSON_AT + 1)
+      start = file.read(_HEADER_OFFSET + 1)
   except OSError as error:
     raise InputError(path, "a readable file", error) from error
-  if start[_JSON_AT:] == b"{":
+  if start[_HEADER_OFFSET:] == b"{":
     return
   if path.suffix.lower() in _PICKLE_SUFFIXES or start.startswith(
     _PICKLE_STARTS
@@ -114,6 +116,6 @@ def _refuse_pickle(path: pathlib.Path) -> None:
     command = f'python -c "{_CONVERT}" {files}'
     raise InputError(
       path,
-      f"safetensors, as `{command}` makes where PyTorch is",
-      "a pickle, which may run anything when it is read",
+      f"safetensors; with PyTorch, convert it by `{command}`",
+      "a pickle, which can run arbitrary code",
     )

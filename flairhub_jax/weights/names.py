@@ -1,8 +1,8 @@
-"""The reference's names of our variables, module by module.
+"""Table of our variables and the reference's keys, module by module.
 
-Each row has the name of a module (or parameter) of ours, the key of the
-reference's state dictionary, and the layout of the kernel in PyTorch (the kinds
-of `reference.py`). A new network part adds its rows here.
+Each row has the name of our module (or parameter), the key in the reference's
+state dictionary, and the layout of the kernel in PyTorch (a kind of
+`reference.py`). A new part of the network adds its rows here.
 """
 
 import re
@@ -22,7 +22,7 @@ _LEAVES = {
 _SERIES = "|".join(s.id for s in FLAIR_HUB.sensors.values() if s.is_series)
 _IMAGES = "|".join(s.id for s in FLAIR_HUB.sensors.values() if not s.is_series)
 
-# Our module (or parameter) -> the reference's, kind of its kernel.
+# Our module, the reference's module, and the table of its rows.
 _PARTS = (
   (rf"encoder_({_IMAGES})", r"encoders.\1.seg_model.model", "swin"),
   (rf"encoder_({_IMAGES})", r"encoders.\1.seg_model.model", "convnext"),
@@ -172,13 +172,13 @@ def reference_key(path: str) -> tuple[str, str]:
   """Looks up a variable in the table.
 
   Args:
-    path: its names below the collection, joined by "/".
+    path: of the variable within its collection, joined by "/".
 
   Returns:
-    The reference's key (without prefix) and the kind of its layout.
+    The reference's key (without prefix) and the kind of layout.
 
   Raises:
-    KeyError: the table has no row for it.
+    KeyError: the table has no matching row.
   """
   top, _, below = path.partition("/")
   for pattern, template, rows in _PARTS:
@@ -186,25 +186,28 @@ def reference_key(path: str) -> tuple[str, str]:
     if match is None:
       continue
     for row_pattern, row_template, kind in _ROWS[rows]:
-      # A row names a parameter, or its module.
+      # A row matches a parameter, or the module of a parameter.
       module, _, leaf = below.rpartition("/")
-      whole = re.fullmatch(row_pattern, below)
-      inner = re.fullmatch(row_pattern, module) if leaf in _LEAVES else None
-      found = whole or inner
-      if found is None:
+      of_parameter = re.fullmatch(row_pattern, below)
+      of_module = re.fullmatch(row_pattern, module) if leaf in _LEAVES else None
+      row_match = of_parameter or of_module
+      if row_match is None:
         continue
-      parts = [match.expand(template), _position(found.expand(row_template))]
-      if not whole:
+      parts = [
+        match.expand(template),
+        _sequence_key(row_match.expand(row_template)),
+      ]
+      if not of_parameter:
         parts.append(_LEAVES[leaf])
         kind = kind if leaf == "kernel" else ""
       return ".".join(part for part in parts if part), kind
   raise KeyError(path)
 
 
-def _position(key):
-  """Maps `conv2`, `norm2` to their index in a sequence of three per layer."""
+def _sequence_key(key):
+  """Maps `conv2` or `norm2` to its index; a layer is conv, norm and ReLU."""
   match = re.fullmatch(r"(.*\.)(conv|norm)(\d+)", key)
   if match is None or ".conv." not in key:
     return key
-  place = 3 * int(match[3]) + (match[2] == "norm")
-  return f"{match[1]}{place}"
+  index = 3 * int(match[3]) + (match[2] == "norm")
+  return f"{match[1]}{index}"

@@ -1,8 +1,8 @@
-"""Prefixes that wrappers put before the keys of a network's tensors.
+"""Prefixes that wrappers add to the keys of a state dictionary.
 
-Lightning writes `model.`, DDP `module.`, torch.compile `_orig_mod.`, averages
-of the weights `ema_model.` or `module.`, and people's own classes anything.
-Each key is matched by itself: an unknown one does not affect the others.
+Lightning adds `model.`, DDP `module.`, torch.compile `_orig_mod.`, weight
+averaging `ema_model.` or `module.`, and custom classes any name. Keys are
+matched one by one: an unknown key does not affect the others.
 """
 
 import collections
@@ -12,19 +12,19 @@ from typing import Any
 
 from flairhub_jax.errors import listed
 
-# Put before any module, in the middle of a key too.
+# Added to any module, so also in the middle of a key.
 _ANYWHERE = (
   "module",
   "_orig_mod",
   "_fsdp_wrapped_module",
   "_checkpoint_wrapped_module",
 )
-# Prefixes of classifiers; no part of an encoder has such a name.
+# Usual prefixes of classifiers; no module of an encoder has such a name.
 _USUAL = (*_ANYWHERE, "model", "ema", "ema_model", "model_ema", "student",
           "teacher", "net", "network", "backbone", "encoder")  # fmt: skip
-# Lightning's, which needs no note.
-_SILENT = ("", "model.")
-# Counter of torch.optim.swa_utils.
+# No prefix, and Lightning's: no note.
+_EXPECTED = ("", "model.")
+# Step counter of torch.optim.swa_utils.
 _COUNTER = "n_averaged"
 
 
@@ -33,17 +33,17 @@ def strip(
   expected: Collection[str],
   allow: re.Pattern[str] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-  """Returns tensors by keys of the network, without prefixes of wrappers.
+  """Strips the prefixes of wrappers from the keys of a network.
 
   Args:
     tensors: a state dictionary.
     expected: the keys of the network.
-    allow: keys that it matches may be left over: where a file has the network
-      twice, the other one is taken.
+    allow: matches keys that may remain unused; if a file contains the network
+      twice, the copy that does not match is read.
 
   Returns:
-    Key -> tensor: those of `expected`, and all others without the prefix that
-    most keys have; and a note for each prefix.
+    Key -> tensor, for `expected` keys, and for other keys without the most
+    frequent prefix; and notes on the prefixes.
   """
   split = {full: _split(full, expected) for full in tensors}
   split.pop(_COUNTER, None)
@@ -58,19 +58,19 @@ def strip(
     prefix = split[full][0]
     return full in unwanted, -counts[prefix], len(prefix), prefix
 
-  found, left = {}, []
+  stripped, others = {}, []
   for full in sorted(split, key=rank):
     key = split[full][1]
-    if key is None or key in found:
-      left.append(full)
+    if key is None or key in stripped:
+      others.append(full)
     else:
-      found[key] = tensors[full]
+      stripped[key] = tensors[full]
   main = min(counts, key=lambda p: (-counts[p], len(p)), default="")
-  for full in left:
+  for full in others:
     name = full.removeprefix(main)
-    found[full if name in found else name] = tensors[full]
-  taken = sorted(p for p in counts if p not in _SILENT)
-  inside = {
+    stripped[full if name in stripped else name] = tensors[full]
+  leading = sorted(p for p in counts if p not in _EXPECTED)
+  inner = {
     part
     for full, (prefix, key) in split.items()
     if key is not None and full != prefix + key
@@ -78,14 +78,14 @@ def strip(
     if part in _ANYWHERE
   }
   notes = []
-  if taken or inside:
-    names = [*taken, *(f"….{part}." for part in sorted(inside))]
+  if leading or inner:
+    names = [*leading, *(f"….{part}." for part in sorted(inner))]
     notes.append(f"keys were recognised without {listed(names)}")
-  return found, notes
+  return stripped, notes
 
 
 def strip_usual(tensors: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns tensors of any network without the usual prefixes."""
+  """Strips the usual prefixes from the keys of any network."""
   stripped = {}
   for full, tensor in tensors.items():
     parts = full.split(".")
@@ -98,17 +98,17 @@ def strip_usual(tensors: Mapping[str, Any]) -> dict[str, Any]:
   return stripped
 
 
-def unwrapped(full: str) -> str:
-  """Returns a key without the parts that wrappers insert anywhere."""
+def unwrap(full: str) -> str:
+  """Removes the parts that wrappers insert anywhere in a key."""
   return ".".join(part for part in full.split(".") if part not in _ANYWHERE)
 
 
 def _split(full: str, expected: Collection[str]) -> tuple[str, str | None]:
-  """Prefix and key of the network; None: not one of its keys."""
+  """Splits a key into prefix and key of the network; None if there is none."""
   parts = full.split(".")
-  for read in (str, unwrapped):
+  for convert in (str, unwrap):
     for start in range(len(parts)):
-      key = read(".".join(parts[start:]))
+      key = convert(".".join(parts[start:]))
       if key in expected:
         return "".join(f"{part}." for part in parts[:start]), key
   return "", None

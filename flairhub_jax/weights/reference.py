@@ -1,7 +1,7 @@
-"""From the reference's tensors to our variables, and back.
+"""Conversion between the reference's tensors and our variables.
 
-`names.py` has the reference's name of each variable. Loading is strict: a file
-that does not fit is an error that lists every key.
+`names.py` has the reference's key of each variable. Loading is strict: the
+error for a file that does not fit lists every key.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ from flairhub_jax.models.swin import resize_bias_table
 from flairhub_jax.weights import prefixes
 from flairhub_jax.weights.names import reference_key
 
-# Class weights, which the reference stores with the network.
+# Prefix of class weights, which the reference stores with the network.
 _CRITERION = "criterion."
 
 
-def _patch_layout(side):
-  """Kernels [side * side * in, out] of patches that do not overlap."""
+def _patch_layout(size):
+  """Layout of patch embeddings: our kernels are [size * size * in, out]."""
   return (
-    lambda x: x.reshape(side, side, -1, x.shape[-1]).transpose(3, 2, 0, 1),
+    lambda x: x.reshape(size, size, -1, x.shape[-1]).transpose(3, 2, 0, 1),
     lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
   )
 
 
-# Kind of layout -> from ours to PyTorch's, and back.
+# Kind of layout -> conversion from ours to PyTorch's, and back.
 _LAYOUTS = {
   "linear": (lambda x: x.T, lambda x: x.T),
   "pixel": (lambda x: x.T[:, :, None, None], lambda x: x[:, :, 0, 0].T),
@@ -55,12 +55,12 @@ _LAYOUTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-  """Variables that came from the reference's tensors.
+  """Variables converted from the reference's tensors.
 
   Attributes:
-    variables: of the structure of the network, as numpy arrays.
-    reference_only: of the structure of `reference_only.describe`.
-    notes: exceptions and changes, a line each.
+    variables: with the structure of the network's, as NumPy arrays.
+    reference_only: with the structure of `reference_only.describe`.
+    notes: exceptions and changes, one line each.
   """
 
   variables: dict[str, Any]
@@ -96,21 +96,20 @@ def fit_reference(
   allow: re.Pattern[str] | None = None,
   start: Callable[[], tuple[Any, Any]] | None = None,
 ) -> Fitted:
-  """Turns the reference's tensors into variables of a network.
+  """Converts the reference's tensors to the variables of a network.
 
   Args:
     tensors: its state dictionary, with or without the prefixes of wrappers
-      (`prefixes.strip`); class weights (`criterion.…`) are left out.
-    variables_shape: of `build.variables_shape`.
-    reference_only_shape: of `reference_only.shape_of`.
+      (`prefixes.strip`); class weights (`criterion.…`) are ignored.
+    variables_shape: from `build.variables_shape`.
+    reference_only_shape: from `reference_only.shape_of`.
     where: name of the file in error messages.
-    resize_bias_tables: whether to resize tables of relative positions.
-    allow: matches keys that may be missing, left over or of another shape.
-    start: draws both trees, for keys that are missing so; only called then.
+    resize_bias_tables: whether to resize relative position bias tables.
+    allow: matches keys that may be missing, unexpected or of another shape.
+    start: initialises both trees; called only if an allowed key is missing.
 
   Raises:
-    InputErrors: keys that are missing, left over or of another shape, all of
-      them.
+    InputErrors: all keys that are missing, unexpected or of another shape.
   """
   leaves, tree = jax.tree_util.tree_flatten_with_path(
     (dict(variables_shape), dict(reference_only_shape or {}))
@@ -118,11 +117,11 @@ def fit_reference(
   named = [
     reference_key("/".join(part.key for part in path[2:])) for path, _ in leaves
   ]
-  found, notes = prefixes.strip(tensors, {key for key, _ in named}, allow)
-  problems, values, drawn = [], [], []
+  stripped, notes = prefixes.strip(tensors, {key for key, _ in named}, allow)
+  problems, values, initialised = [], [], []
   for (_, leaf), (key, kind) in zip(leaves, named, strict=True):
     expected = torch_shape(leaf.shape, kind)
-    tensor = found.pop(key, None)
+    tensor = stripped.pop(key, None)
     tensor = None if tensor is None else np.asarray(tensor)
     if resize_bias_tables and tensor is not None and key.endswith("bias_table"):
       old, tensor = tensor.shape, resize_bias_table(tensor, leaf.shape[0])
@@ -132,38 +131,38 @@ def fit_reference(
     if fault is None:
       values.append(np.asarray(from_torch(tensor, kind), leaf.dtype))
     elif allow is not None and allow.search(key):
-      notes.append(f"{key}: {fault}; drawn anew")
-      drawn.append(len(values))
+      notes.append(f"{key}: {fault}; initialised")
+      initialised.append(len(values))
       values.append(None)
     else:
       problems.append(f"{where}: {key}: {fault}")
-  surplus = _left_over(found, allow, where, notes)
-  if problems or surplus:
-    raise errors.InputErrors(errors.in_turn(problems, surplus))
-  if drawn:
-    own = jax.tree.leaves(start())
-    for index in drawn:
-      values[index] = np.asarray(own[index])
+  unexpected = _unexpected(stripped, allow, where, notes)
+  if problems or unexpected:
+    raise errors.InputErrors(errors.in_turn(problems, unexpected))
+  if initialised:
+    initial = jax.tree.leaves(start())
+    for index in initialised:
+      values[index] = np.asarray(initial[index])
   variables, reference_only = jax.tree_util.tree_unflatten(tree, values)
   return Fitted(variables, reference_only, tuple(notes))
 
 
-def _left_over(found, allow, where, notes):
-  """Returns a fault per unknown key; adds a note for those allowed."""
+def _unexpected(tensors, allow, where, notes):
+  """Returns an error line per unexpected key; adds notes on allowed ones."""
   problems = []
-  for key, tensor in found.items():
+  for key, tensor in tensors.items():
     if _CRITERION in key:
       continue
     fault = f"expected no such key, found {np.shape(tensor)}"
     if allow is not None and allow.search(key):
-      notes.append(f"{key}: {fault}; left out")
+      notes.append(f"{key}: {fault}; ignored")
     else:
       problems.append(f"{where}: {key}: {fault}")
   return problems
 
 
 def _fault(tensor, expected, dtype):
-  """Why a tensor does not fit; None if it does."""
+  """Returns why a tensor does not fit, or None."""
   if tensor is None:
     return f"expected {expected}, found nothing"
   if tensor.shape != expected:
@@ -182,11 +181,11 @@ def _fault(tensor, expected, dtype):
 def class_weights(
   weights: Mapping[str, Sequence[float] | np.ndarray], auxiliary: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """Class weights, as the reference's files have them.
+  """Returns class weights under the keys of the reference.
 
   Args:
     weights: task -> one weight per class.
-    auxiliary: modalities that have a decoder of their own.
+    auxiliary: modalities with an auxiliary decoder.
   """
   tensors = {}
   for task, values in weights.items():
@@ -195,21 +194,21 @@ def class_weights(
   return tensors
 
 
-def fitting_side(
+def fitting_size(
   tensors: Mapping[str, np.ndarray], modality: str, window: int, published: int
 ) -> int:
-  """Side of the images for which a Swin's tables of positions were made.
+  """Returns the image size that fits a Swin's position bias tables.
 
-  Windows shrink to maps that are smaller than them, and the tables with them.
+  A window, and its table with it, shrinks to features smaller than it.
 
   Args:
     tensors: the reference's state dictionary.
-    modality: whose encoder.
-    window: side of the encoder's windows before they shrink.
-    published: side of the published patches, which is tried first.
+    modality: of the encoder.
+    window: size of the encoder's windows before they shrink.
+    published: size of the published patches, tried first.
 
   Returns:
-    The side that needs no table resized; `published` if there is none.
+    The size for which no table is resized; `published` if there is none.
   """
   pattern = re.compile(
     rf"(?:.*\.)?encoders\.{re.escape(modality)}\."
@@ -217,30 +216,30 @@ def fitting_side(
   )
   rows = {}
   for key, tensor in tensors.items():
-    match = pattern.fullmatch(prefixes.unwrapped(key))
+    match = pattern.fullmatch(prefixes.unwrap(key))
     if match and tensor.ndim == 2:
       rows.setdefault(int(match[1]), set()).add(len(tensor))
   last = math.isqrt(max(rows.get(3, {0})))
-  for side in (published, 16 * (last + 1)):
+  for size in (published, 16 * (last + 1)):
     if rows and all(
-      rows[stage] == {(2 * min(window, -(-side // (4 << stage))) - 1) ** 2}
+      rows[stage] == {(2 * min(window, -(-size // (4 << stage))) - 1) ** 2}
       for stage in rows
     ):
-      return side
+      return size
   return published
 
 
 def to_reference(
   variables: Mapping[str, Any], *, prefix: str = ""
 ) -> dict[str, np.ndarray]:
-  """Turns variables into the reference's state dictionary.
+  """Converts variables to the reference's state dictionary.
 
   Args:
     variables: parameters and running statistics of a network.
-    prefix: put before each key; `model.` as in the published files.
+    prefix: of each key; `model.` in the published files.
 
   Returns:
-    Key -> array, in PyTorch's layout; float32, counters int64.
+    Key -> array in PyTorch's layout; float32, counters int64.
   """
   tensors = {}
   leaves, _ = jax.tree_util.tree_flatten_with_path(dict(variables))
@@ -254,10 +253,10 @@ def to_reference(
 
 
 def torch_shape(shape: tuple[int, ...], kind: str) -> tuple[int, ...]:
-  """Shape that a variable of ours has in PyTorch's layout."""
+  """Returns the shape of one of our variables in PyTorch's layout."""
   return _LAYOUTS[kind][0](np.broadcast_to(np.float32(0), shape)).shape
 
 
 def from_torch(tensor: np.ndarray, kind: str) -> np.ndarray:
-  """A tensor of PyTorch's layout in ours."""
+  """Converts a tensor from PyTorch's layout to ours."""
   return _LAYOUTS[kind][1](tensor)

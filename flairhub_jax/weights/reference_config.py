@@ -1,4 +1,4 @@
-"""From the reference's training YAML to a configuration of ours."""
+"""Conversion of the reference's training YAML to our configuration."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,15 +10,15 @@ from flairhub_jax.schema import LabelTask
 from flairhub_jax.weights import reference_document
 
 SENSORS = FLAIR_HUB.sensors
-# Its YAML has a task of crops; the levels below it are a number in it.
+# The YAML has one crop task; a field selects the level of detail.
 TASKS = {
   name: task for name, task in FLAIR_HUB.tasks.items() if task.parent is None
 }
-# Names that only we know: nothing of them comes from there or goes there.
-OURS_ALONE = ("swin_nano", "upernet_nano")
-# Modalities of which the reference reads all bands, whatever is listed.
-WHOLE = ("AERIAL-RLT_PAN", "DEM_ELEV")
-# Our names of the reference's `scheduler`; without one the rate is constant.
+# Networks that the reference does not have.
+NOT_IN_REFERENCE = ("swin_nano", "upernet_nano")
+# Modalities whose list of bands the reference ignores: it reads all.
+WITHOUT_BAND_CHOICE = ("AERIAL-RLT_PAN", "DEM_ELEV")
+# The reference's `scheduler` -> ours; without one the rate is constant.
 SCHEDULES = {
   "one_cycle_lr": "one_cycle",
   "reduce_on_plateau": "reduce_on_plateau",
@@ -29,20 +29,20 @@ SCHEDULES = {
 def fill_config(
   document: Mapping[str, Any], config: Any, *, where: object
 ) -> list[str]:
-  """Puts what the reference's YAML says into a configuration.
+  """Sets the fields of a configuration from the reference's YAML.
 
   Args:
     document: its files, joined by their top-level keys.
-    config: a configuration of `configs/base.py`, changed in place; fields of
-      which the YAML does not speak keep their values.
-    where: what error messages call the files.
+    config: a configuration of `configs/base.py`, changed in place; fields that
+      are not in the YAML keep their values.
+    where: name of the files in error messages.
 
   Returns:
-    Notes: what was ignored or differs, a line each.
+    Notes on ignored and differing settings, one line each.
 
   Raises:
-    InputError: an unknown name, a value of another type, classes that are not
-      ours, or something that no network here does.
+    InputError: an unknown name, a wrong type, classes other than ours, or an
+      unsupported setting.
   """
   read = reference_document.parse(document, where=where)
   try:
@@ -58,7 +58,7 @@ def _fill(read: reference_document.Document, config: Any) -> list[str]:
   _preprocessing(read.modalities.pre_processings, config)
   _image_network(read.models.monotemp_model.arch, config)
   _copy(read.models.multitemp_model, config)
-  # The reference trains so; predictions do not depend on it.
+  # As the reference trains; predictions do not depend on it.
   config.model.utae.count_padding = True
   _note_extra("models.multitemp_model", read.models.multitemp_model, notes)
   tasks = read.labels
@@ -74,7 +74,7 @@ def _fill(read: reference_document.Document, config: Any) -> list[str]:
 
 
 def _copy(section: Any, config: Any) -> None:
-  """Takes over the fields of a section that are given."""
+  """Copies the fields that a section sets."""
   for name, path in reference_document.same_fields(type(section)).items():
     value = getattr(section, name)
     if value is not None:
@@ -100,8 +100,8 @@ def _modalities(
     config.auxiliary_weight.update(dict.fromkeys(SENSORS, weight))
   if any(map(section.modality_dropout.get, config.data.modalities)):
     notes.append(
-      "modalities.modality_dropout: ignored; the reference ignores these rates "
-      "too, and drops about half of all features"
+      "modalities.modality_dropout: ignored; the reference also ignores these "
+      "rates, and drops about half of all features"
     )
 
 
@@ -115,7 +115,7 @@ def _bands(
     row = SENSORS[modality]
     if modality == "DEM_ELEV":
       bands = _elevation_bands(section.pre_processings)
-    elif modality in WHOLE:
+    elif modality in WITHOUT_BAND_CHOICE:
       bands = row.bands
     else:
       numbers = section.inputs_channels.get(modality)
@@ -132,7 +132,7 @@ def _bands(
     inputs.bands = bands
     if not row.is_series and config.data.normalisation == "custom":
       mean, std = _statistics(section.normalization, modality, bands, notes)
-      # By position, as the reference: entry i is of the i-th chosen channel.
+      # By position, as in the reference: entry i is of the i-th channel read.
       inputs.mean = dict(zip(bands, mean, strict=False))
       inputs.std = dict(zip(bands, std, strict=False))
 
@@ -149,14 +149,14 @@ def _statistics(section, modality, bands, notes):
       )
   where = " and ".join(places)
   if len(mean) != len(std):
-    raise InputError(where, "as many of each", f"{len(mean)} and {len(std)}")
+    raise InputError(where, "equal lengths", f"{len(mean)} and {len(std)}")
   if min(std) <= 0:
     raise InputError(places[1], "positive numbers", std)
   if len(mean) > len(bands):
     notes.append(
       f"{where}: {len(mean)} numbers for {len(bands)} channels; the first "
-      f"{len(bands)} are used, in the order of the channels, as the reference "
-      "does"
+      f"{len(bands)} are used, in the order of the channels, as in the "
+      "reference"
     )
   return mean, std
 
@@ -192,8 +192,8 @@ def _image_network(arch: str, config: Any) -> None:
   if not hyphen or "-" in decoder:
     raise InputError(where, "ENCODER-DECODER", repr(arch))
   for name, table in ((encoder, build.ENCODERS), (decoder, build.DECODERS)):
-    known = [key for key in table if key not in OURS_ALONE]
-    _refuse_unknown(where, [name], known)
+    names = [key for key in table if key not in NOT_IN_REFERENCE]
+    _refuse_unknown(where, [name], names)
   config.model.encoder, config.model.decoder = encoder, decoder
 
 
@@ -210,14 +210,14 @@ def _labels(
   if row.num_bands > 1 and channel not in (None, row.band + 1):
     raise InputError(
       f"{where}.label_channel_nomenclature",
-      f"{row.band + 1}: the other levels' classes are not in our table",
+      f"{row.band + 1}: the schema has no classes of the other levels",
       channel,
     )
   if section.task_weight is not None:
     settings.weight = section.task_weight
   where, weights = f"{where}.value_weights", section.value_weights
   if weights.default is None:
-    notes.append(f"{where}.default: absent; our weights are kept")
+    notes.append(f"{where}.default: absent; class weights of the defaults")
     return
   values = [weights.default] * row.num_classes
   for key, weight in weights.default_exceptions.items():
@@ -259,20 +259,20 @@ def check_classes(where: str, names: Mapping[str, str], row: LabelTask) -> None:
       f"{len(names)} classes",
     )
 
-  def plain(name):
+  def normalise(name):
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
-  ours = [plain(label.name) for label in row.classes]
+  ours = [normalise(label.name) for label in row.classes]
   for key, name in names.items():
     number = _class_number(where, "values", key, row)
-    if plain(name) in ours and ours[number] != plain(name):
+    if normalise(name) in ours and ours[number] != normalise(name):
       raise InputError(f"{where}.{key}", row.classes[number].name, repr(name))
 
 
 def _hyperparameters(
   section: reference_document.Hyperparameters, config: Any, notes: list[str]
 ) -> None:
-  """Training settings, which do not affect what the weights compute."""
+  """Training settings, which do not affect predictions."""
   _copy(section, config)
   if section.optim_betas is not None:
     config.optim.beta1, config.optim.beta2 = section.optim_betas
@@ -280,8 +280,8 @@ def _hyperparameters(
     config.optim.schedule = SCHEDULES[section.scheduler]
     if "plateau" in section.scheduler:
       notes.append(
-        "hyperparams.scheduler: plateaus are those of the score that chooses "
-        "the best checkpoint, not of the validation loss"
+        "hyperparams.scheduler: plateaus are of the score that selects the "
+        "best checkpoint, not of the validation loss"
       )
   _note_extra("hyperparams", section, notes)
 

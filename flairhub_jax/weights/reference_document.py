@@ -1,8 +1,8 @@
 """The reference's training YAML: one pydantic model per section.
 
-Types are checked strictly: neither is "1" a number nor 1 True. Null counts as
-absent. A path beside a type is the field of our configuration that means the
-same. Names that a section has beside its fields are in its `model_extra`.
+Types are checked strictly: "1" is no number and 1 is not True. Null counts as
+absent. A path in the annotation of a field is the equivalent field of our
+configuration. Other names of a section are in its `model_extra`.
 """
 
 import re
@@ -15,12 +15,12 @@ from pydantic import BeforeValidator, Field
 
 from flairhub_jax.errors import InputError, InputErrors
 
-# What messages of pydantic have around what was expected.
-_AROUND = re.compile("(Input|List) should (be|have) | after validation.*")
+# The parts of pydantic's messages around the expected value.
+_BOILERPLATE = re.compile("(Input|List) should (be|have) | after validation.*")
 
 
 def _parse_float(value: Any) -> Any:
-  """YAML 1.1 takes 5e-5, without a point, for text."""
+  """Parses 5e-5, which has no decimal point and is text in YAML 1.1."""
   try:
     return float(value) if isinstance(value, str) else value
   except ValueError:
@@ -117,7 +117,7 @@ class Models(_Section):
 
 
 class ClassWeights(_Section):
-  """`labels_configs.<task>.value_weights`, by the number of the class."""
+  """`labels_configs.<task>.value_weights`, by class index."""
 
   default: _Float | None = None
   default_exceptions: dict[str, _Float] = {}
@@ -160,7 +160,7 @@ class Document(_Section):
   @pydantic.model_validator(mode="before")
   @classmethod
   def _keep_active_tasks(cls, document: dict[str, Any]) -> dict[str, Any]:
-    """Drops sections of tasks that are not trained, whatever they hold."""
+    """Drops the sections of inactive tasks, unchecked."""
     labels, configs = document.get("labels"), document.get("labels_configs")
     if isinstance(labels, list) and isinstance(configs, dict):
       configs = {task: configs[task] for task in configs if task in labels}
@@ -169,7 +169,7 @@ class Document(_Section):
 
 
 def same_fields(section: type[pydantic.BaseModel]) -> dict[str, str]:
-  """Names of a section's fields -> paths of ours that mean the same."""
+  """Returns the fields of a section -> equivalent fields of ours."""
   return {
     name: path
     for name, field in section.model_fields.items()
@@ -182,11 +182,11 @@ def parse(document: Mapping[str, Any], *, where: object) -> Document:
   """Checks the type of every value.
 
   Args:
-    document: see `reference_yaml.read_documents`.
-    where: what error messages call the files.
+    document: from `reference_yaml.read_documents`.
+    where: name of the files in error messages.
 
   Raises:
-    InputErrors: values of other types, a line each.
+    InputErrors: values of other types, one line each.
   """
   return validate(Document, document, where=where)
 
@@ -210,7 +210,7 @@ def validate(
     faults = [
       InputError(
         f"{where}: {'.'.join(map(str, fault['loc']))}",
-        _AROUND.sub("", fault["msg"]),
+        _BOILERPLATE.sub("", fault["msg"]),
         reprlib.repr(fault["input"]),
       )
       for fault in error.errors(include_url=False)
@@ -219,7 +219,7 @@ def validate(
 
 
 def _without_null(value: Any) -> Any:
-  """Mappings with text for names, and without values that are null."""
+  """Converts keys to strings and removes null values, recursively."""
   if isinstance(value, list):
     return [_without_null(each) for each in value]
   if not isinstance(value, Mapping):

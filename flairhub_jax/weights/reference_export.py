@@ -1,4 +1,4 @@
-"""From a configuration of ours to the reference's training YAML."""
+"""Conversion of our configuration to the reference's training YAML."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.weights import reference_document
 from flairhub_jax.weights.reference_config import (
-  OURS_ALONE,
+  NOT_IN_REFERENCE,
   SCHEDULES,
   SENSORS,
   TASKS,
-  WHOLE,
+  WITHOUT_BAND_CHOICE,
 )
 
-# Bands of the elevation -> whether the reference takes the difference, and
-# whether it keeps the surface beside it.
+# Elevation bands -> `calc_elevation` (height above ground) and
+# `calc_elevation_stack_dsm` (with the surface model).
 _ELEVATION = {
   ("DSM", "NDSM"): (True, True),
   ("NDSM",): (True, False),
@@ -26,7 +26,7 @@ _ELEVATION = {
 def documents(
   config: Any, *, weights: str = ""
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-  """Translates a configuration to the reference's YAML.
+  """Converts a configuration to the reference's YAML.
 
   Args:
     config: a configuration of `configs/base.py`.
@@ -50,7 +50,7 @@ def documents(
 
 
 def _same(section: type, config: Any) -> dict[str, Any]:
-  """Fields that both have, under the reference's names."""
+  """Values of the fields common to both, under the reference's names."""
   values = {}
   for name, path in reference_document.same_fields(section).items():
     value = config[path]
@@ -65,32 +65,36 @@ def _check_schema(config: Any) -> None:
   ):
     raise InputError("config.schema", "FLAIR-HUB's sensors", lines[0])
   if missing := SENSORS.keys() - config.schema.sensors.keys():
-    found = f"none of {', '.join(sorted(missing))}"
-    raise InputError("config.schema", "all of FLAIR-HUB's sensors", found)
+    raise InputError(
+      "config.schema",
+      "all of FLAIR-HUB's sensors",
+      f"a schema without {', '.join(sorted(missing))}",
+    )
   for name in config.data.tasks:
-    where = f"config.data.tasks, {name}"
     if name not in TASKS:
-      raise InputError(where, f"any of {', '.join(TASKS)}", "it")
+      raise InputError("config.data.tasks", f"any of {', '.join(TASKS)}", name)
     own, merge = config.schema.tasks[name], config.tasks[name].merge
     if merge or own.class_names != TASKS[name].class_names:
-      raise InputError(where, "the reference's classes", "others")
+      raise InputError(
+        f"config.data.tasks, {name}", "the reference's classes", "other classes"
+      )
 
 
 def _check_network(config: Any) -> None:
   model = config.model
   for field in ("encoder", "decoder"):
-    if model[field] in OURS_ALONE and _images(config):
+    if model[field] in NOT_IN_REFERENCE and _images(config):
       raise InputError(
-        f"config.model.{field}", "one that the reference has", model[field]
+        f"config.model.{field}", "a network of the reference", model[field]
       )
   # Without images, all of these average the logits of the series.
   kinds = ("mid_concat", "mid_mean", "late_mean")
   if config.fusion.kind not in kinds[: 1 if _images(config) else None]:
     raise InputError(
-      "config.fusion.kind", "mid_concat, as the reference", config.fusion.kind
+      "config.fusion.kind", "mid_concat, the reference's", config.fusion.kind
     )
   for modality in config.data.modalities:
-    if modality in WHOLE and _elevation(config, modality) is None:
+    if modality in WITHOUT_BAND_CHOICE and _elevation(config, modality) is None:
       raise InputError(
         f"config.inputs.{modality}.bands",
         "bands that the reference reads",
@@ -114,7 +118,7 @@ def _modalities(config: Any) -> dict[str, Any]:
   channels, normalisation = {}, {"norm_type": data.normalisation}
   for modality, row in SENSORS.items():
     bands = tuple(inputs[modality].bands)
-    if modality not in WHOLE:
+    if modality not in WITHOUT_BAND_CHOICE:
       channels[modality] = [row.bands.index(band) + 1 for band in bands]
     if not row.is_series:
       mean, std = inputs[modality].mean, inputs[modality].std
@@ -147,7 +151,7 @@ def _period(config, modality):
 
 
 def _sentinel1_period(config):
-  """One for both orbits: the reference has no two."""
+  """Returns the period of both orbits; the reference has one field for both."""
   orbits = [m for m in SENSORS if m.startswith("SENTINEL1")]
   active = [m for m in orbits if m in config.data.modalities] or orbits
   periods = {_period(config, m) for m in active}
@@ -163,8 +167,8 @@ def _sentinel1_period(config):
 def _models(config: Any) -> dict[str, Any]:
   model = config.model
   names = (model.encoder, model.decoder)
-  if not _images(config) and any(name in OURS_ALONE for name in names):
-    # Nothing is built of it, but the field must be there.
+  if not _images(config) and any(name in NOT_IN_REFERENCE for name in names):
+    # No such network is built, but the field is mandatory.
     names = ("swin_tiny_patch4_window7_224", "upernet")
   return {
     "monotemp_model": {
@@ -179,12 +183,12 @@ def _models(config: Any) -> dict[str, Any]:
 
 
 def _supervision(config: Any) -> dict[str, Any]:
-  described = {}
+  label_configs = {}
   for task, row in TASKS.items():
     settings = config.tasks[task]
     weights = [float(weight) for weight in settings.class_weights]
     default = max(weights, key=weights.count)
-    described[task] = {
+    label_configs[task] = {
       "task_weight": settings.weight,
       "label_channel_nomenclature": row.band + 1,
       "value_name": {i: label.name for i, label in enumerate(row.classes)},
@@ -196,18 +200,18 @@ def _supervision(config: Any) -> dict[str, Any]:
         "per_modality_exceptions": {},
       },
     }
-  return {"labels": list(config.data.tasks), "labels_configs": described}
+  return {"labels": list(config.data.tasks), "labels_configs": label_configs}
 
 
 def _auxiliary_weight(config: Any) -> float:
-  """The reference has one for all modalities: the mean of theirs."""
+  """Mean over the modalities; the reference has one weight for all."""
   names = config.model.auxiliary or config.data.modalities
   weights = [config.auxiliary_weight[name] for name in names]
   return sum(weights) / len(weights)
 
 
 def _task(config: Any, weights: str) -> dict[str, Any]:
-  """Settings of a prediction; the user fills in paths of data."""
+  """Settings of a prediction; the user fills in the data paths."""
   optim = config.optim
   schedules = {ours: theirs for theirs, ours in SCHEDULES.items()}
   return {
@@ -259,7 +263,7 @@ def _task(config: Any, weights: str) -> dict[str, Any]:
 
 
 def _notes(config: Any) -> list[str]:
-  """Lists settings that the reference does not follow."""
+  """Lists settings that the reference's YAML cannot express."""
   data, modalities, notes = config.data, config.data.modalities, []
   others = [name for name in data.augment if name != "symmetry"]
   if others:
@@ -268,8 +272,8 @@ def _notes(config: Any) -> list[str]:
     data.cloud_filter.enabled and data.cloud_filter.fallback != "snow_free"
   ):
     notes.append(
-      "where no Sentinel-2 date passes the filter, the reference keeps those "
-      "without snow, however cloudy"
+      "if no Sentinel-2 date passes the cloud filter, the reference keeps all "
+      "dates without snow, however cloudy"
     )
   averaged = any(
     SENSORS[m].is_series and _period(config, m) for m in modalities

@@ -1,8 +1,8 @@
-"""Parameters of the reference's files that its networks never compute with.
+"""Parameters of the reference's files that its forward pass never uses.
 
-They have no gradient there, and no place in our networks. A run keeps those of
-the file it was imported from in `reference_only.safetensors`; export writes
-them again, or draws them as the reference does. Names are those of `names.py`.
+They have no gradient there, and our networks do not have them. An imported run
+stores them in `reference_only.safetensors`; export writes them back, or
+initialises them as the reference does. `names.py` has their names.
 """
 
 import functools
@@ -18,7 +18,7 @@ from flairhub_jax.weights import files, reference
 
 
 def describe(segmenter: Any, batch: Any) -> dict[str, Any]:
-  """Lists the parameters that a network lacks.
+  """Describes the parameters that only the reference has.
 
   Args:
     segmenter: the network.
@@ -33,7 +33,7 @@ def describe(segmenter: Any, batch: Any) -> dict[str, Any]:
     trees = [
       _lateral(name, tree["lateral_0"]["conv"]["kernel"].shape[-1])
       for name, tree in params.items()
-      # The uncertainty of a task is a parameter by itself.
+      # The uncertainty of a task is a parameter, not a module.
       if isinstance(tree, Mapping) and "lateral_0" in tree
     ]
     trees += [
@@ -59,13 +59,13 @@ def describe(segmenter: Any, batch: Any) -> dict[str, Any]:
 
 
 def of_config(config: Any) -> dict[str, Any]:
-  """Returns `describe` of the network of a configuration."""
+  """Returns `describe` for the network of a configuration."""
   segmenter = build.build_segmenter(config)
   return describe(segmenter, build.input_shapes(config))
 
 
 def _lateral(name, width):
-  """The skip of smp's last UPerNet level, which has no input."""
+  """The skip connection of smp's last UPerNet level, which has no input."""
   tree = _traced(upernet.ProjectionUnit(width), _shape((1, 1, 1, 1)))
   return {
     collection: {name: {"lateral_unused": unit}}
@@ -74,7 +74,7 @@ def _lateral(name, width):
 
 
 def _utae_head(strategy, spec, x):
-  """Closing convolutions of a series whose logits are not used."""
+  """The U-TAE head of a series whose logits are not used."""
   described = _traced(
     strategy.series_encoder(has_head=True),
     _shape((*x.shape[:-1], len(spec.bands))),
@@ -88,7 +88,7 @@ def _utae_head(strategy, spec, x):
 
 
 def _traced(module, *inputs):
-  """Variables of a module for these inputs."""
+  """Traces the initialisation of a module."""
   return jax.eval_shape(
     lambda *args: module.init(*args, False), jax.random.key(0), *inputs
   )
@@ -108,7 +108,7 @@ def _linear(name, suffix, in_features, out_features):
 
 
 def _fusion_levels(segmenter, batch, own):
-  """Levels of the fusion that a single modality or a ResNet's image skips."""
+  """Fusion levels that a single modality or a ResNet's image level skips."""
   encode = functools.partial(
     segmenter.init_with_output, train=False, method="encode"
   )
@@ -127,7 +127,7 @@ def _fusion_levels(segmenter, batch, own):
 
 
 def shape_of(described: Any) -> dict[str, Any]:
-  """Shapes of `describe`, as `reference.fit_reference` takes them."""
+  """Converts `describe` to shapes for `reference.fit_reference`."""
   return jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.value.shape, leaf.value.dtype),
     described,
@@ -136,7 +136,7 @@ def shape_of(described: Any) -> dict[str, Any]:
 
 
 def count(described: Any, *, with_fusion: bool = True) -> int:
-  """Number of parameters of `describe`, running statistics aside."""
+  """Counts the parameters of `describe`, without running statistics."""
   return sum(
     leaf.size
     for name, module in described.get("params", {}).items()
@@ -146,16 +146,16 @@ def count(described: Any, *, with_fusion: bool = True) -> int:
 
 
 def load(path: pathlib.Path, described: Any, *, seed: int) -> dict[str, Any]:
-  """Reads the parameters of a run, or draws them where it has no such file.
+  """Reads the parameters of a run, or initialises them if it has no such file.
 
   Args:
     path: `reference_only.safetensors` of the run.
-    described: of `describe`.
-    seed: of the draws.
+    described: from `describe`.
+    seed: of the initialisation.
 
   Raises:
     InputError: the file cannot be read.
-    InputErrors: it is of another network.
+    InputErrors: the file does not fit the network.
   """
   if not path.exists():
     return initialise.draw(described, seed=seed)
@@ -164,6 +164,6 @@ def load(path: pathlib.Path, described: Any, *, seed: int) -> dict[str, Any]:
 
 
 def save(path: pathlib.Path, variables: Any) -> None:
-  """Writes the parameters of an imported file, if there are any."""
+  """Writes the parameters, if there are any."""
   if tensors := reference.to_reference(variables):
     files.write_tensors(path, tensors, {})

@@ -1,4 +1,4 @@
-"""YAML files of the reference: read, without trusting them, and written."""
+"""Reading, as untrusted input, and writing of the reference's YAML files."""
 
 import os
 import pathlib
@@ -11,16 +11,16 @@ from flairhub_jax import atomic
 from flairhub_jax.errors import InputError
 
 # The published files have a few kilobytes.
-_LARGEST = 200_000
-_DEEPEST = 20
+_MAX_BYTES = 200_000
+_MAX_DEPTH = 20
 _SUFFIXES = (".yaml", ".yml")
 
 
 def read_documents(path: str | os.PathLike) -> dict[str, Any]:
-  """Reads one YAML file, or all of a folder joined by their top-level keys.
+  """Reads a YAML file, or joins those of a folder by their top-level keys.
 
   Raises:
-    InputError: no such file, no YAML, or two files that disagree.
+    InputError: no such file, invalid YAML, or two files that disagree.
   """
   path = pathlib.Path(path)
   if path.is_dir():
@@ -30,14 +30,14 @@ def read_documents(path: str | os.PathLike) -> dict[str, Any]:
   elif path.is_file():
     files = [path]
   else:
-    raise InputError(path, "a YAML file or a folder of them", "neither")
+    raise InputError(path, "a YAML file or a folder of them", "no such path")
   joined: dict[str, Any] = {}
   origin: dict[str, pathlib.Path] = {}
   for file in files:
     for key, value in _read(file).items():
       if key in joined and joined[key] != value:
         raise InputError(
-          f"{file}: {key}", f"what {origin[key].name} says", "something else"
+          f"{file}: {key}", f"as in {origin[key].name}", "another value"
         )
       joined[key], origin[key] = value, file
   return joined
@@ -46,8 +46,8 @@ def read_documents(path: str | os.PathLike) -> dict[str, Any]:
 def _read(file: pathlib.Path) -> dict[str, Any]:
   try:
     size = file.stat().st_size
-    if size > _LARGEST:
-      raise InputError(file, f"at most {_LARGEST} bytes of YAML", size)
+    if size > _MAX_BYTES:
+      raise InputError(file, f"at most {_MAX_BYTES} bytes of YAML", size)
     text = file.read_bytes()
     _refuse_bombs(file, text)
     content = yaml.safe_load(text)
@@ -64,16 +64,16 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
 
 
 def _refuse_bombs(file: pathlib.Path, text: bytes) -> None:
-  """Small texts that take all time or memory to read."""
+  """Refuses short documents that expand to unlimited time or memory."""
   depth = 0
   for event in yaml.parse(text, Loader=yaml.SafeLoader):
     if isinstance(event, yaml.AliasEvent):
-      # A few aliases of aliases unfold to more than any memory holds.
+      # Nested aliases expand exponentially ("billion laughs").
       raise InputError(file, "YAML without aliases", f"*{event.anchor}")
     depth += isinstance(event, yaml.CollectionStartEvent)
     depth -= isinstance(event, yaml.CollectionEndEvent)
-    if depth > _DEEPEST:
-      raise InputError(file, f"at most {_DEEPEST} levels of YAML", "more")
+    if depth > _MAX_DEPTH:
+      raise InputError(file, f"at most {_MAX_DEPTH} levels of YAML", "more")
 
 
 def write_documents(

@@ -1,8 +1,8 @@
 """Image encoders pretrained by timm and torchvision.
 
-Imported once into a file of our own names (`import_encoder`); each training
-run then fits it to its modalities (`start_encoder`): another number of
-channels, and windows larger than the features.
+A checkpoint is converted once to a file with our names (`import_encoder`); each
+run then adapts it to its modality (`start_encoder`): to the number of channels,
+and to features smaller than the attention windows.
 """
 
 import re
@@ -16,15 +16,15 @@ from jaxtyping import Float
 from flairhub_jax import errors
 from flairhub_jax.weights import names, prefixes, reference
 
-# Any image modality: keys are looked up below its encoder.
+# Any image modality, to look up the keys of its encoder.
 _ANY = "AERIAL_RGBI"
 _CHANNELS = 3
-# Metadata of our files.
+# Key of the encoder's name in the metadata of our files.
 ENCODER = "encoder"
-# Kernels that read the image -> size of their patch, if stored as matrices.
+# Kernels of the first layer -> patch size, if stored as a matrix.
 _STEMS = {"patch_embedding/projection": 4, "stem": 4, "stem_conv": None}
 
-# Parameters of a classifier beyond its encoder, and computed buffers.
+# Parameters of a classifier's head, and computed buffers.
 _DROPPED = re.compile(
   r"head\.|fc\.|norm\.|norm_pre\.|.*relative_position_index$|.*attn_mask$"
 )
@@ -38,7 +38,7 @@ _META = (
   (r"grn\.beta", "mlp.grn.bias"),
   (r"grn\.gamma", "mlp.grn.weight"),
 )
-# Indices of a sequence -> attributes, as where timm returns all features.
+# Indices of a sequence -> attributes, as in timm's `features_only` models.
 _FLAT = re.compile(r"^(layers|stages|stem)\.(\d+)\.")
 
 
@@ -48,32 +48,31 @@ def import_encoder(
   *,
   where: object,
 ) -> dict[str, np.ndarray]:
-  """Turns a classifier's checkpoint into an encoder under our names.
+  """Converts a classifier's checkpoint to an encoder with our names.
 
   Args:
     tensors: timm's or torchvision's state dictionary.
-    variables_shape: of the encoder for three channels and an image on which no
-      window shrinks.
+    variables_shape: of the encoder for three channels and an image so large
+      that no window shrinks.
     where: name of the file in error messages.
 
   Returns:
-    `collection/module/…/parameter` -> array; tables of relative positions
-    have the window of the file.
+    `collection/module/…/parameter` -> array; position bias tables have the
+    window size of the file.
 
   Raises:
-    InputErrors: keys that are missing, left over or of another shape, all of
-      them.
+    InputErrors: all keys that are missing, unexpected or of another shape.
   """
-  found = _timm_names(prefixes.strip_usual(tensors))
-  has_counters = any(key.endswith("num_batches_tracked") for key in found)
+  encoder = _timm_names(prefixes.strip_usual(tensors))
+  has_counters = any(key.endswith("num_batches_tracked") for key in encoder)
   problems, values = [], {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(dict(variables_shape)):
     name = "/".join(part.key for part in path)
     key, kind = _timm_key(name)
     expected = reference.torch_shape(leaf.shape, kind)
-    tensor = found.pop(key, None)
+    tensor = encoder.pop(key, None)
     if tensor is None and name.endswith("/count") and not has_counters:
-      # Early versions of PyTorch had no counter.
+      # PyTorch before 0.4.1 had no counter.
       tensor = np.zeros((), np.int64)
     if tensor is None:
       problems.append(f"{where}: {key}: expected {expected}, found nothing")
@@ -81,7 +80,7 @@ def import_encoder(
     if _is_table(name) and _is_square(tensor, expected[1]):
       expected = tensor.shape
     elif _without_ones(tensor.shape) == _without_ones(expected):
-      # Meta has other axes of size one than timm.
+      # Meta's and timm's axes of size one differ.
       tensor = tensor.reshape(expected)
     if tensor.shape != expected:
       problems.append(
@@ -89,12 +88,12 @@ def import_encoder(
       )
       continue
     values[name] = np.asarray(reference.from_torch(tensor, kind), leaf.dtype)
-  surplus = [
+  unexpected = [
     f"{where}: {key}: expected no such key, found {np.shape(tensor)}"
-    for key, tensor in found.items()
+    for key, tensor in encoder.items()
   ]
-  if problems or surplus:
-    raise errors.InputErrors(errors.in_turn(problems, surplus))
+  if problems or unexpected:
+    raise errors.InputErrors(errors.in_turn(problems, unexpected))
   return values
 
 
@@ -108,32 +107,32 @@ def start_encoder(
   """Replaces the variables of one image encoder.
 
   Args:
-    encoder: result of `import_encoder`.
+    encoder: from `import_encoder`.
     variables: of the whole network.
-    module: name of the encoder in it.
+    module: name of the encoder in the network.
     where: name of the file in error messages.
 
   Returns:
-    The variables, with those of `module` taken from `encoder`.
+    The variables, with those of `module` from `encoder`.
 
   Raises:
-    InputErrors: it is an encoder of another kind.
+    InputErrors: the file has another kind of encoder.
   """
-  left, problems = dict(encoder), []
+  remaining, problems = dict(encoder), []
 
   def fit(path, leaf):
     collection, *rest = (part.key for part in path)
     if rest[0] != module:
       return leaf
     name = "/".join([collection, *rest[1:]])
-    tensor = left.pop(name, None)
+    tensor = remaining.pop(name, None)
     if tensor is None:
       problems.append(f"{where}: {name}: expected {leaf.shape}, found nothing")
       return leaf
     parent = "/".join(rest[1:-1])
     if parent in _STEMS and rest[-1] == "kernel":
       channels = _channels(leaf.shape, _STEMS[parent])
-      tensor = _adapted(tensor, channels, _STEMS[parent])
+      tensor = _adapt_stem(tensor, channels, _STEMS[parent])
     if _is_table(name) and _is_square(tensor, leaf.shape[1]):
       tensor = resize_bias_table(tensor, leaf.shape[0])
     if tensor.shape != leaf.shape:
@@ -143,20 +142,20 @@ def start_encoder(
       return leaf
     return np.asarray(tensor, leaf.dtype)
 
-  started = jax.tree_util.tree_map_with_path(fit, dict(variables))
-  surplus = [f"{where}: {name}: expected no such name" for name in left]
-  if problems or surplus:
-    raise errors.InputErrors(errors.in_turn(problems, surplus))
-  return started
+  result = jax.tree_util.tree_map_with_path(fit, dict(variables))
+  unexpected = [f"{where}: {name}: expected no such name" for name in remaining]
+  if problems or unexpected:
+    raise errors.InputErrors(errors.in_turn(problems, unexpected))
+  return result
 
 
 def adapt_channels(
   kernel: Float[np.ndarray, "*k 3 out"], channels: int
 ) -> Float[np.ndarray, "*k channels out"]:
-  """Fits a kernel for three channels to another number, as timm.
+  """Adapts a kernel for three channels to another number, as timm does.
 
-  One channel gets the sum of the three; more get them in turn, scaled so that
-  the sum over all is unchanged.
+  A single channel gets the sum of the three; more channels repeat the three,
+  scaled to the same sum.
   """
   if channels == _CHANNELS:
     return kernel
@@ -170,11 +169,11 @@ def adapt_channels(
 def resize_bias_table(
   table: Float[np.ndarray, "n heads"], rows: int
 ) -> Float[np.ndarray, "rows heads"]:
-  """Resizes a square table of relative positions, as timm does on loading.
+  """Resizes a square position bias table, as timm does on loading.
 
-  Bilinear between positions that lie closer together near the centre: a
-  geometric series, so that neighbours keep their own values. (The reference
-  resizes its own checkpoints otherwise: `swin.resize_bias_table`.)
+  Bilinear interpolation on a geometric grid that is denser near the centre, so
+  that the values of close neighbours are preserved. (The reference's own
+  checkpoints are resized differently: `swin.resize_bias_table`.)
   """
   old, new = round(len(table) ** 0.5), round(rows**0.5)
   if old == new:
@@ -186,7 +185,7 @@ def resize_bias_table(
 
 
 def _positions(old, new):
-  """Positions of the old rows, in steps of the new ones from the centre."""
+  """Positions of the old rows relative to the centre, in new rows."""
   low, high = 1.01, 1.5
   ratio = low
   while high - low > 1e-6:
@@ -200,9 +199,9 @@ def _positions(old, new):
 
 
 def _linear_matrix(positions, new):
-  """Weights [new old] of the linear interpolation at whole numbers.
+  """Weights [new old] of linear interpolation at integer positions.
 
-  Beyond the last position its value is constant.
+  Extrapolation is constant.
   """
   targets = np.arange(new) - new // 2
   columns = np.eye(len(positions))
@@ -210,8 +209,8 @@ def _linear_matrix(positions, new):
 
 
 def _timm_names(tensors):
-  """The encoder's tensors under timm's names of its parts."""
-  found = {}
+  """Returns the encoder's tensors under the current names of timm."""
+  result = {}
   is_meta = any(key.startswith("downsample_layers.") for key in tensors)
   for key, tensor in tensors.items():
     if _DROPPED.match(key):
@@ -219,22 +218,22 @@ def _timm_names(tensors):
     if is_meta:
       for pattern, replacement in _META:
         key = re.sub(pattern, replacement, key)
-    found[_FLAT.sub(r"\1_\2.", key)] = tensor
+    result[_FLAT.sub(r"\1_\2.", key)] = tensor
   # Older files merge patches at the end of a stage, newer ones at the start.
-  if "layers_0.downsample.reduction.weight" in found:
-    found = {
+  if "layers_0.downsample.reduction.weight" in result:
+    result = {
       re.sub(
         r"layers_(\d+)\.downsample",
         lambda match: f"layers_{int(match[1]) + 1}.downsample",
         key,
       ): tensor
-      for key, tensor in found.items()
+      for key, tensor in result.items()
     }
-  return found
+  return result
 
 
 def _timm_key(name):
-  """timm's key of one of our variables of an encoder, and its layout."""
+  """Returns timm's key of a variable of an encoder, and the kind of layout."""
   _, _, below = name.partition("/")
   key, kind = names.reference_key(f"encoder_{_ANY}/{below}")
   prefix = f"encoders.{_ANY}.seg_model."
@@ -246,21 +245,21 @@ def _is_table(name):
 
 
 def _is_square(table, heads):
-  """Whether it is a table of all positions in a square window."""
-  side = round(len(table) ** 0.5) if table.ndim == 2 else 0
-  return side % 2 == 1 and table.shape == (side * side, heads)
+  """Whether a bias table has all relative positions in a square window."""
+  size = round(len(table) ** 0.5) if table.ndim == 2 else 0
+  return size % 2 == 1 and table.shape == (size * size, heads)
 
 
 def _without_ones(shape):
-  return [side for side in shape if side != 1]
+  return [size for size in shape if size != 1]
 
 
 def _channels(shape, patch):
   return shape[-2] // (patch * patch) if patch else shape[-2]
 
 
-def _adapted(kernel, channels, patch):
-  """`adapt_channels` where patches are stored as rows of a matrix, too."""
+def _adapt_stem(kernel, channels, patch):
+  """`adapt_channels` for a convolution or a matrix of flattened patches."""
   if not patch:
     return adapt_channels(kernel, channels)
   square = kernel.reshape(patch, patch, -1, kernel.shape[-1])

@@ -1,4 +1,4 @@
-"""Weights of one run as the start of another, with other classes or ids."""
+"""Initialisation of a run from another one with other classes or ids."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,18 +12,18 @@ from flairhub_jax.models import build
 from flairhub_jax.schema import LabelClass, Schema
 
 Shapes = Mapping[str, tuple[int, ...]]
-_EXTRA = "one class more"
+_EXTRA = "additional class"
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
-  """The network of one of the two runs.
+class NetworkSpec:
+  """The variables of one of the two networks.
 
   Attributes:
     config: of the run.
     shapes: path of each parameter and statistic -> shape.
-    class_axes: path -> axes along which classes are counted, and of how many
-      tasks: of its module's own task, or of all.
+    class_axes: path -> class axis -> number of tasks whose classes it has: the
+      task of its module, or all tasks.
   """
 
   config: Any
@@ -32,14 +32,14 @@ class Side:
 
   @property
   def ids(self) -> tuple[str, ...]:
-    """Sensors and tasks in use."""
+    """Ids of the modalities and tasks of the run."""
     return (*self.config.data.modalities, *self.config.data.tasks)
 
   def class_names(self, path: str, axis: int) -> list[tuple[str, str]]:
-    """(task, class) of each position of a class axis."""
+    """(task, class) at each index of a class axis."""
     tasks = self.config.data.tasks
     if self.class_axes[path][axis] < len(tasks):
-      tasks = [task for task in tasks if _names(path, task)]
+      tasks = [task for task in tasks if _is_of(path, task)]
     return [
       (task, name)
       for task in tasks
@@ -47,21 +47,24 @@ class Side:
     ]
 
 
-def describe(config: Any) -> Side:
-  """Traces a network to find its parameters and their class axes."""
+def describe(config: Any) -> NetworkSpec:
+  """Traces a network to find its variables and their class axes.
+
+  An axis that grows with an additional class per task is a class axis.
+  """
   shapes = _trace(config)
-  more = _trace(_with_one_class_more(config))
+  grown = _trace(_with_additional_classes(config))
   axes = {}
   for path, shape in shapes.items():
-    if len(more.get(path, ())) == len(shape):
+    if len(grown.get(path, ())) == len(shape):
       differing = {
-        axis: more[path][axis] - size
+        axis: grown[path][axis] - size
         for axis, size in enumerate(shape)
-        if more[path][axis] != size
+        if grown[path][axis] != size
       }
       if differing:
         axes[path] = differing
-  return Side(config, shapes, axes)
+  return NetworkSpec(config, shapes, axes)
 
 
 def _trace(config):
@@ -70,21 +73,21 @@ def _trace(config):
   return {path: leaf.shape for path, leaf in _leaves(variables)}
 
 
-def _with_one_class_more(config):
-  """The same network, each of whose tasks has one class more."""
+def _with_additional_classes(config):
+  """Returns the configuration with an additional class in each task."""
   config = config.copy_and_resolve_references()
   tasks = []
   total = 0
   for task in config.schema.tasks.values():
     if task.id in config.data.tasks:
       total += task.num_classes
-      free = max(
+      largest = max(
         v for i in range(task.num_classes) for v in task.stored_values(i)
       )
       extra = LabelClass(
         name=_EXTRA,
         colour="#000000",
-        values=(max(free, *task.ignored, 0) + 1,),
+        values=(max(largest, *task.ignored, 0) + 1,),
         parent=task.classes[0].parent,
       )
       task = task.model_copy(update={"classes": (*task.classes, extra)})
@@ -98,78 +101,78 @@ def _with_one_class_more(config):
     for task in config.data.tasks:
       config.tasks[task].merge = {}
     if widths[-1] == total and len(widths) > 1:
-      # Its last width serves as the classes; without it they follow alike.
+      # The last width is the number of classes; without it, it is derived.
       config.model.utae.head_widths = widths[:-1]
   return config
 
 
 def transfer(
   variables: Any,
-  drawn: Any,
+  initial: Any,
   *,
-  source: Side,
-  target: Side,
+  source: NetworkSpec,
+  target: NetworkSpec,
   renamed: Mapping[str, str],
   where: object,
 ) -> tuple[Any, list[str]]:
-  """Returns the target's variables, as far as possible those of the source.
+  """Copies the variables of the source to the target, where both have them.
 
-  Channels of classes are taken by name of task and class. What belongs to a
-  sensor, task or class that the source lacks is drawn; everything else must be
-  there with the same shape.
+  Class channels are matched by the names of task and class. Variables of a
+  sensor, task or class that the source lacks keep their initial values; all
+  others must exist with the same shape.
 
   Args:
     variables: of the source.
-    drawn: initial variables of the target.
-    source: the network they come from.
-    target: the network they go to.
+    initial: variables of the target.
+    source: network to copy from.
+    target: network to copy to.
     renamed: id of a sensor or task of the target -> id in the source.
     where: the source, for errors.
 
   Returns:
-    Variables, and lines about what was drawn or left out.
+    Variables, and lines about the initialised and unused ones.
 
   Raises:
     InputError: the two have no sensor and no task in common.
-    InputErrors: other parameters, or other shapes; one line each.
+    InputErrors: missing variables or other shapes; one line each.
   """
-  taker = _Taker(dict(_leaves(variables)), source, target, renamed)
+  copier = _Copier(dict(_leaves(variables)), source, target, renamed)
   result = jax.tree_util.tree_map_with_path(
-    lambda keys, leaf: taker.take(_path(keys), leaf), drawn
+    lambda keys, leaf: copier.copy(_path(keys), leaf), initial
   )
-  if taker.problems:
-    raise InputErrors([f"{where}: {line}" for line in taker.problems])
-  if not taker.used:
+  if copier.problems:
+    raise InputErrors([f"{where}: {line}" for line in copier.problems])
+  if not copier.used:
     raise InputError(
       f"{where}, start of {', '.join(target.ids)}",
       "a sensor or task in common, or config.train.init_names",
       ", ".join(source.ids),
     )
-  left = sorted(taker.stored.keys() - taker.used)
+  unused = sorted(copier.stored.keys() - copier.used)
   return result, [
-    *_lines("drawn", _modules(taker.drawn)),
-    *_lines("classes drawn", list(taker.drawn_classes)),
-    *_lines("left out", _modules(left)),
+    *_lines("initialised", _modules(copier.initialised)),
+    *_lines("classes initialised", list(copier.initialised_classes)),
+    *_lines("not used", _modules(unused)),
   ]
 
 
-class _Taker:
-  """Takes parameters of the source one by one, and records what it cannot."""
+class _Copier:
+  """Copies variables of the source one by one, and records the others."""
 
   def __init__(self, stored, source, target, renamed):
     self.stored = stored
     self.used: set[str] = set()
-    self.drawn: list[str] = []
-    self.drawn_classes: dict[str, None] = {}
+    self.initialised: list[str] = []
+    self.initialised_classes: dict[str, None] = {}
     self.problems: list[str] = []
     self._source, self._target, self._renamed = source, target, renamed
 
-  def take(self, path: str, leaf: Any) -> Any:
-    """Returns the value of a parameter of the target, drawn as `leaf`."""
+  def copy(self, path: str, leaf: Any) -> Any:
+    """Returns the value of a variable of the target, initially `leaf`."""
     origin = _original(path, self._target.ids, self._renamed)
     if origin not in self.stored:
       if _is_new(path, self._source, self._target, self._renamed):
-        self.drawn.append(path)
+        self.initialised.append(path)
       else:
         self.problems.append(f"{origin}: expected {leaf.shape}, found none")
       return leaf
@@ -177,30 +180,30 @@ class _Taker:
     value = self.stored[origin]
     axes = self._target.class_axes.get(path, {})
     if axes and axes.keys() == self._source.class_axes.get(origin, {}).keys():
-      return self._by_class(path, origin, leaf, np.asarray(value))
+      return self._copy_classes(path, origin, leaf, np.asarray(value))
     if value.shape != leaf.shape:
       self.problems.append(
         f"{origin}: expected {leaf.shape}, found {value.shape}"
       )
     return value
 
-  def _by_class(self, path, origin, leaf, value):
-    """Takes the channels of the classes that the source has."""
+  def _copy_classes(self, path, origin, leaf, value):
+    """Copies the channels of the classes that the source has."""
     result = np.array(leaf)
-    to = [np.arange(size) for size in result.shape]
-    of = [np.arange(size) for size in value.shape]
+    target = [np.arange(size) for size in result.shape]
+    source = [np.arange(size) for size in value.shape]
     for axis in self._target.class_axes[path]:
       names = self._source.class_names(origin, axis)
-      place = {name: i for i, name in enumerate(names)}
+      index = {name: i for i, name in enumerate(names)}
       pairs = []
       for i, (task, name) in enumerate(self._target.class_names(path, axis)):
-        old = self._renamed.get(task, task), name
-        if old in place:
-          pairs.append((i, place[old]))
+        original = self._renamed.get(task, task), name
+        if original in index:
+          pairs.append((i, index[original]))
         else:
-          self.drawn_classes[f"{task}: {name}"] = None
-      to[axis], of[axis] = np.array(pairs, int).reshape(-1, 2).T
-    result[np.ix_(*to)] = value[np.ix_(*of)]
+          self.initialised_classes[f"{task}: {name}"] = None
+      target[axis], source[axis] = np.array(pairs, int).reshape(-1, 2).T
+    result[np.ix_(*target)] = value[np.ix_(*source)]
     return result
 
 
@@ -212,15 +215,15 @@ def _modules(paths: Sequence[str]) -> list[str]:
   return list(dict.fromkeys(path.split("/")[1] for path in paths))
 
 
-def _names(path: str, id: str) -> bool:
+def _is_of(path: str, id: str) -> bool:
   """Whether a module of a path belongs to a sensor or task."""
   return any(f"_{id}_" in f"_{part}_" for part in path.split("/"))
 
 
 def _original(path: str, ids: Sequence[str], renamed: Mapping[str, str]) -> str:
-  """The path in the source: `decoder_NEW/head` -> `decoder_OLD/head`."""
+  """Returns the path in the source: `decoder_NEW` -> `decoder_OLD`."""
   parts = path.split("/")
-  # Longer ids first: one may end with another.
+  # Longer ids first, as one id may end with another.
   for id in sorted(renamed.keys() & set(ids), key=len, reverse=True):
     for i, part in enumerate(parts):
       if part.endswith(f"_{id}"):
@@ -231,13 +234,16 @@ def _original(path: str, ids: Sequence[str], renamed: Mapping[str, str]) -> str:
 
 
 def _is_new(
-  path: str, source: Side, target: Side, renamed: Mapping[str, str]
+  path: str,
+  source: NetworkSpec,
+  target: NetworkSpec,
+  renamed: Mapping[str, str],
 ) -> bool:
-  """Whether a parameter belongs to what the source does not have."""
-  lacking = [id for id in target.ids if renamed.get(id, id) not in source.ids]
-  if any(_names(path, id) for id in lacking):
+  """Whether a variable belongs to a sensor or task that the source lacks."""
+  new = [id for id in target.ids if renamed.get(id, id) not in source.ids]
+  if any(_is_of(path, id) for id in new):
     return True
-  # The head of a U-TAE has a number of layers that depends on the classes.
+  # The number of layers of a U-TAE's head depends on the number of classes.
   module, *rest = path.split("/")[1:]
   return module.startswith("encoder_") and rest[0] == "head"
 

@@ -195,7 +195,7 @@ def test_training_starts_from_a_run_of_other_classes(
   names = "--config.train.init_names=('PHOTO=ORTHO','LAND=COVER')"
   call(capsys, *start, names, f"--workdir={own / 'tuned'}")
   log = (own / "tuned/log.txt").read_text()
-  assert "classes drawn: LAND: wood" in log
+  assert "classes initialised: LAND: wood" in log
   for wrong, text in (
     ("('PHOTO=RGB',)", "PHOTO=OLD, OLD of ORTHO"),
     ("('RGB=ORTHO',)", "NEW=OLD, NEW of PHOTO, LAND"),

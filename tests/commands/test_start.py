@@ -58,4 +58,4 @@ def test_accelerator_drivers_are_detected_before_jax_starts(
   monkeypatch.syspath_prepend(tmp_path)
   if name:
     (tmp_path / name).mkdir()
-  assert __main__._finds_only_cpus() == (name is None)
+  assert __main__._has_only_cpus() == (name is None)

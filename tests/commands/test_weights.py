@@ -328,8 +328,8 @@ def test_nothing_is_replaced_by_an_export(capsys, run, tmp_path):
   assert ".safetensors" in call(capsys, *argv, tmp_path / "x.ckpt", code=2)
   call(capsys, *argv, out)
   before = out.read_bytes()
-  assert "not overwritten" in call(capsys, *argv, out, code=2)
-  assert "not overwritten" in call(
+  assert "an existing file" in call(capsys, *argv, out, code=2)
+  assert "an existing file" in call(
     capsys, *argv, tmp_path / "y.safetensors", code=2
   )
   assert out.read_bytes() == before and left_over(tmp_path, out.name, "yaml")

@@ -31,7 +31,7 @@ def test_words_become_numbers_by_class():
 
 
 @pytest.mark.parametrize(
-  ("words", "message"),
+  ("options", "message"),
   [
     (["water=1"], "expected TASK:CLASS=VALUE, found 'water=1'"),
     ([f"{COSIA}:water"], "expected TASK:CLASS=VALUE"),
@@ -40,12 +40,15 @@ def test_words_become_numbers_by_class():
     ([f"{COSIA}:water=much"], "water: expected a number up to 1e.06"),
     ([f"{COSIA}:water=nan"], "expected a number"),
     ([f"{COSIA}:water=inf"], "expected a number"),
-    ([f"{COSIA}:water=1", f"{COSIA}:water=2"], "'water' once, found it twice"),
+    (
+      [f"{COSIA}:water=1", f"{COSIA}:water=2"],
+      "'water' once, found a repetition",
+    ),
   ],
 )
-def test_wrong_words_are_one_line(words, message):
+def test_invalid_options_are_one_line(options, message):
   with pytest.raises(InputError, match=message):
-    bias.parse(words, TASKS)
+    bias.parse(options, TASKS)
 
 
 def test_a_bias_is_added_to_the_logits_of_its_class():

@@ -167,5 +167,5 @@ def test_a_prediction_is_of_classes_or_of_probabilities():
 
 
 def test_the_drawn_patches_are_spread_over_the_split():
-  assert report.chosen_patches(100) == [0, 24, 49, 74, 99]
-  assert report.chosen_patches(2) == [0, 1]
+  assert report.sample_patches(100) == [0, 24, 49, 74, 99]
+  assert report.sample_patches(2) == [0, 1]

@@ -38,7 +38,7 @@ def scored(converted):
     model,
     variables,
     tasks=FLAIR_HUB.tasks,
-    shown=[0, 7],
+    drawn=[0, 7],
     with_subsets=True,
   )
   return config, dataset, model, runner, variables, actual
@@ -75,7 +75,7 @@ def test_a_killed_evaluation_continues(scored, tmp_path, monkeypatch):
 
   save = progress.save
   monkeypatch.setattr(progress, "save", kill)
-  arguments = dict(shown=[0, 7], with_subsets=True, progress=progress)
+  arguments = dict(drawn=[0, 7], with_subsets=True, progress=progress)
   with pytest.raises(Killed):
     evaluation.evaluate(
       runner, model, variables, tasks=FLAIR_HUB.tasks, **arguments

@@ -28,7 +28,7 @@ def measured(converted, kind):
     variables["params"],
   )
   return evaluation.evaluate(
-    runner, model, variables, tasks=FLAIR_HUB.tasks, shown=[0, 1]
+    runner, model, variables, tasks=FLAIR_HUB.tasks, drawn=[0, 1]
   ).usage
 
 

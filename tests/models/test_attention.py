@@ -39,7 +39,7 @@ def value_and_gradients(attend, qkv, bias, gradient, mask):
 @pytest.mark.parametrize("at_once", [12, 6, 2, 1])
 @pytest.mark.parametrize("shifted", [False, True])
 def test_parts_change_nothing(inputs, monkeypatch, at_once, shifted):
-  monkeypatch.setattr(attention, "_SCORES", at_once * HEADS * TOKENS**2)
+  monkeypatch.setattr(attention, "_CHUNK_SCORES", at_once * HEADS * TOKENS**2)
   half = (WINDOW // 2,) * 2
   mask = swin.shift_mask(SIZE, (WINDOW,) * 2, half) if shifted else None
   actual = value_and_gradients(attention.attend, *inputs, mask)

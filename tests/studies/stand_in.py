@@ -9,11 +9,11 @@ import time
 
 
 def main(way: str, path: pathlib.Path):
-  """Notes when it ran and on how many cores, or fails in some way."""
-  if way == "complains":
-    sys.exit("flairhub complains: expected bread, found stones")
+  """Writes its run time and number of cores, or fails as `way` says."""
+  if way == "refuses":
+    sys.exit("flairhub refuses: expected a folder, found a file")
   if way == "raises":
-    raise RuntimeError("no bread")
+    raise RuntimeError("no folder")
   if way == "dies":
     os.kill(os.getpid(), signal.SIGKILL)
   if way == "saves":

@@ -24,14 +24,14 @@ def program(tmp_path, monkeypatch):
   monkeypatch.setattr(jobs.sys, "executable", str(path))
 
 
-def run_jobs(tmp_path, ways, at_a_time):
+def run_jobs(tmp_path, ways, max_concurrent):
   faults = {}
   jobs.run_local(
     list(ways),
     lambda name, slot: slot.run(
       [ways[name], str(tmp_path / name)], tmp_path / "logs" / name, os.environ
     ),
-    at_a_time=at_a_time,
+    max_concurrent=max_concurrent,
     started=lambda name: None,
     ended=faults.__setitem__,
   )
@@ -39,13 +39,15 @@ def run_jobs(tmp_path, ways, at_a_time):
 
 
 def test_a_failed_process_does_not_stop_the_rest(tmp_path):
-  ways = dict(a="dies", b="raises", c="complains", d="well")
-  faults = run_jobs(tmp_path, ways, at_a_time=2)
+  ways = dict(a="dies", b="raises", c="refuses", d="succeeds")
+  faults = run_jobs(tmp_path, ways, max_concurrent=2)
   assert "killed" in faults["a"]
-  assert faults["b"] == "RuntimeError: no bread"
-  assert faults["c"] == "expected bread, found stones"
+  assert faults["b"] == "RuntimeError: no folder"
+  assert faults["c"] == "expected a folder, found a file"
   assert faults["d"] == "" and (tmp_path / "d").exists()
-  assert (tmp_path / "logs" / "b" / "stderr.txt").read_text().count("bread") > 0
+  assert (tmp_path / "logs" / "b" / "stderr.txt").read_text().count(
+    "folder"
+  ) > 0
 
 
 @pytest.fixture(params=["heeds", "ignores, as in the background"])
@@ -76,7 +78,7 @@ def interrupt_when_started(path, way):
     jobs.run_local(
       ["job", "interrupt", "later"],
       job,
-      at_a_time=2,
+      max_concurrent=2,
       started=lambda name: None,
       ended=lambda name, fault: ended.append(name),
     )
@@ -101,24 +103,24 @@ def test_a_job_that_ignores_an_interrupt_is_killed(tmp_path, monkeypatch):
   assert not stand_in.is_alive(child)
 
 
-@pytest.mark.parametrize("at_a_time", [1, 2])
-def test_no_more_at_a_time_than_asked_each_on_its_share(tmp_path, at_a_time):
+@pytest.mark.parametrize("max_concurrent", [1, 2])
+def test_limit_of_concurrent_jobs_each_on_its_cores(tmp_path, max_concurrent):
   names = "abc"
   cores = os.sched_getaffinity(0)
-  run_jobs(tmp_path, dict.fromkeys(names, "well"), at_a_time)
+  run_jobs(tmp_path, dict.fromkeys(names, "succeeds"), max_concurrent)
   assert os.sched_getaffinity(0) == cores
   notes = [(tmp_path / n).read_text().split() for n in names]
   spans = [(float(start), float(end)) for start, end, _ in notes]
   for moment, _ in spans:
-    assert sum(start <= moment < end for start, end in spans) <= at_a_time
-  assert {int(n) for *_, n in notes} == {max(1, len(cores) // at_a_time)}
+    assert sum(start <= moment < end for start, end in spans) <= max_concurrent
+  assert {int(n) for *_, n in notes} == {max(1, len(cores) // max_concurrent)}
 
 
-def test_shares_of_cores_and_of_gpus():
-  share = jobs.share_of_cores
-  assert [share(range(8), p, 3) for p in range(3)] == [(0, 1), (2, 3), (4, 5)]
-  assert [share((4, 9), p, 3) for p in range(3)] == [(4,), (9,), (4,)]
-  gpus = sweep.share_of_gpus
+def test_cores_and_gpus_of_slots():
+  cores = jobs.slot_cores
+  assert [cores(range(8), p, 3) for p in range(3)] == [(0, 1), (2, 3), (4, 5)]
+  assert [cores((4, 9), p, 3) for p in range(3)] == [(4,), (9,), (4,)]
+  gpus = sweep.slot_gpus
   assert gpus(None, 1, 2) == "2,3"
   assert gpus("4,5,6,7", 1, 2) == "6,7"
   with pytest.raises(InputError, match="4 GPUs"):

@@ -280,7 +280,7 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
   out = tmp_path / "out"
   report.write(out, *studied(tmp_path), "test")
   text = (out / "report.md").read_text(encoding="utf-8")
-  assert "One seed only, so without an interval: a; b." in text
+  assert "One seed, hence no interval: a; b." in text
   text = re.sub(" +", " ", text)  # columns are padded
   assert "| a | 1 | 40.0 | – | – |" in text
   assert "| b | 1 | +1.0 | – |" in text

@@ -255,5 +255,5 @@ def test_jobs_in_the_queue_are_not_submitted_again(
   (tmp_path / "script").unlink()
   (tmp_path / "queue").write_text("77_0\n77_1\n12\n77_2\n")
   assert __main__.main(argv) == 1
-  assert "b/seed-1 is job 77_2 already" in capsys.readouterr().out
+  assert "b/seed-1 is already job 77_2" in capsys.readouterr().out
   assert not (tmp_path / "script").exists()

@@ -97,12 +97,12 @@ def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
   saved = sweep.read_progress(b, "test").step
   assert steps_of(b)[-1] == saved < 30 and max(steps_of(a)) < 30
 
-  # The same command lets both go on.
+  # The same command continues both.
   assert __main__.main(argv("a/seed-0,b/seed-1,broken", "--jobs=2")) == 1
   out = capsys.readouterr().out
-  assert "3 runs, 0 finished before" in out
-  assert "a/seed-0 goes on at step" in out
-  assert f"b/seed-1 goes on at step {saved}\n" in out
+  assert "3 runs, 0 already finished" in out
+  assert "a/seed-0 continues at step" in out
+  assert f"b/seed-1 continues at step {saved}\n" in out
   assert re.search(r"broken failed after .*no_such_run", out), out
   table = [line.split()[:3] for line in out.splitlines()[-3:]]
   assert table == [
@@ -115,5 +115,5 @@ def test_a_sweep_goes_on_after_it_or_its_runs_were_killed(
   # What is finished is not repeated.
   before = times_of_change(directory.path / "runs")
   assert __main__.main(argv("a/seed-0,b/seed-1")) == 0
-  assert "2 runs, 2 finished before" in capsys.readouterr().out
+  assert "2 runs, 2 already finished" in capsys.readouterr().out
   assert times_of_change(directory.path / "runs") == before

@@ -56,8 +56,8 @@ from flairhub_jax.errors import InputError
 def restore(self, step, state, shardings):
   raise InputError(step, "a checkpoint", "an error of the disk")
 checkpoint.Checkpoints.restore = restore
-all_come = processes.all_come
-processes.all_come = lambda name, seconds: all_come(name, 3)
+wait_for_all = processes.wait_for_all
+processes.wait_for_all = lambda name, seconds: wait_for_all(name, 3)
 """
 RUN = """
 import sys

@@ -193,17 +193,17 @@ def test_the_side_follows_from_the_tables(
 ):
   tensors = tables(window, side, prefix)
   args = ("SPOT_RGBI", window, published)
-  assert reference.fitting_side(tensors, *args) == actual
+  assert reference.fitting_size(tensors, *args) == actual
 
 
 def test_a_side_that_no_tables_fit_is_the_published_one():
   tensors = tables(7, 64) | {"x": np.zeros(3)}
   last = next(key for key in tensors if "layers_2" in key)
   tensors[last] = np.zeros((25, 4))
-  assert reference.fitting_side(tensors, "SPOT_RGBI", 7, 512) == 512
-  assert reference.fitting_side({}, "SPOT_RGBI", 7, 512) == 512
+  assert reference.fitting_size(tensors, "SPOT_RGBI", 7, 512) == 512
+  assert reference.fitting_size({}, "SPOT_RGBI", 7, 512) == 512
   # Another window altogether.
-  assert reference.fitting_side(tables(12, 512), "SPOT_RGBI", 7, 512) == 512
+  assert reference.fitting_size(tables(12, 512), "SPOT_RGBI", 7, 512) == 512
 
 
 @pytest.mark.parametrize("name", numbers.MANIFESTS)
@@ -231,7 +231,7 @@ def test_class_weights_and_sides_of_every_manifest(name):
   for modality in manifest["modalities"]:
     row = FLAIR_HUB.sensors[modality]
     if not row.is_series and hasattr(encoder, "window"):
-      side = reference.fitting_side(
+      side = reference.fitting_size(
         tensors, modality, encoder.window, row.pixels
       )
       assert side == manifest["img_input_sizes"][modality]

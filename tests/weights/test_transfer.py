@@ -91,7 +91,7 @@ def test_classes_are_taken_by_name_and_all_else_as_it_is(kind):
   np.testing.assert_array_equal(
     result[encoder], old[encoder.replace("MY_RGB", "AERIAL_RGBI")]
   )
-  assert "classes drawn: MY_LABEL: tree house" in lines
+  assert "classes initialised: MY_LABEL: tree house" in lines
 
 
 def test_classes_in_another_order_move_although_shapes_are_equal():

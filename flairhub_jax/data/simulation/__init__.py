@@ -1,1 +1,1 @@
-"""A landscape, and how each sensor sees it."""
+"""Simulation of landscapes and of the images that sensors take of them."""

@@ -1,8 +1,8 @@
-"""Simulated pixel values of any sensor, from its row in the schema alone.
+"""Simulated pixel values of any sensor, from its schema only.
 
-Each pair of cover and crop has a value of its own in each band, the same in all
-regions, so that a network can learn it. Values lie around the statistics of the
-band; where it has none, in the usual range of its type.
+Each pair of cover and crop has its own value per band, the same in all regions,
+so that a network can learn it. Values follow the statistics of the band or, if
+it has none, the usual range of its dtype.
 """
 
 import zlib
@@ -13,10 +13,10 @@ from jaxtyping import Float, Int, Num, UInt8
 from flairhub_jax.data.simulation import scene, spectra
 from flairhub_jax.schema import QualityMask, Sensor
 
-# Spread within a class, relative to the spread between classes.
+# Standard deviation within a class, relative to that between classes.
 _NOISE = 0.3
-# Largest value of wide whole-number types: reflectance x 10000.
-_LARGEST = 10_000
+# Maximum value of 16-bit and larger integers: reflectance x 10000.
+_MAX_VALUE = 10_000
 
 
 def image(
@@ -25,13 +25,13 @@ def image(
   pairs: list[tuple[int, int]],
   fractions: Float[np.ndarray, "h w n"],
 ) -> Num[np.ndarray, "h w c"]:
-  """An image of the sensor.
+  """Simulates an image.
 
   Args:
     rng: of the noise.
     row: the sensor.
     pairs: covers and crops that occur.
-    fractions: fraction of each pair in the area of each pixel.
+    fractions: area fraction of each pair in each pixel.
   """
   values = np.einsum("hwn,nc->hwc", fractions, _levels(row, pairs))
   return _as_stored(rng, row, values)
@@ -44,14 +44,14 @@ def series(
   fractions: Float[np.ndarray, "h w n"],
   days: Int[np.ndarray, "t"],
 ) -> Num[np.ndarray, "t h w c"]:
-  """A time series of the sensor, which follows the vegetation.
+  """Simulates a time series that follows the phenology.
 
   Args:
     rng: of the noise.
     row: the sensor.
     pairs: covers and crops that occur.
-    fractions: fraction of each pair in the area of each pixel.
-    days: of the year, of each date.
+    fractions: area fraction of each pair in each pixel.
+    days: day of the year of each date.
   """
   _, spread = _statistics(row)
   green = np.stack([spectra.greenness(*pair, days) for pair in pairs], 1)
@@ -62,7 +62,7 @@ def series(
 def quality(
   rng: np.random.Generator, mask: QualityMask, shape: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "t h w m"]:
-  """A quality mask: about half of the dates are clear.
+  """Simulates a quality mask; about half of the dates are clear.
 
   Args:
     rng: of the clouds.
@@ -83,8 +83,8 @@ def _statistics(row):
   if np.issubdtype(row.numpy_dtype, np.floating):
     mean, std = 0.0, 1.0
   else:
-    largest = min(_LARGEST, np.iinfo(row.numpy_dtype).max)
-    mean, std = 0.4 * largest, 0.15 * largest
+    max_value = min(_MAX_VALUE, np.iinfo(row.numpy_dtype).max)
+    mean, std = 0.4 * max_value, 0.15 * max_value
   return (
     np.array([row.mean.get(band, mean) for band in row.bands]),
     np.array([row.std.get(band, std) for band in row.bands]),
@@ -103,14 +103,14 @@ def _levels(row, pairs):
 
 
 def _as_stored(rng, row, values):
-  """Adds noise; whole numbers start from 1, as 0 often means no data."""
+  """Adds noise and casts; integers are at least 1, as 0 is often no data."""
   _, std = _statistics(row)
   values = values + _NOISE * std * rng.standard_normal(values.shape)
   if np.issubdtype(row.numpy_dtype, np.integer):
     values = np.clip(np.round(values), 1, np.iinfo(row.numpy_dtype).max)
   values = values.astype(row.numpy_dtype)
   if row.no_data is not None:
-    # No measurement may look like a missing one.
+    # Valid pixels must not have the no-data value.
     other = row.no_data + (1 if row.no_data <= 0 else -1)
     values[values == row.no_data] = other
   return values

@@ -18,14 +18,14 @@ _NONE = -1  # pixels without a class
 
 
 def draw(scene: Scene, schema: Schema) -> dict[str, np.ndarray]:
-  """Returns the labels of each column on the grid of the scene, [h w n].
+  """Returns the labels of each label column on the grid of the scene, [h w n].
 
   The published tasks have the scene's classes of land cover and crops. A task
-  with a parent divides its classes by parcel; any other has one class for each
-  pair of cover and crop, the same in all regions.
+  with a parent subdivides the parent's classes by parcel; any other task maps
+  each pair of cover and crop to a class, the same in all regions.
 
   Raises:
-    InputError: two tasks of a band have no value in common.
+    InputError: no value is defined in all tasks of a band.
   """
   # Uniform in 0-1 and the same for all pixels of a parcel.
   parcel = np.clip((scene.tone.astype(np.float64) + 1) / 2, 0, 1 - 1e-9)
@@ -54,7 +54,7 @@ def _draw_task(
   parcel: Float[np.ndarray, "h w"],
   drawn: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
-  """Adds the classes of a task and the rest of `parcel`, both [h w]."""
+  """Adds the classes of a task, and the unused digits of `parcel`, [h w]."""
   if task.id in drawn:
     return
   if task.parent is not None:
@@ -83,7 +83,7 @@ def _divide(
   parents: Int[np.ndarray, "k"],
   num_above: int,
 ) -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-  """Returns a class of the level below for each pixel."""
+  """Returns a class of the level below for each pixel, and unused digits."""
   children = [np.flatnonzero(parents == k) for k in range(num_above)]
   counts = np.array([len(each) for each in children] + [0])
   table = np.full((num_above + 1, max(1, counts.max())), _NONE)
@@ -128,7 +128,7 @@ def _value_of_class(tasks: Sequence[LabelTask]) -> Integer[np.ndarray, "k"]:
 def on_grid(
   labels: Integer[np.ndarray, "h w n"], height: int, width: int
 ) -> Integer[np.ndarray, "height width n"]:
-  """Takes the nearest pixels of labels for a grid of another size."""
+  """Resamples labels to another size by nearest neighbour."""
   rows = (np.arange(height) + 0.5) * labels.shape[0] / height
   columns = (np.arange(width) + 0.5) * labels.shape[1] / width
   return labels[rows.astype(int)[:, None], columns.astype(int)]

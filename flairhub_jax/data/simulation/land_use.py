@@ -37,9 +37,9 @@ class Kind:
   Attributes:
     cover: land-cover class.
     crop: LPIS class.
-    height: of what grows there, metres.
-    roughness: variation of that height, metres.
-    row_spacing: of planted rows, metres; 0 without rows.
+    height: of the vegetation, in metres.
+    roughness: standard deviation of the height, in metres.
+    row_spacing: of planted rows, in metres; 0 without rows.
   """
 
   cover: str

@@ -12,10 +12,10 @@ from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.schema import Schema, Sensor
 
 CRS = "EPSG:2154"
-# Size of the published aerial patches; fewer pixels cover the same ground.
+# Size of the published aerial patches; fewer pixels cover the same area.
 PIXELS = 512
-# Ground of a patch of sensors that tell no size, in metres and pixels.
-_METRES, _FEWEST_PIXELS = 102.4, 32
+# Default length of a patch in metres, and its minimum in pixels.
+_METRES, _MIN_PIXELS = 102.4, 32
 
 # Name, mean elevation in metres.
 _DOMAINS = (
@@ -31,7 +31,7 @@ _DOMAINS = (
   ("D085-2019", 60.0),
 )
 _TEST_DOMAINS = ("D012-2019", "D073-2020")
-# Letters of the regions in turn, so that every theme is in every split.
+# Themes of consecutive regions, such that every split has every theme.
 _THEMES = "AUAFNAFUNA"
 _COLUMNS_PER_REGION = 3
 _NUM_S2_DATES, _NUM_S1_DATES = (20, 40), (25, 40)
@@ -45,10 +45,10 @@ class Settings:
 
   Attributes:
     num_patches: over all splits.
-    pixels: of the landscape in a patch; with fewer than `PIXELS`, of every
-      finer sensor too.
+    pixels: size of the landscape in a patch; below `PIXELS` also the maximum
+      size of every sensor.
     modalities: ids of the sensors.
-    seed: of everything.
+    seed: of all random numbers.
     schema: sensors and label tasks.
   """
 
@@ -60,29 +60,29 @@ class Settings:
 
   @property
   def metres(self) -> float:
-    """Side of a patch: as the schema says, or in the usual range of pixels."""
-    known = columns.square(self.schema)
-    if known is not None:
-      return known
+    """Length of a patch: of the schema, or for a usual number of pixels."""
+    length = columns.square(self.schema)
+    if length is not None:
+      return length
     for sensor in self.schema.sensor_rows:
       if sensor.pixels is not None:
         return sensor.pixels * sensor.gsd
     distances = [row.gsd for row in self.schema.sensor_rows]
     distances += [row.gsd for row in self.schema.task_rows]
     finest = min(distances)
-    return min(max(_METRES, _FEWEST_PIXELS * finest), PIXELS * finest)
+    return min(max(_METRES, _MIN_PIXELS * finest), PIXELS * finest)
 
   def size(self, gsd: float) -> int:
-    """Pixels of a patch along one side."""
+    """Size of a patch in pixels."""
     size = max(1, round(self.metres / gsd))
     return min(size, self.pixels) if self.pixels < PIXELS else size
 
   def step(self, column: str, size: int) -> float:
-    """Length of a pixel in metres, of a raster of `size` pixels per patch."""
+    """Length of a pixel in metres, for `size` pixels per patch."""
     gsd = columns.published(self.schema, column).gsd
     step = self.metres / size
-    is_whole = size == max(1, round(self.metres / gsd))
-    return gsd if is_whole and abs(step / gsd - 1) > 0.01 else step
+    is_full_size = size == max(1, round(self.metres / gsd))
+    return gsd if is_full_size and abs(step / gsd - 1) > 0.01 else step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +90,12 @@ class Region:
   """A block of adjacent patches (an ROI) of one domain.
 
   Attributes:
-    number: counts the regions; with the seed it fixes everything.
+    number: index of the region; seeds its random numbers.
     domain: e.g. `D006-2020`.
     altitude: mean elevation in metres.
     name: e.g. `AU-S1-3`; its first letter is the theme of the landscape.
     patches: (row, column) of each patch.
-    split: `test`, or None where patches are drawn one by one.
+    split: `test`, or None if its patches are drawn for train and valid.
     num_columns: patches across.
   """
 
@@ -109,18 +109,18 @@ class Region:
 
   @property
   def shape(self) -> tuple[int, int]:
-    """Patches down and across."""
+    """Rows and columns of patches."""
     return max(row for row, _ in self.patches) + 1, self.num_columns
 
   @property
   def corner(self) -> tuple[float, float]:
-    """East and north of the upper left corner, metres in EPSG:2154."""
+    """Easting and northing of the upper left corner in EPSG:2154."""
     east = 500_000 + 51_200 * (self.number % 10)
     return east, 6_900_000 - 51_200 * (self.number // 10)
 
 
 def plan_regions(num_patches: int) -> list[Region]:
-  """Divides the patches over regions, and these over ten domains."""
+  """Distributes the patches over regions, and these over ten domains."""
   per_region = min(9, -(-num_patches // 3))
   regions = []
   for number in range(-(-num_patches // per_region)):
@@ -143,12 +143,12 @@ def plan_regions(num_patches: int) -> list[Region]:
 
 
 def patch_id(region: Region, patch: tuple[int, int]) -> str:
-  """Published form: domain-year_region_row-column."""
+  """Returns the id in the published format: domain-year_region_row-column."""
   return f"{region.domain}_{region.name}_{patch[0]}-{patch[1]}"
 
 
 def draw_splits(regions: Sequence[Region], seed: int) -> dict[str, str]:
-  """Draws the split of each patch: a quarter of those not in test is valid."""
+  """Draws the split of each patch; a quarter of those not in test is valid."""
   splits = {
     patch_id(region, patch): region.split or "train"
     for region in regions
@@ -162,7 +162,7 @@ def draw_splits(regions: Sequence[Region], seed: int) -> dict[str, str]:
 
 
 def relative_path(region: Region, name: str, patch: tuple[int, int]) -> str:
-  """Path of a file below the data set's folder, as published."""
+  """Returns the published path of a file, relative to the data set."""
   domain = region.domain
   if name == HISTORICAL:
     domain = domain.split("-")[0] + "-195X"
@@ -171,7 +171,7 @@ def relative_path(region: Region, name: str, patch: tuple[int, int]) -> str:
 
 
 def is_published(sensor: Sensor) -> bool:
-  """Whether FLAIR-HUB has a sensor of this name and these files."""
+  """Whether FLAIR-HUB has a sensor with this id and file format."""
   other = FLAIR_HUB.sensors.get(sensor.id)
   return other is not None and all(
     getattr(sensor, field) == getattr(other, field)
@@ -185,7 +185,7 @@ def is_published(sensor: Sensor) -> bool:
 def draw_dates(
   region: Region, sensor: Sensor, seed: int
 ) -> list[datetime.date]:
-  """Acquisitions of a region, ascending; Sentinel-2 may come twice a day."""
+  """Draws the acquisition dates of a region; Sentinel-2 has repeated dates."""
   year, name = int(region.domain[5:9]), sensor.id
   if is_published(sensor):
     kind = list(FLAIR_HUB.sensors).index(name)
@@ -201,6 +201,6 @@ def draw_dates(
   is_optical = name == OPTICAL and is_published(sensor)
   span = _NUM_S2_DATES if is_optical else _NUM_S1_DATES
   days = rng.choice(365, int(rng.integers(*span)), replace=False)
-  if is_optical:  # neighbouring tiles of one overpass
+  if is_optical:  # adjacent tiles of one overpass
     days[:2] = days[2:4]
   return [first + datetime.timedelta(days=int(day)) for day in np.sort(days)]

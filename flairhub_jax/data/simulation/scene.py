@@ -1,7 +1,7 @@
-"""The ground of a simulated region: land cover, crops, heights.
+"""The landscape of a simulated region: land cover, crops, heights.
 
-A region is built as one landscape and cut into patches afterwards, so fields
-and roads go on from patch to patch. Lengths are in metres.
+A region is one landscape that is cut into patches afterwards, so that fields
+and roads continue across patches. Lengths are in metres.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ class Scene:
   """A landscape on a grid; all arrays are [h w].
 
   Attributes:
-    gsd: of the grid, in metres.
+    gsd: of the grid.
     cover: uint8, COSIA class.
     crop: uint8, LPIS class.
-    terrain: float32, elevation of the ground in metres.
-    height: float32, of what stands on it in metres.
-    tone: float32 in about -1..1, brightness of the object a pixel is part of.
-    rows: float32 in -1..1, planted rows.
-    is_grey: bool, roofs of the colour of asphalt.
+    terrain: float32, elevation of the ground.
+    height: float32, of vegetation and buildings above the ground.
+    tone: float32, about -1 to 1, relative brightness of the object.
+    rows: float32, -1 to 1, planted rows.
+    is_grey: bool, roofs with the colour of asphalt.
     old_cover: uint8, COSIA class around 1955.
   """
 
@@ -42,7 +42,7 @@ class Scene:
 def smooth_noise(
   rng: np.random.Generator, shape: tuple[int, int], scale: float
 ) -> Float[np.ndarray, "h w"]:
-  """Returns noise of mean 0 and deviation 1, smooth over `scale` pixels."""
+  """Returns standardised noise with a correlation length of `scale` pixels."""
   frequency_y = np.fft.fftfreq(shape[0])[:, None]
   frequency_x = np.fft.rfftfreq(shape[1])[None]
   squared = frequency_y**2 + frequency_x**2
@@ -62,11 +62,11 @@ def build_scene(
   """Draws a landscape.
 
   Args:
-    rng: all randomness.
+    rng: of all random numbers.
     shape: (h, w) of the region in pixels.
-    gsd: of the grid, in metres.
+    gsd: of the grid.
     theme: U urban, A agricultural, F forest, N natural.
-    altitude: mean elevation; snow lies above 1,400 m.
+    altitude: mean elevation; there is snow above 1,400 m.
   """
   y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * gsd
   per_pixel = 1 / gsd
@@ -91,14 +91,14 @@ def build_scene(
   if altitude > 1400:
     noise = smooth_noise(rng, shape, 25 * per_pixel)
     _set(scene, noise > 0.1, cover="snow", height=0.3)
-  scene.old_cover = _half_a_century_before(scene, owner, kinds)
+  scene.old_cover = _historical_cover(scene, owner, kinds)
   return scene
 
 
 def _parcels(
-  rng: np.random.Generator, y: np.ndarray, x: np.ndarray, side: float
+  rng: np.random.Generator, y: np.ndarray, x: np.ndarray, size: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Cells of elongated parcels, and the distance to the next one in metres."""
+  """Index of the elongated parcel of each pixel, and distance to the next."""
   angle, stretch = rng.uniform(0, np.pi), rng.uniform(0.5, 0.8)
   u = (np.cos(angle) * x + np.sin(angle) * y) * stretch
   v = (-np.sin(angle) * x + np.cos(angle) * y) / stretch
@@ -106,8 +106,8 @@ def _parcels(
     np.array([g.min() for g in (u, v)]),
     np.array([u.max(), v.max()]),
   )
-  count = max(4, int(np.prod(high - low + side) / side**2))
-  points = rng.uniform(low - side / 2, high + side / 2, (count, 2))
+  count = max(4, int(np.prod(high - low + size) / size**2))
+  points = rng.uniform(low - size / 2, high + size / 2, (count, 2))
   nearest = np.full(y.shape, np.inf, np.float32)
   second = np.full(y.shape, np.inf, np.float32)
   owner = np.zeros(y.shape, np.int32)
@@ -115,11 +115,13 @@ def _parcels(
   for top in range(0, y.shape[0], block):
     for left in range(0, y.shape[1], block):
       part = np.s_[top : top + block, left : left + block]
-      _own(u[part], v[part], points, owner[part], nearest[part], second[part])
+      _assign(
+        u[part], v[part], points, owner[part], nearest[part], second[part]
+      )
   return owner, second - nearest
 
 
-def _own(
+def _assign(
   u: np.ndarray,
   v: np.ndarray,
   points: np.ndarray,
@@ -127,15 +129,15 @@ def _own(
   nearest: np.ndarray,
   second: np.ndarray,
 ) -> None:
-  """Fills, for one block, the number and distances of the nearest points."""
+  """Sets index and distances of the nearest points for a block of pixels."""
   points = points.astype(np.float32)
   middle = np.array([u.mean(), v.mean()], np.float32)
   radius = np.hypot(u - middle[0], v - middle[1]).max()
-  away = np.hypot(*(points - middle).T)
+  from_middle = np.hypot(*(points - middle).T)
   # A point farther than the second nearest to the middle plus the block's
-  # diameter is neither first nor second anywhere in the block.
-  reach = np.partition(away, 1)[1] + 2 * radius + 1
-  for number in np.flatnonzero(away <= reach):
+  # diameter is neither nearest nor second nearest anywhere in the block.
+  reach = np.partition(from_middle, 1)[1] + 2 * radius + 1
+  for number in np.flatnonzero(from_middle <= reach):
     distance = np.hypot(u - points[number, 0], v - points[number, 1])
     closer = distance < nearest
     second[...] = np.where(closer, nearest, np.minimum(second, distance))
@@ -205,7 +207,7 @@ def _plant_orchards(
   y: np.ndarray,
   x: np.ndarray,
 ) -> None:
-  """Fruit trees every 8 m; what lies between stays grass."""
+  """Plants fruit trees on grass, 8 m apart."""
   angle = rng.uniform(0, np.pi)
   u = np.cos(angle) * x + np.sin(angle) * y
   v = -np.sin(angle) * x + np.cos(angle) * y
@@ -220,7 +222,7 @@ def _plant_hedges(
   owner: np.ndarray,
   margin: np.ndarray,
 ) -> None:
-  """Trees or shrubs along the edges of about a third of the parcels."""
+  """Plants trees or shrubs along the edges of about a third of the parcels."""
   draw = rng.random(owner.max() + 1)[owner]
   edge = margin < 4.0
   crowns = smooth_noise(rng, owner.shape, 2.0 / scene.gsd)
@@ -233,7 +235,7 @@ def _plant_hedges(
 def _lay_lines(
   rng: np.random.Generator, scene: Scene, y: np.ndarray, x: np.ndarray
 ) -> None:
-  """Roads with verges, a track, sometimes a stream; roads bridge it."""
+  """Adds roads with verges, a track, and in half of the regions a stream."""
   if rng.random() < 0.5:
     distance = _distance_to_curve(rng, y, x)
     _set(scene, distance < 9, cover="brushwood", height=2.0)
@@ -251,7 +253,7 @@ def _lay_lines(
 def _distance_to_curve(
   rng: np.random.Generator, y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
-  """Distance in metres to a gently winding line through the region."""
+  """Distance to a curve through the region."""
   angle = rng.uniform(0, np.pi)
   along = np.cos(angle) * x + np.sin(angle) * y
   across = -np.sin(angle) * x + np.cos(angle) * y
@@ -266,29 +268,29 @@ def _distance_to_curve(
 def _build_villages(
   rng: np.random.Generator, scene: Scene, is_village: np.ndarray
 ) -> None:
-  """Houses 20 m apart, each with a yard, some with a pool, trees around."""
+  """Adds houses 20 m apart with a yard, and for some a pool or a tree."""
   size = np.array(scene.cover.shape) * scene.gsd
   angle = rng.uniform(0, np.pi / 2)
   for north in np.arange(8, size[0], 20.0):
     for east in np.arange(8, size[1], 20.0):
-      place = np.array([north, east]) + rng.uniform(-3, 3, 2)
+      centre = np.array([north, east]) + rng.uniform(-3, 3, 2)
       draws = rng.random(4)
-      row, column = (place / scene.gsd).astype(int)
+      row, column = (centre / scene.gsd).astype(int)
       inside = row < is_village.shape[0] and column < is_village.shape[1]
       if not inside or not is_village[row, column]:
         continue
-      turn = angle + rng.normal(0, 0.08)
+      rotation = angle + rng.normal(0, 0.08)
       yard = ("impervious surface", "pervious surface")[int(draws[0] < 0.4)]
-      _place(scene, place + (0, 7), turn, (6, 3), is_village, cover=yard)
+      _place(scene, centre + (0, 7), rotation, (6, 3), is_village, cover=yard)
       if draws[1] < 0.35:
         _place(
-          scene, place + (8, 0), turn, (3.4, 1.9), is_village,
+          scene, centre + (8, 0), rotation, (3.4, 1.9), is_village,
           cover="swimming pool",
         )  # fmt: skip
       _place(
         scene,
-        place,
-        turn,
+        centre,
+        rotation,
         rng.uniform((4.5, 3.5), (7.5, 5.0)),
         is_village,
         cover="building",
@@ -299,7 +301,7 @@ def _build_villages(
       )
       if draws[3] < 0.6:
         _place(
-          scene, place - (7, 5), turn, (2.3, 2.3), is_village,
+          scene, centre - (7, 5), rotation, (2.3, 2.3), is_village,
           cover="deciduous", height=6.0, ridge=2.0, is_round=True,
         )  # fmt: skip
 
@@ -307,11 +309,11 @@ def _build_villages(
 def _build_greenhouses(rng: np.random.Generator, scene: Scene) -> None:
   size = np.array(scene.cover.shape) * scene.gsd
   everywhere = np.ones(scene.cover.shape, bool)
-  corner, turn = rng.uniform(0.1, 0.8, 2) * size, rng.uniform(0, np.pi)
-  step = 11.0 * np.array([np.cos(turn), -np.sin(turn)])
+  corner, rotation = rng.uniform(0.1, 0.8, 2) * size, rng.uniform(0, np.pi)
+  step = 11.0 * np.array([np.cos(rotation), -np.sin(rotation)])
   for number in range(rng.integers(2, 5)):
     _place(
-      scene, corner + number * step, turn, (20.0, 4.5), everywhere,
+      scene, corner + number * step, rotation, (20.0, 4.5), everywhere,
       cover="greenhouse", height=3.0, ridge=1.0, tone=rng.uniform(-1, 1),
     )  # fmt: skip
 
@@ -330,7 +332,7 @@ def _place(
   is_grey: bool = False,
   is_round: bool = False,
 ) -> None:
-  """Sets a turned rectangle (or disc) of `half` sides, in metres."""
+  """Sets a rotated rectangle, or an ellipse, with semi-axes `half`."""
   pixel = scene.gsd
   reach = float(np.hypot(*half)) + pixel
   top, left = (int(max(0, (c - reach) // pixel)) for c in centre)
@@ -367,10 +369,10 @@ def _place(
   )
 
 
-def _half_a_century_before(
+def _historical_cover(
   scene: Scene, owner: np.ndarray, kinds: np.ndarray
 ) -> np.ndarray:
-  """Land cover around 1955: no villages' growth, the same woods and water."""
+  """Land cover around 1955: smaller villages, the same woods and water."""
   old = scene.cover.copy()
   built = np.isin(
     old,
@@ -379,7 +381,7 @@ def _half_a_century_before(
       for name in ("building", "swimming pool", "greenhouse", "clear cut")
     ],
   )
-  # A third of today's villages stood already.
-  stood = (np.arange(len(kinds)) % 3 == 0)[owner]
-  old[built & ~stood] = cosia("agricultural land")
+  # A third of the villages existed already.
+  is_old = (np.arange(len(kinds)) % 3 == 0)[owner]
+  old[built & ~is_old] = cosia("agricultural land")
   return old

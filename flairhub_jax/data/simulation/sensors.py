@@ -1,6 +1,6 @@
 """Simulated pixel values of each published sensor, as stored in its files.
 
-All functions take a region of a whole number of patches.
+Functions simulate whole regions.
 """
 
 import dataclasses
@@ -15,9 +15,10 @@ from flairhub_jax.flair_hub import FLAIR_HUB
 
 _NUM_CROPS = FLAIR_HUB.tasks["ALL_LABEL-LPIS"].num_classes
 
-# Digital numbers of R, G, B, NIR, spread of an object's tone and of texture.
-# Pairs share their colour on purpose: half of the roofs and the asphalt, both
-# kinds of woods and brushwood, plowed and bare soil, all crops.
+# Digital numbers of R, G, B, NIR, standard deviation of tone and of texture.
+# Some classes have the same colour on purpose, so that one image cannot
+# separate them: half of the roofs and asphalt, woods and brushwood, plowed and
+# bare soil, all crops.
 _WOOD = (78, 95, 70, 135, 8, 6)
 _EARTH = (158, 132, 105, 118, 18, 6)
 _AERIAL = {
@@ -78,7 +79,7 @@ def draw_atmosphere(rng: np.random.Generator) -> Atmosphere:
 
 
 def _light(scene: Scene, air: Atmosphere) -> Float[np.ndarray, "h w"]:
-  """Relative brightness: slopes towards the sun, cast shadows."""
+  """Relative illumination from slopes and cast shadows."""
   surface = scene.height + (scene.terrain - scene.terrain.min())
   azimuth = np.deg2rad(air.sun_azimuth)
   east, south = np.sin(azimuth), -np.cos(azimuth)
@@ -107,7 +108,7 @@ def aerial(
   texture += smooth_noise(rng, scene.cover.shape, 1.2 * per_pixel)
   brightness = table[..., 4] * scene.tone + table[..., 5] * texture
   brightness += 9 * scene.rows
-  # Dry and lush spots go across the bands.
+  # Dry and lush spots affect the bands differently.
   lush = 5 * smooth_noise(rng, scene.cover.shape, 9 * per_pixel)
   values = table[..., :4] + brightness[..., None]
   values += lush[..., None] * np.array([-1, 0.3, -0.5, 1.2], np.float32)
@@ -130,28 +131,28 @@ def elevation(
 def _average(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Area mean of [h w …] on a grid of `size`, which need not divide h, w."""
   for axis in (0, 1):
-    length, wanted = values.shape[axis], size[axis]
-    # Differences of the running sum at the edges of the coarse cells, which
-    # may fall inside a fine one. No matrix product: its last bits, and so the
-    # files, would depend on the number of cores.
+    length, count = values.shape[axis], size[axis]
+    # Differences of the interpolated cumulative sum at the edges of the coarse
+    # pixels. A matrix product would round, and so the files would differ, by
+    # the number of cores.
     total = np.cumsum(values, axis, dtype=np.float64)
     zero = np.zeros_like(np.take(total, [0], axis))
     total = np.concatenate([zero, total], axis)
-    edges = np.linspace(0, length, wanted + 1)
+    edges = np.linspace(0, length, count + 1)
     below = np.minimum(edges.astype(int), length - 1)
     part = (edges - below).reshape(
       [-1 if n == axis else 1 for n in range(values.ndim)]
     )
     low, high = np.take(total, below, axis), np.take(total, below + 1, axis)
-    values = np.diff(low + part * (high - low), axis=axis) * (wanted / length)
+    values = np.diff(low + part * (high - low), axis=axis) * (count / length)
   return values.astype(np.float32)
 
 
 def _signatures(scene: Scene) -> tuple[list[tuple[int, int]], np.ndarray]:
   """Pairs of cover and crop that occur, and the index of each pixel's pair."""
   code = scene.cover.astype(np.int32) * _NUM_CROPS + scene.crop
-  found, inverse = np.unique(code, return_inverse=True)
-  pairs = [divmod(int(c), _NUM_CROPS) for c in found]
+  codes, inverse = np.unique(code, return_inverse=True)
+  pairs = [divmod(int(c), _NUM_CROPS) for c in codes]
   return pairs, inverse.reshape(code.shape)
 
 
@@ -186,10 +187,10 @@ def historical(
 ) -> UInt8[np.ndarray, "h w 1"]:
   """AERIAL-RLT_PAN: the region around 1955, on film."""
   grey = _AERIAL_TABLE[scene.old_cover][..., :3].mean(-1)
-  # Film of that time hardly saw infrared: woods are dark, crowns mottled.
+  # The film is hardly sensitive to near infrared, so woods are dark.
   light = 1 - 0.3 * np.tanh(scene.height / 8)
   grey = np.where(scene.old_cover == scene.cover, grey * light, grey)
-  # Smaller fields than today: narrow strips, each of its own tone.
+  # Smaller fields than today: narrow strips of different tone.
   y, x = np.indices(scene.cover.shape) * scene.gsd
   angle = rng.uniform(0, np.pi)
   across = np.cos(angle) * x + np.sin(angle) * y
@@ -197,9 +198,9 @@ def historical(
   is_field = scene.old_cover == cosia("agricultural land")
   tones = rng.uniform(-30, 30, strip.max() + 1)
   grey = grey + np.where(is_field, tones[strip], 0)
-  picture = _average(grey.astype(np.float32), size)
+  image = _average(grey.astype(np.float32), size)
   grain = 6 * rng.standard_normal(size) + 5 * smooth_noise(rng, size, 1.0)
-  return np.clip(picture + grain, 0, 255).astype(np.uint8)[..., None]
+  return np.clip(image + grain, 0, 255).astype(np.uint8)[..., None]
 
 
 def sentinel2(
@@ -211,9 +212,9 @@ def sentinel2(
 ) -> tuple[UInt16[np.ndarray, "t h w 10"], UInt8[np.ndarray, "t h w 2"]]:
   """SENTINEL2_TS and SENTINEL2_MSK-SC (snow, cloud: 0-100).
 
-  About half of the dates are clear; clouds and, in winter, snow hide others.
+  About half of the dates are clear; others have clouds or, in winter, snow.
   """
-  # Seasons come earlier or later by region and by field.
+  # Phenology is earlier or later by region.
   shift = rng.normal(0, 4)
   table = np.stack(
     [spectra.reflectance(*pair, days + shift) for pair in pairs], 1
@@ -230,12 +231,12 @@ def sentinel2(
     if sky > 0.5:
       cover = -1.0 + 4.0 * (sky - 0.5) / 0.5
       cloud[t] = np.clip(cover + smooth_noise(rng, size, 4.0), 0, 1)
-  seen = snow[..., None] * spectra.SNOW + (1 - snow[..., None]) * ground
-  seen = cloud[..., None] * spectra.CLOUD + (1 - cloud[..., None]) * seen
-  seen *= 1 + 0.015 * rng.standard_normal(seen.shape)
+  values = snow[..., None] * spectra.SNOW + (1 - snow[..., None]) * ground
+  values = cloud[..., None] * spectra.CLOUD + (1 - cloud[..., None]) * values
+  values *= 1 + 0.015 * rng.standard_normal(values.shape)
   mask = np.stack([snow, cloud], -1)
   return (
-    np.clip(seen, 1, 16000).astype(np.uint16),
+    np.clip(values, 1, 16000).astype(np.uint16),
     np.round(100 * mask).astype(np.uint8),
   )
 
@@ -247,13 +248,13 @@ def sentinel1(
   days: Int[np.ndarray, "t"],
   incidence: float,
 ) -> Float[np.ndarray, "t h w 2"]:
-  """SENTINEL1-…_TS: linear sigma0 of VV and VH, speckled.
+  """SENTINEL1-…_TS: linear sigma0 of VV and VH, with speckle.
 
-  `incidence` in dB differs between the orbits; a few pixels of a few dates are
+  `incidence` is the offset of the orbit in dB; a few pixels of a few dates are
   NaN, as in real products.
   """
   table = np.stack([spectra.backscatter(*pair, days) for pair in pairs], 1)
-  wet = 0.8 * rng.standard_normal((len(days), 1, 1))  # rain before the pass
+  wet = 0.8 * rng.standard_normal((len(days), 1, 1))  # soil moisture
   linear = 10 ** ((table + wet + incidence) / 10)
   values = np.einsum("hwn,tnb->thwb", fractions, linear)
   looks = 6.0

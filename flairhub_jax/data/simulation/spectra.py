@@ -1,9 +1,9 @@
 """Reflectance and backscatter of land covers and crops over the year.
 
 Spectra are rounded textbook values (reflectance x 10000 of the Sentinel-2
-bands); phenology follows the French crop calendar. Wheat and barley share a
-spectrum and differ in radar only, so do maize and sunflower; deciduous and
-coniferous woods differ in winter; plowed and bare soil by roughness alone.
+bands); phenology follows the French crop calendar. Wheat and barley have the
+same spectrum and differ only in radar, as do maize and sunflower; deciduous and
+coniferous woods differ in winter, plowed and bare soil only in roughness.
 """
 
 import numpy as np
@@ -34,8 +34,8 @@ _CONSTANT = {
 CLOUD = np.array([6500, 6300, 6200, 6300, 6500, 6600, 6700, 6600, 4500, 3300.0])
 SNOW = np.array(_CONSTANT["snow"], float)
 
-# Start and end of the green season (day of year), greenness between 0 and 1
-# outside and inside of it.
+# Start and end of the season (day of year), and greenness, 0 to 1, outside and
+# inside of it.
 _SEASON = {
   "wheat": (75, 178, 0.15, 0.9),
   "barley": (75, 178, 0.15, 0.9),
@@ -72,7 +72,7 @@ def greenness(
 ) -> Float[np.ndarray, "t"]:
   """Fraction of green leaves, 0-1, by day of the year."""
   name = _NAME_OF_COVER.get(cover)
-  # A tree in an orchard is a tree; a crop on a field is the crop.
+  # Trees in orchards are trees; fields have the phenology of their crop.
   if crop != BACKGROUND and name != "deciduous" and crop in _NAME_OF_CROP:
     season = _SEASON[_NAME_OF_CROP[crop]]
   elif name in _SEASON_OF_COVER:
@@ -95,10 +95,10 @@ def reflectance(
     return np.tile(np.array(_CONSTANT[name], float), (len(days), 1))
   green = greenness(cover, crop, days)[:, None]
   leaf = _NEEDLE if name == "coniferous" else _LEAF
-  if name in ("mixed",):
+  if name == "mixed":
     leaf = (_NEEDLE + _LEAF) / 2
   crop_name = _NAME_OF_CROP.get(crop)
-  # Cereals and rapeseed ripen to straw; elsewhere the soil shows.
+  # Below ripe cereals and rapeseed there is straw, elsewhere soil.
   is_ripe = (days > 150) & (days < 230)
   ripens = crop_name in ("wheat", "barley", "other cereals", "rapeseed")
   ground = np.where((is_ripe & ripens)[:, None], _STRAW, _SOIL)
@@ -154,10 +154,10 @@ def backscatter(
   name = _NAME_OF_COVER.get(cover)
   if name in _BACKSCATTER:
     base = np.tile(np.array(_BACKSCATTER[name]), (len(days), 1))
-    if name == "deciduous":  # bare crowns let VH through in winter
+    if name == "deciduous":  # leafless crowns scatter less VH
       base[:, 1] -= 1.5 * (1 - greenness(cover, crop, days))
     return base
-  # Fields before sowing: furrows of plowed land are rough to the radar.
+  # Bare fields; plowed land is rougher.
   bare = (-9.0, -17.0) if name == "plowed land" else (-12.0, -20.0)
   canopy = np.array(_CANOPY.get(_NAME_OF_CROP.get(crop), (0.0, 1.5)))
   return np.array(bare) + greenness(cover, crop, days)[:, None] * canopy

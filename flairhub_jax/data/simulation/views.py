@@ -1,4 +1,4 @@
-"""What the sensors of a schema see of a simulated region."""
+"""Images of a simulated region by all sensors of a schema."""
 
 import functools
 import zlib
@@ -15,10 +15,12 @@ from flairhub_jax.schema import Sensor
 _SERIES = ("SENTINEL2_TS", "SENTINEL1-ASC_TS", "SENTINEL1-DESC_TS")
 
 
-def see(region: plan.Region, settings: plan.Settings) -> dict[str, np.ndarray]:
-  """Returns every kind of file over the whole region, [h w c]."""
+def render(
+  region: plan.Region, settings: plan.Settings
+) -> dict[str, np.ndarray]:
+  """Returns the raster of each file column over the whole region, [h w c]."""
   rows, columns = region.shape
-  # Each sensor draws from a stream of its own: leaving one out changes none.
+  # One random stream per sensor, so that sensors are independent.
   streams = np.random.SeedSequence([settings.seed, region.number]).spawn(8)
   rngs = [np.random.default_rng(stream) for stream in streams]
   scene = scene_lib.build_scene(
@@ -35,7 +37,7 @@ def see(region: plan.Region, settings: plan.Settings) -> dict[str, np.ndarray]:
   domain = int(region.domain[1:4])
   air = sensors.draw_atmosphere(np.random.default_rng([settings.seed, domain]))
   half = (rows * settings.pixels // 2, columns * settings.pixels // 2)
-  known: dict[str, Callable[[Any], Any]] = {
+  renderers: dict[str, Callable[[Any], Any]] = {
     "AERIAL_RGBI": lambda rng: sensors.aerial(rng, scene, air),
     "DEM_ELEV": lambda rng: sensors.elevation(rng, scene),
     "SPOT_RGBI": lambda rng: sensors.spot(
@@ -43,30 +45,30 @@ def see(region: plan.Region, settings: plan.Settings) -> dict[str, np.ndarray]:
     ),
     plan.HISTORICAL: lambda rng: sensors.historical(rng, scene, half),
   }
-  known |= {
-    name: functools.partial(_see_sentinel, name, region, settings, scene)
+  renderers |= {
+    name: functools.partial(_render_sentinel, name, region, settings, scene)
     for name in _SERIES
   }
-  draws = dict(zip(known, rngs[1:], strict=True))
+  rng_of = dict(zip(renderers, rngs[1:], strict=True))
   published = plan.Settings(1, 1, (), 0, FLAIR_HUB).metres
   for name in settings.modalities:
     sensor = settings.schema.sensors[name]
     if plan.is_published(sensor) and settings.metres == published:
-      view = known[name](draws[name])
-      arrays |= view if isinstance(view, dict) else {name: view}
+      image = renderers[name](rng_of[name])
+      arrays |= image if isinstance(image, dict) else {name: image}
     else:
-      arrays |= _see_other(sensor, region, settings, scene)
+      arrays |= _render_other(sensor, region, settings, scene)
   return arrays
 
 
-def _see_sentinel(
+def _render_sentinel(
   name: str,
   region: plan.Region,
   settings: plan.Settings,
   scene: scene_lib.Scene,
   rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-  """A published series with its quality mask, where it has one."""
+  """Returns a published series, and its quality mask if it has one."""
   rows, columns = region.shape
   sensor = settings.schema.sensors[name]
   pairs, fractions = sensors.cover_fractions(scene, (10 * rows, 10 * columns))
@@ -80,13 +82,13 @@ def _see_sentinel(
   return {name: _stack(sensors.sentinel1(rng, pairs, fractions, days, orbit))}
 
 
-def _see_other(
+def _render_other(
   row: Sensor,
   region: plan.Region,
   settings: plan.Settings,
   scene: scene_lib.Scene,
 ) -> dict[str, np.ndarray]:
-  """A sensor that is only known from the schema."""
+  """Returns the rasters of a sensor that is not published."""
   size = settings.size(row.gsd)
   rows, columns = region.shape
   pairs, fractions = sensors.cover_fractions(
@@ -108,12 +110,12 @@ def _see_other(
 def _days(
   region: plan.Region, sensor: Sensor, settings: plan.Settings
 ) -> np.ndarray:
-  """Day of the year of each date of a series."""
+  """Returns the day of the year of each date of a series."""
   dates = plan.draw_dates(region, sensor, settings.seed)
   return np.array([date.timetuple().tm_yday for date in dates])
 
 
 def _stack(series: np.ndarray) -> np.ndarray:
-  """[t h w c] as files hold it, [h w t*c]."""
+  """Reshapes [t h w c] to [h w t*c], the layout of files."""
   t, h, w, c = series.shape
   return np.moveaxis(series, 0, 2).reshape(h, w, t * c)
