@@ -217,7 +217,7 @@ def _bands(sensor, section, config, place, notes) -> list[int]:
   every = list(range(1, len(sensor.bands) + 1))
   chosen = tuple(config.inputs[sensor.id].bands)
   numbers = section.channels
-  if sensor.id in reference_config.WHOLE:
+  if sensor.id in reference_config.WITHOUT_BAND_CHOICE:
     if numbers:
       notes.append(f"{place}.channels: ignored; all bands are read")
     return every
