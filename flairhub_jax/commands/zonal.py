@@ -2,35 +2,36 @@
 
 import argparse
 import pathlib
-from typing import Any
 
-import jax
-
-from flairhub_jax import configuration, mesh, run_directory, terminal
+from flairhub_jax import configuration, mesh, terminal
+from flairhub_jax.commands import ensemble, map_classes
 from flairhub_jax.errors import InputError
-from flairhub_jax.inference import origin, trained
 from flairhub_jax.mapping import (
   area,
+  augmentation,
   engine,
-  examples,
   inputs,
   layout,
-  network,
   region,
 )
-from flairhub_jax.models import build
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags."""
   parser.add_argument(
-    "--run", required=True, metavar="RUN", help="run directory of `train`"
+    "--run",
+    action="append",
+    required=True,
+    metavar="RUN",
+    help="run directory of `train`; several make an ensemble, whose"
+    " probabilities are averaged",
   )
   parser.add_argument(
     "--out", required=True, metavar="MAP.tif", help="map of classes"
   )
   _add_inputs(parser)
   _add_windows(parser)
+  _add_averages(parser)
   parser.add_argument(
     "--probabilities",
     nargs="+",
@@ -131,24 +132,56 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _add_averages(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--tta",
+    action="store_true",
+    help="average the probabilities of the eight symmetries of each window",
+  )
+  parser.add_argument(
+    "--date-subsets",
+    type=int,
+    default=1,
+    metavar="N",
+    help="average the probabilities of N subsets of the dates of each series,"
+    " every N-th date",
+  )
+  parser.add_argument(
+    "--bias",
+    action="append",
+    default=[],
+    metavar="TASK:CLASS=VALUE",
+    help="add a number to the logits of a class; may come again",
+  )
+  parser.add_argument(
+    "--merge",
+    action="append",
+    default=[],
+    metavar="TASK=FILE.json",
+    help='map merged classes: {"new": ["class", …], …}, every class once',
+  )
+
+
 def run(args: argparse.Namespace) -> int:
   """Maps a region, or resumes a killed command."""
   mesh.tune_cpu_process()
-  folder, config = run_directory.open_run(args.run)
+  runs = ensemble.open_runs(args.run)
   out = pathlib.Path(args.out)
   region.check_out(out)
-  tasks = configuration.label_tasks(config)
-  sensors = _open_inputs(args, config)
+  classes = map_classes.parse(
+    configuration.label_tasks(runs[0].config), args.bias, args.merge
+  )
+  schema, names = ensemble.sensors(runs)
+  sensors = _open_inputs(args, schema, names)
   try:
-    return _map(args, folder, config, out, tasks, sensors)
+    return _map(args, runs, out, classes, sensors)
   finally:
     inputs.close(sensors)
 
 
-def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
-  names = tuple(config.data.modalities)
+def _open_inputs(args, schema, names) -> dict[str, inputs.SensorInput]:
   rasters = inputs.parse_pairs("--input", args.input, names)
-  series = [n for n in names if config.schema.sensors[n].is_series]
+  series = [n for n in names if schema.sensors[n].is_series]
   dates = inputs.parse_pairs("--dates", args.dates, series or names)
   masks = inputs.parse_pairs("--mask", args.mask, series or names)
   for flag, paths in (("--dates", dates), ("--mask", masks)):
@@ -158,7 +191,7 @@ def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
     if name not in rasters:
       raise InputError("--assume-gsd", f"any of {', '.join(rasters)}", name)
   return inputs.open_inputs(
-    config.schema,
+    schema,
     names,
     {
       name: inputs.SensorPaths(path, dates.get(name), masks.get(name))
@@ -169,33 +202,47 @@ def _open_inputs(args, config) -> dict[str, inputs.SensorInput]:
   )
 
 
-def _map(args, folder, config, out, tasks, sensors) -> int:
-  plan, polygons = _plan(args, config, sensors)
-  reader = examples.Reader(config, sensors, plan)
-  model = build.build_segmenter(config, output_size=plan.logits)
-  example = examples.stack([reader.empty_example()])
-  shape = build.variables_shape(model, example)
-  variables, step = trained.restore(args.run, shape)
-  batch_size = args.batch or config.data.batch_size
+def _map(args, runs, out, classes, sensors) -> int:
+  plan, polygons = _plan(args, runs, sensors)
+  batch_size = args.batch or runs[0].config.data.batch_size
+  forms = augmentation.Augmentation(args.tta, args.date_subsets)
+  members = ensemble.load(
+    runs,
+    sensors,
+    plan,
+    tasks=classes.of_network,
+    bias=classes.bias,
+    augmentation=forms,
+  )
   map_region = region.Region(
     inputs=sensors,
     layout=plan,
-    tasks=tasks,
+    tasks=classes.of_map,
     layers=engine.Layers(
-      region.class_indices(tasks, args.probabilities), args.confidence
+      region.class_indices(classes.of_map, args.probabilities), args.confidence
     ),
     out=out,
     area=polygons,
-    origin=_origin(folder, config, variables, step, batch_size),
+    origin={
+      **ensemble.join_origins(members),
+      **classes.origin(),
+      **forms.origin(),
+      "batch_size": batch_size,
+    },
   )
   identity = map_region.identity()
   if region.is_finished(map_region, identity):
     print(f"{out}: this map exists already")
     return 0
-  program = network.WindowNetwork(
-    model, variables, example, plan, batch_size=batch_size
+  program = ensemble.compile_networks(
+    members,
+    plan,
+    batch_size=batch_size,
+    augmentation=forms,
+    groups=classes.groups,
   )
-  for name in config.data.modalities:
+  reader = ensemble.join_readers(members)
+  for name in dict.fromkeys(n for r in runs for n in r.config.data.modalities):
     if name not in sensors:
       terminal.print_line(f"warning: {name}: no raster; absent everywhere")
   for line in region.describe(map_region, program, reader):
@@ -204,12 +251,12 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
   for each in sensors.values():
     for path in each.mosaic.unreadable:
       terminal.print_line(f"warning: {path}: left out, cannot be read")
-  for layer in map_region.layers.bands(tuple(tasks)):
+  for layer in map_region.layers.bands(tuple(classes.of_map)):
     print(map_region.file(layer))
   return 0
 
 
-def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:
+def _plan(args, runs, sensors) -> tuple[layout.Layout, area.Area | None]:
   crs = next(iter(sensors.values())).mosaic.grid.crs
   polygons = area.Area(args.aoi, crs) if args.aoi else None
   bounds = (tuple(args.bounds), "--bounds") if args.bounds else None
@@ -227,7 +274,7 @@ def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:
       raise InputError(flag, f"at least {least}", value)
   plan = layout.plan(
     sensors,
-    window=args.window or _window(config, sensors),
+    window=args.window or _window(runs, sensors),
     overlap=args.overlap,
     margin=args.margin,
     resolution=args.resolution,
@@ -237,18 +284,9 @@ def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:
   return plan, polygons
 
 
-def _window(config, sensors) -> int:
-  """Pixels of the finest sensor in a patch of the run."""
+def _window(runs, sensors) -> int:
+  """Pixels of the finest sensor in a patch of the first run that has it."""
   finest = min(sensors, key=lambda n: min(sensors[n].mosaic.grid.pixel_metres))
+  configs = (run.config for run in runs)
+  config = next(c for c in configs if finest in c.data.modalities)
   return config.inputs[finest].pixels
-
-
-def _origin(folder, config, variables, step, batch_size) -> dict[str, Any]:
-  return {
-    "run": folder.path.name,
-    "step": step,
-    "checkpoint": folder.checkpoint_digest(step),
-    "weights": origin.digest(jax.device_get(variables)),
-    "config": run_directory.config_digest(config),
-    "batch_size": batch_size,
-  }

@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from flairhub_jax.mapping import reading
-from flairhub_jax.mapping.examples import Reader
+from flairhub_jax.mapping.ensemble import MapNetwork, MapReader
 from flairhub_jax.mapping.layout import Layout
-from flairhub_jax.mapping.network import WindowNetwork
 from flairhub_jax.mapping.store import Progress
 from flairhub_jax.schema import NO_LABEL
 
@@ -94,8 +93,8 @@ def memory(
 
 
 def run(
-  network: WindowNetwork,
-  reader: Reader,
+  network: MapNetwork,
+  reader: MapReader,
   layout: Layout,
   layers: Layers,
   tasks: Mapping[str, int],

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from flairhub_jax.mapping.examples import Reader, Window, stack
+from flairhub_jax.mapping.ensemble import MapReader
+from flairhub_jax.mapping.examples import Window, stack
 from flairhub_jax.mapping.layout import Layout
 
 # Batches that the thread is ahead.
@@ -40,7 +41,7 @@ class Batch:
 
 
 def batches(
-  reader: Reader,
+  reader: MapReader,
   layout: Layout,
   *,
   batch_size: int,

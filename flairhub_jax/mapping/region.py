@@ -17,9 +17,9 @@ from flairhub_jax.errors import InputError, RunError, listed
 from flairhub_jax.figures import map_sheet
 from flairhub_jax.mapping import engine, examples, output
 from flairhub_jax.mapping.area import Area
+from flairhub_jax.mapping.ensemble import MapNetwork, MapReader
 from flairhub_jax.mapping.inputs import SensorInput
 from flairhub_jax.mapping.layout import Layout
-from flairhub_jax.mapping.network import WindowNetwork
 from flairhub_jax.mapping.store import Progress, Store
 from flairhub_jax.schema import LabelTask
 
@@ -62,9 +62,7 @@ class Region:
     """Digest of all that determines the map: weights, rasters, windows."""
     layout = self.layout
     content = {
-      "origin": {
-        key: self.origin[key] for key in ("weights", "config", "batch_size")
-      },
+      "origin": _without_names(self.origin),
       "inputs": {
         name: [_signature(each.mosaic), _signature(each.mask), str(each.days)]
         for name, each in self.inputs.items()
@@ -82,6 +80,18 @@ class Region:
     }
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_names(origin: Any) -> Any:
+  """What identifies the origin of a map; names and steps are for readers."""
+  if isinstance(origin, list):
+    return [_without_names(each) for each in origin]
+  if not isinstance(origin, Mapping):
+    return origin
+  names = ("run", "step", "checkpoint")
+  return {
+    key: _without_names(v) for key, v in origin.items() if key not in names
+  }
 
 
 def _digest(*arrays) -> str:
@@ -146,8 +156,8 @@ def is_finished(region: Region, identity: str) -> bool:
 
 def write(
   region: Region,
-  network: WindowNetwork,
-  reader: examples.Reader,
+  network: MapNetwork,
+  reader: MapReader,
   identity: str,
 ) -> None:
   """Computes a map, or its remaining rows, and writes all files.
@@ -268,7 +278,7 @@ def _write_companions(region, task) -> None:
 
 
 def describe(
-  region: Region, network: WindowNetwork, reader: examples.Reader
+  region: Region, network: MapNetwork, reader: MapReader
 ) -> list[str]:
   """Lines about the map to compute, its memory and its disk space."""
   layout = region.layout
