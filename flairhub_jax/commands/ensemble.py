@@ -149,7 +149,9 @@ def load(
       where = f"--run {run.folder.path}"
       raise InputError(where, f"rasters of any of {', '.join(names)}", "none")
     reader = Reader(run.config, own, layout)
-    augmentation.check(layout, reader.pixels, reader.lengths)
+    augmentation.check(
+      [layout.shape, layout.logits, *reader.pixels.values()], reader.lengths
+    )
     example = stack([reader.empty_example()])
     model = build.build_segmenter(run.config, output_size=layout.logits)
     model = model.clone(class_bias=by_class(bias, tasks))

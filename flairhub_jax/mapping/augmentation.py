@@ -6,14 +6,13 @@ time series.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.mapping.layout import Layout
 
 _NUM_SYMMETRIES = 8
 
@@ -41,22 +40,17 @@ class Augmentation:
     return origin
 
   def check(
-    self,
-    layout: Layout,
-    pixels: Mapping[str, tuple[int, int]],
-    lengths: Mapping[str, int],
+    self, shapes: Iterable[tuple[int, int]], lengths: Mapping[str, int]
   ) -> None:
     """Checks that windows have these forms.
 
     Args:
-      layout: of the map.
-      pixels: sensor -> rows and columns of its pixels in a window.
+      shapes: rows and columns of a window in the map and in each input.
       lengths: series -> number of its dates in a window.
 
     Raises:
       InputError: windows that are not square, or too few dates.
     """
-    shapes = [layout.shape, layout.logits, *pixels.values()]
     oblong = [shape for shape in shapes if shape[0] != shape[1]]
     if self.with_symmetries and oblong:
       rows, columns = oblong[0]
