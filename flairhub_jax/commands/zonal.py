@@ -3,12 +3,15 @@
 import argparse
 import pathlib
 
-from flairhub_jax import configuration, mesh, terminal
+import jax
+
+from flairhub_jax import configuration, mesh, processes, terminal
 from flairhub_jax.commands import ensemble, map_classes
 from flairhub_jax.errors import InputError
 from flairhub_jax.mapping import (
   area,
   augmentation,
+  bands,
   engine,
   inputs,
   layout,
@@ -32,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   _add_inputs(parser)
   _add_windows(parser)
   _add_averages(parser)
+  parser.add_argument(
+    "--job",
+    metavar="I/N",
+    help="compute part I of N parts of the map; a call without --job computes"
+    " what is missing and writes the map",
+  )
+  processes.add_arguments(parser)
   parser.add_argument(
     "--probabilities",
     nargs="+",
@@ -164,6 +174,7 @@ def _add_averages(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Maps a region, or resumes a killed command."""
+  processes.initialize_distributed(args)
   mesh.tune_cpu_process()
   runs = ensemble.open_runs(args.run)
   out = pathlib.Path(args.out)
@@ -234,26 +245,50 @@ def _map(args, runs, out, classes, sensors) -> int:
   if region.is_finished(map_region, identity):
     print(f"{out}: this map exists already")
     return 0
-  program = ensemble.compile_networks(
-    members,
-    plan,
-    batch_size=batch_size,
-    augmentation=forms,
-    groups=classes.groups,
-  )
-  reader = ensemble.join_readers(members)
-  for name in dict.fromkeys(n for r in runs for n in r.config.data.modalities):
-    if name not in sensors:
-      terminal.print_line(f"warning: {name}: no raster; absent everywhere")
-  for line in region.describe(map_region, program, reader):
-    terminal.print_line(line)
-  region.write(map_region, program, reader, identity)
+  if processes.is_first():
+    for name in dict.fromkeys(
+      n for r in runs for n in r.config.data.modalities
+    ):
+      if name not in sensors:
+        terminal.print_line(f"warning: {name}: no raster; absent everywhere")
+  _write(args, map_region, members, identity, forms, classes.groups)
   for each in sensors.values():
     for path in each.mosaic.unreadable:
       terminal.print_line(f"warning: {path}: left out, cannot be read")
-  for layer in map_region.layers.bands(tuple(classes.of_map)):
-    print(map_region.file(layer))
   return 0
+
+
+def _write(args, map_region, members, identity, forms, groups) -> None:
+  """Computes the bands of this job and process; the last one writes files."""
+  job = bands.parse_job(args.job) if args.job else None
+  number, count = jax.process_index(), jax.process_count()
+  own = job if count == 1 else (job or bands.Job(1, 1)).split(number, count)
+  reader = ensemble.join_readers(members)
+
+  def compile_networks():
+    return ensemble.compile_networks(
+      members,
+      map_region.layout,
+      batch_size=map_region.origin["batch_size"],
+      augmentation=forms,
+      groups=groups,
+    )
+
+  def write(job):
+    region.write(map_region, compile_networks, reader, identity, job)
+
+  write(own)
+  processes.any_of(False)  # all have come here
+  if own is not None and job is None:
+    # The others wait, and end with it if it fails.
+    processes.main_process_first(lambda: processes.is_first() and write(None))
+  if not processes.is_first():
+    return
+  if job is not None:
+    print(f"job {job} is finished; a call without --job writes the map")
+    return
+  for layer in map_region.layers.bands(tuple(map_region.tasks)):
+    print(map_region.file(layer))
 
 
 def _plan(args, runs, sensors) -> tuple[layout.Layout, area.Area | None]:

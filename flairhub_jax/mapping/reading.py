@@ -3,12 +3,13 @@
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
+from flairhub_jax.mapping.bands import Band
 from flairhub_jax.mapping.ensemble import MapReader
 from flairhub_jax.mapping.examples import Window, stack
 from flairhub_jax.mapping.layout import Layout
@@ -22,22 +23,17 @@ _SECONDS = 0.2
 class Batch:
   """Windows of a batch in their places.
 
-  A place depends on the windows with data before it only: a resumed run
-  computes the same batches.
-
   Attributes:
     windows: None in places of padding.
     inputs: of all its places.
     rows: float32 [b h], weights of rows.
     columns: float32 [b w], weights of columns.
-    places: see `store.Progress`.
   """
 
   windows: tuple[Window | None, ...]
   inputs: dict[str, Any]
   rows: np.ndarray
   columns: np.ndarray
-  places: tuple[int, ...]
 
 
 def batches(
@@ -46,7 +42,8 @@ def batches(
   *,
   batch_size: int,
   area: Callable[[int, int, int, int], Bool[np.ndarray, "h w"]] | None,
-  places: tuple[int, ...],
+  bands: Sequence[Band],
+  first: int,
 ) -> Generator[Batch, None, None]:
   """Yields the windows with data, in order.
 
@@ -55,7 +52,9 @@ def batches(
     layout: of the map.
     batch_size: windows of a batch.
     area: see `engine.run`; windows outside are not read.
-    places: of earlier rows of windows, and of the first one to read.
+    bands: whose windows are read, consecutive.
+    first: row of windows; batches with earlier ones only are left out, but
+      are read, since the places of later windows depend on them.
   """
   results: queue.Queue = queue.Queue(AHEAD)
   stop = threading.Event()
@@ -71,7 +70,7 @@ def batches(
 
   def work() -> None:
     try:
-      for batch in _read(reader, layout, batch_size, area, places):
+      for batch in _read(reader, layout, batch_size, area, bands, first):
         if not put(batch):
           return
       put(None)
@@ -90,41 +89,42 @@ def batches(
     thread.join()
 
 
-def _read(reader, layout, batch_size, area, places) -> Iterator[Batch]:
-  row_places, place = list(places[:-1]), places[-1]
+def _read(reader, layout, batch_size, area, bands, first) -> Iterator[Batch]:
   padding = reader.empty_example()
-  windows: list[Window | None] = [None] * (place % batch_size)
-  for row in range(len(places) - 1, len(layout.rows)):
-    row_places.append(place)
-    for column in range(len(layout.columns)):
-      start = layout.rows.starts[row], layout.columns.starts[column]
-      if area is not None and not area(*start, *layout.shape).any():
-        continue
-      window = reader.read(row, column)
-      if window is None:
-        continue
-      windows.append(window)
-      place += 1
-      if len(windows) == batch_size:
-        yield _make_batch(windows, layout, batch_size, padding, row_places)
-        windows = []
-  if any(window is not None for window in windows):
-    yield _make_batch(windows, layout, batch_size, padding, row_places)
+  for band in bands:
+    windows: list[Window] = []
+    for row in band.windows:
+      for window in _read_row(reader, layout, area, row):
+        windows.append(window)
+        if len(windows) == batch_size:
+          if row >= first:
+            yield _make_batch(windows, layout, batch_size, padding)
+          windows = []
+    if windows and windows[-1].row >= first:
+      yield _make_batch(windows, layout, batch_size, padding)
 
 
-def _make_batch(windows, layout, batch_size, padding, row_places) -> Batch:
-  windows = windows + [None] * (batch_size - len(windows))
+def _read_row(reader, layout, area, row) -> Iterator[Window]:
+  """Yields the windows of a row that have data."""
+  for column in range(len(layout.columns)):
+    start = layout.rows.starts[row], layout.columns.starts[column]
+    if area is not None and not area(*start, *layout.shape).any():
+      continue
+    window = reader.read(row, column)
+    if window is not None:
+      yield window
+
+
+def _make_batch(windows, layout, batch_size, padding) -> Batch:
+  empty = batch_size - len(windows)
   rows = np.zeros((batch_size, layout.shape[0]), np.float32)
   columns = np.zeros((batch_size, layout.shape[1]), np.float32)
   for place, window in enumerate(windows):
-    if window is not None:
-      rows[place] = layout.rows.weights[window.row]
-      columns[place] = layout.columns.weights[window.column]
-  examples = [padding if w is None else w.example for w in windows]
+    rows[place] = layout.rows.weights[window.row]
+    columns[place] = layout.columns.weights[window.column]
   return Batch(
-    tuple(w and dataclasses.replace(w, example={}) for w in windows),
-    stack(examples),
+    (*(dataclasses.replace(w, example={}) for w in windows), *[None] * empty),
+    stack([*(window.example for window in windows), *[padding] * empty]),
     rows,
     columns,
-    tuple(row_places),
   )
