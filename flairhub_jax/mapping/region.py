@@ -210,8 +210,9 @@ def _compute(region, network, reader, store, job) -> Counts:
       f" {layout.rows.size}: {len(missing)} of {len(own)} bands to compute"
     )
   program, columns = network(), len(layout.columns)
-  for line in describe(region, program, reader):
-    terminal.print_line(line)
+  if processes.is_first():
+    for line in describe(region, program, reader):
+      terminal.print_line(line)
   bar = terminal.progress_bar(
     total=columns * sum(len(band.windows) for band in own),
     initial=columns

@@ -14,6 +14,7 @@ from flairhub_jax.mapping import bands, store
 from flairhub_jax.models import build
 from tests.mapping import regions
 from tests.mapping.regions import zonal
+from tests.two_processes import in_two_processes
 
 SIDE = regions.SIDE
 X, Y = regions.ORIGIN
@@ -223,3 +224,18 @@ def test_another_map_is_not_replaced(run, raster, tmp_path, capsys):
   (tmp_path / "x.tif").write_text("mine")
   zonal(run, tmp_path / "x.tif", "--input", raster, code=2)
   assert "another file" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_bands(run, tmp_path):
+  path = regions.write_raster(tmp_path / "a.tif", regions.image(1700, SIDE))
+  expected = zonal(run, tmp_path / "alone.tif", "--input", path)
+  out = tmp_path / "m.tif"
+  first, second = in_two_processes(
+    "zonal", "--run", run.path, "--out", out, "--input", path
+  )
+  assert first == f"{out}\n" and second == ""
+  classes, profile = regions.read(out)
+  assert (classes[..., 0] == expected).mean() >= 0.999
+  assert profile["crs"] == regions.read(path)[1]["crs"]
+  assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
