@@ -16,6 +16,7 @@ from flairhub_jax.mapping import bands, reading
 from flairhub_jax.mapping.bands import Band
 from flairhub_jax.mapping.ensemble import MapNetwork, MapReader
 from flairhub_jax.mapping.layout import Layout
+from flairhub_jax.mapping.stopwatch import Stopwatch
 from flairhub_jax.mapping.store import Counts, total
 from flairhub_jax.schema import NO_LABEL
 
@@ -106,6 +107,7 @@ def run(
   division: Sequence[Band] | None = None,
   numbers: range | None = None,
   on_windows: Callable[[int], None] = lambda _: None,
+  watch: Stopwatch | None = None,
 ) -> Counts:
   """Computes a map, or some consecutive bands of it.
 
@@ -124,16 +126,18 @@ def run(
     division: all bands of the map; None: `bands.divide`.
     numbers: of the bands to compute; None: all.
     on_windows: called with the number of windows since the last call.
+    watch: gets the seconds of all stages.
 
   Returns:
     The counts of these bands.
   """
+  watch = watch or Stopwatch()
   if division is None:
     division = bands.divide(layout, network.batch_size)
   own = division if numbers is None else division[numbers.start : numbers.stop]
   first = _first_needed(layout, own[0])
   sums = _Sums(layout, layers, tasks, area, own, first)
-  sums.write, sums.finish_band = write, finish
+  sums.write, sums.finish_band, sums.watch = write, finish, watch
   previous: tuple[reading.Batch, Any] | None = None
   batches = reading.batches(
     reader,
@@ -146,10 +150,12 @@ def run(
       if band.windows.stop > first
     ],
     first=first,
+    watch=watch,
   )
   with contextlib.closing(batches):
     for batch in batches:
-      results = network(batch.inputs, batch.rows, batch.columns)
+      with watch.measure("computing"):
+        results = network(batch.inputs, batch.rows, batch.columns)
       if previous is not None:
         on_windows(sums.add(*previous))
       previous = batch, results
@@ -171,6 +177,7 @@ class _Sums:
 
   write: Write
   finish_band: Finish
+  watch: Stopwatch
 
   def __init__(self, layout, layers, tasks, area, own, first):
     self.counts: list[Counts] = []  # of finished bands
@@ -192,16 +199,18 @@ class _Sums:
 
   def add(self, batch: reading.Batch, results: Mapping[str, Any]) -> int:
     """Adds the windows of a batch; returns the number of windows done."""
-    arrays = {task: np.asarray(values) for task, values in results.items()}
+    with self.watch.measure("computing"):
+      arrays = {task: np.asarray(values) for task, values in results.items()}
     done = self._reported
     for place, window in enumerate(batch.windows):
       if window is None or window.row < self._row:
         continue  # padding, or only there for the places of others
       while self._row < window.row:
         self._next_row()
-      self._add_window(
-        window, {task: values[place] for task, values in arrays.items()}
-      )
+      with self.watch.measure("blending"):
+        self._add_window(
+          window, {task: values[place] for task, values in arrays.items()}
+        )
       # Windows of earlier bands are in the counts of those.
       if window.row >= self._bands[0].windows.start:
         self._num_windows += 1
@@ -242,11 +251,13 @@ class _Sums:
     band = self._bands[len(self.counts)]
     if number == band.windows.stop:
       counts = Counts(self._num_absent, self._num_windows)
-      self.finish_band(band.number, counts)
+      with self.watch.measure("writing"):
+        self.finish_band(band.number, counts)
       self.counts.append(counts)
       self._num_absent, self._num_windows = {}, 0
     if number < len(rows):
-      self._move_to(max(0, rows.starts[number]))
+      with self.watch.measure("blending"):
+        self._move_to(max(0, rows.starts[number]))
 
   def _finish(self, first, last):
     rows = np.s_[first - self._top : last - self._top]
@@ -255,9 +266,11 @@ class _Sums:
       width = self._layout.columns.size
       has_data = has_data & self._area(first, 0, last - first, width)
     layers: dict[str, np.ndarray] = {}
-    for task, sums in self._sums.items():
-      layers |= self._layers.of_rows(task, sums[rows], has_data)
-    self.write(first, layers)
+    with self.watch.measure("blending"):
+      for task, sums in self._sums.items():
+        layers |= self._layers.of_rows(task, sums[rows], has_data)
+    with self.watch.measure("writing"):
+      self.write(first, layers)
 
   def _move_to(self, top):
     """Drops the sums of the rows above one, and moves the others up."""

@@ -13,6 +13,7 @@ from flairhub_jax.mapping.bands import Band
 from flairhub_jax.mapping.ensemble import MapReader
 from flairhub_jax.mapping.examples import Window, stack
 from flairhub_jax.mapping.layout import Layout
+from flairhub_jax.mapping.stopwatch import Stopwatch
 
 # Batches that the thread is ahead.
 AHEAD = 2
@@ -44,6 +45,7 @@ def batches(
   area: Callable[[int, int, int, int], Bool[np.ndarray, "h w"]] | None,
   bands: Sequence[Band],
   first: int,
+  watch: Stopwatch,
 ) -> Generator[Batch, None, None]:
   """Yields the windows with data, in order.
 
@@ -55,6 +57,7 @@ def batches(
     bands: whose windows are read, consecutive.
     first: row of windows; batches with earlier ones only are left out, but
       are read, since the places of later windows depend on them.
+    watch: gets the seconds of reading, and of waiting for it.
   """
   results: queue.Queue = queue.Queue(AHEAD)
   stop = threading.Event()
@@ -70,17 +73,23 @@ def batches(
 
   def work() -> None:
     try:
-      for batch in _read(reader, layout, batch_size, area, bands, first):
-        if not put(batch):
+      batches = _read(reader, layout, batch_size, area, bands, first)
+      while True:
+        with watch.measure("reading"):
+          batch = next(batches, None)
+        if not put(batch) or batch is None:
           return
-      put(None)
     except BaseException as error:
       put(error)
 
   thread = threading.Thread(target=work, daemon=True)
   thread.start()
   try:
-    while (item := results.get()) is not None:
+    while True:
+      with watch.measure("waiting"):
+        item = results.get()
+      if item is None:
+        return
       if isinstance(item, BaseException):
         raise item
       yield item
