@@ -179,13 +179,14 @@ def run(args: argparse.Namespace) -> int:
   runs = ensemble.open_runs(args.run)
   out = pathlib.Path(args.out)
   region.check_out(out)
+  job = bands.parse_job(args.job) if args.job else None
   classes = map_classes.parse(
     configuration.label_tasks(runs[0].config), args.bias, args.merge
   )
   schema, names = ensemble.sensors(runs)
   sensors = _open_inputs(args, schema, names)
   try:
-    return _map(args, runs, out, classes, sensors)
+    return _map(args, runs, out, job, classes, sensors)
   finally:
     inputs.close(sensors)
 
@@ -213,7 +214,7 @@ def _open_inputs(args, schema, names) -> dict[str, inputs.SensorInput]:
   )
 
 
-def _map(args, runs, out, classes, sensors) -> int:
+def _map(args, runs, out, job, classes, sensors) -> int:
   plan, polygons = _plan(args, runs, sensors)
   batch_size = args.batch or runs[0].config.data.batch_size
   forms = augmentation.Augmentation(args.tta, args.date_subsets)
@@ -251,16 +252,15 @@ def _map(args, runs, out, classes, sensors) -> int:
     ):
       if name not in sensors:
         terminal.print_line(f"warning: {name}: no raster; absent everywhere")
-  _write(args, map_region, members, identity, forms, classes.groups)
+  _write(map_region, identity, members, forms, classes.groups, job)
   for each in sensors.values():
     for path in each.mosaic.unreadable:
       terminal.print_line(f"warning: {path}: left out, cannot be read")
   return 0
 
 
-def _write(args, map_region, members, identity, forms, groups) -> None:
-  """Computes the bands of this job and process; the last one writes files."""
-  job = bands.parse_job(args.job) if args.job else None
+def _write(map_region, identity, members, forms, groups, job) -> None:
+  """Computes the bands of a job and process; the first writes a whole map."""
   number, count = jax.process_index(), jax.process_count()
   own = job if count == 1 else (job or bands.Job(1, 1)).split(number, count)
   reader = ensemble.join_readers(members)
@@ -274,8 +274,8 @@ def _write(args, map_region, members, identity, forms, groups) -> None:
       groups=groups,
     )
 
-  def write(job):
-    region.write(map_region, compile_networks, reader, identity, job)
+  def write(part):
+    region.write(map_region, compile_networks, reader, identity, part)
 
   write(own)
   processes.any_of(False)  # all have come here

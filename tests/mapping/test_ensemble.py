@@ -75,6 +75,33 @@ def test_probabilities_of_runs_are_averaged(
   assert len({each["weights"] for each in origin["ensemble"]}) == 2
 
 
+def test_symmetries_of_a_window_are_averaged(run, raster, values, tmp_path):
+  out = tmp_path / "m.tif"
+  classes = zonal(
+    run, out, "--input", raster, "--tta", "--probabilities", "all"
+  )
+  forms = [
+    (np.rot90(v, k), k, v is not values)
+    for v in (values, values[::-1])
+    for k in range(4)
+  ]
+  batch = {"inputs": {"AERIAL_RGBI": np.stack([form for form, *_ in forms])}}
+  model = build.build_segmenter(configuration.load_json(run.config))
+  variables, _ = trained.restore(run.path, build.variables_shape(model, batch))
+  apply = jax.jit(lambda v, b: model.apply(v, b)["logits"][TASK])
+  shares = np.asarray(jax.nn.softmax(apply(variables, batch), -1))
+  back = [
+    np.rot90(own, -k)[:: -1 if is_flipped else 1]
+    for own, (_, k, is_flipped) in zip(shares, forms, strict=True)
+  ]
+  expected = np.mean(back, 0)
+  assert (classes == expected.argmax(-1)).mean() >= 0.999
+  actual, _ = regions.read(tmp_path / "m_probabilities.tif")
+  np.testing.assert_allclose(actual / 250, expected, atol=0.0025)
+  with rasterio.open(out) as written:
+    assert json.loads(written.tags()["FLAIRHUB_ORIGIN"])["tta"] is True
+
+
 def test_runs_must_agree(run, raster, tmp_path, capsys):
   out, words = tmp_path / "m.tif", ("--input", raster)
   line = refused(capsys, run, out, "--run", run.path, *words)
