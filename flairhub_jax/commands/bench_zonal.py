@@ -1,9 +1,10 @@
 """`flairhub bench zonal`: maps a synthetic raster, and the network alone."""
 
+import functools
 import pathlib
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,10 @@ from flairhub_jax.models import build, initialise
 _COLUMNS = 4
 _ROUNDS = 3
 _CORNER = (700_000.0, 6_600_000.0)
+
+# Seconds of wall and of processor time. The latter counts where the network
+# runs on the CPU: other programs on the machine hardly change it.
+Times = tuple[float, float]
 
 
 def measure(
@@ -97,26 +102,10 @@ def _measure(config, folder, sensors):
   network = WindowNetwork(
     model, variables, example, plan, batch_size=config.data.batch_size
   )
-  num_windows = len(plan.rows) * len(plan.columns)
-  batch = _batch(reader, plan, network.batch_size)
-  _run_alone(network, batch, 2)
-  alone, whole, stages = [], [], []
-  for number in terminal.progress_bar(
-    range(_ROUNDS), desc="zonal", unit="round"
-  ):
-    count = -(-num_windows // network.batch_size)
-    alone.append(_run_alone(network, batch, count) / count)
-    seconds, watch = _run_engine(
-      config, network, reader, plan, folder / f"{number}.tif"
-    )
-    whole.append(seconds)
-    stages.append(watch.seconds)
-  seconds, forward = float(np.median(whole)), float(np.median(alone))
-  size = plan.rows.size * plan.columns.size
-  median = {
-    stage: float(np.median([each[stage] for each in stages]))
-    for stage in stages[0]
-  }
+  alone, whole, stages = _rounds(config, network, reader, plan, folder)
+  num_windows, size = _num_windows(plan), plan.rows.size * plan.columns.size
+  seconds, cpu_seconds = np.median(whole, 0).tolist()
+  forward, forward_cpu = np.median(alone, 0).tolist()
   return {
     "what": "zonal",
     "device": jax.devices()[0].device_kind,
@@ -126,14 +115,52 @@ def _measure(config, folder, sensors):
     "window": list(plan.shape),
     "num_windows": num_windows,
     "map_pixels": size,
-    "seconds": whole,
-    "forward_seconds": alone,
+    "seconds": [wall for wall, _ in whole],
+    "cpu_seconds": [cpu for _, cpu in whole],
+    "forward_seconds": [wall for wall, _ in alone],
+    "forward_cpu_seconds": [cpu for _, cpu in alone],
     "pixels_per_second": size / seconds,
     "windows_per_second": num_windows / seconds,
-    "forward_windows_per_second": network.batch_size / forward,
-    "share_of_forward": num_windows / seconds * forward / network.batch_size,
-    "stage_seconds": median,
+    "forward_windows_per_second": num_windows / forward,
+    "share_of_forward": forward / seconds,
+    "share_of_forward_cpu": forward_cpu / cpu_seconds,
+    "stage_seconds": {
+      stage: float(np.median([each[stage] for each in stages]))
+      for stage in stages[0]
+    },
   }
+
+
+def _num_windows(plan: layout.Layout) -> int:
+  return len(plan.rows) * len(plan.columns)
+
+
+def _rounds(config, network, reader, plan, folder):
+  """Times of the network alone and of the engine, and stages of the engine.
+
+  Those of the network are of as many windows: the last batch of the map may
+  have empty places.
+  """
+  batch = _batch(reader, plan, network.batch_size)
+  num_batches = -(-_num_windows(plan) // network.batch_size)
+  share = _num_windows(plan) / (num_batches * network.batch_size)
+  _run_alone(network, batch, 2)
+  alone: list[Times] = []
+  whole: list[Times] = []
+  stages = []
+  for number in terminal.progress_bar(
+    range(_ROUNDS), desc="zonal", unit="round"
+  ):
+    forward = functools.partial(_run_alone, network, batch, num_batches)
+    wall, cpu = _time(forward)
+    alone.append((wall * share, cpu * share))
+    watch, out = Stopwatch(), folder / f"{number}.tif"
+    run = functools.partial(
+      _run_engine, config, network, reader, plan, out, watch
+    )
+    whole.append(_time(run))
+    stages.append(watch.seconds)
+  return alone, whole, stages
 
 
 def _batch(reader, plan, batch_size):
@@ -150,28 +177,31 @@ def _batch(reader, plan, batch_size):
   )
 
 
-def _run_alone(network, batch, count) -> float:
-  """Seconds of so many batches; one waits while another is computed."""
-  start = time.perf_counter()
+def _time(action: Callable[[], None]) -> Times:
+  start, cpu_start = time.perf_counter(), time.process_time()
+  action()
+  return time.perf_counter() - start, time.process_time() - cpu_start
+
+
+def _run_alone(network, batch, count) -> None:
+  """Computes so many batches; one waits while another is computed."""
   previous = network(*batch)
   for _ in range(count - 1):
     following = network(*batch)
     jax.block_until_ready(previous)
     previous = following
   jax.block_until_ready(previous)
-  return time.perf_counter() - start
 
 
-def _run_engine(config, network, reader, plan, out) -> tuple[float, Stopwatch]:
-  """Seconds of a map, all rows on the disk, and its stages."""
+def _run_engine(config, network, reader, plan, out, watch) -> None:
+  """Computes a map, with all rows on the disk at the end."""
   tasks = {
     name: task.num_classes
     for name, task in configuration.label_tasks(config).items()
   }
-  layers, watch = engine.Layers(), Stopwatch()
+  layers = engine.Layers()
   shape = plan.grid.height, plan.grid.width
   files = store.Store(out, "bench", layers.bands(tuple(tasks)), shape)
-  start = time.perf_counter()
   with files.open():
     engine.run(
       network,
@@ -183,9 +213,7 @@ def _run_engine(config, network, reader, plan, out) -> tuple[float, Stopwatch]:
       finish=files.finish,
       watch=watch,
     )
-  seconds = time.perf_counter() - start
   files.remove()
-  return seconds, watch
 
 
 def format_report(numbers: Mapping[str, Any]) -> str:
@@ -201,7 +229,8 @@ def format_report(numbers: Mapping[str, Any]) -> str:
     f"engine             {numbers['windows_per_second']:.3f} windows/s,"
     f" {numbers['pixels_per_second'] / 1e6:.3f} Mpixel/s of the map",
     f"network alone      {numbers['forward_windows_per_second']:.3f} windows/s:"
-    f" the engine reaches {numbers['share_of_forward']:.1%}",
+    f" the engine reaches {numbers['share_of_forward']:.1%}"
+    f" ({numbers['share_of_forward_cpu']:.1%} by processor time)",
   ]
   for stage, value in numbers["stage_seconds"].items():
     note = " (beside the others)" if stage == "reading" else ""
