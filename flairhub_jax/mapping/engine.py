@@ -6,7 +6,7 @@ once no later window covers it. One thread reads ahead of the network.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,31 +138,38 @@ def run(
   first = _first_needed(layout, own[0])
   sums = _Sums(layout, layers, tasks, area, own, first)
   sums.write, sums.finish_band, sums.watch = write, finish, watch
-  previous: tuple[reading.Batch, Any] | None = None
+  needed = [
+    band for band in division[: own[-1].number + 1] if band.windows.stop > first
+  ]
   batches = reading.batches(
     reader,
     layout,
     batch_size=network.batch_size,
     area=area,
-    bands=[
-      band
-      for band in division[: own[-1].number + 1]
-      if band.windows.stop > first
-    ],
+    bands=needed,
     first=first,
     watch=watch,
   )
   with contextlib.closing(batches):
-    for batch in batches:
-      with watch.measure("computing"):
-        results = network(batch.inputs, batch.rows, batch.columns)
-      if previous is not None:
-        on_windows(sums.add(*previous))
-      previous = batch, results
-  if previous is not None:
-    on_windows(sums.add(*previous))
-  on_windows(sums.finish())
+    for number in _blend(network, batches, sums):
+      on_windows(number)
   return total(sums.counts)
+
+
+def _blend(
+  network: MapNetwork, batches: Iterator[reading.Batch], sums: "_Sums"
+) -> Iterator[int]:
+  """Adds a batch while the next one is computed; yields numbers of windows."""
+  previous: tuple[reading.Batch, Any] | None = None
+  for batch in batches:
+    with sums.watch.measure("computing"):
+      results = network(batch.inputs, batch.rows, batch.columns)
+    if previous is not None:
+      yield sums.add(*previous)
+    previous = batch, results
+  if previous is not None:
+    yield sums.add(*previous)
+  yield sums.finish()
 
 
 def _first_needed(layout: Layout, band: Band) -> int:

@@ -36,7 +36,7 @@ class EnsembleReader:
     shares = np.array([window is not None for window in windows], np.float32)
     absent = {name for window in with_data for name in window.absent_sensors}
     for reader, window in zip(self._readers, windows, strict=True):
-      absent.update(() if window else reader.pixels)
+      absent.update(reader.pixels if window is None else ())
     return Window(
       row,
       column,
