@@ -21,7 +21,7 @@ from flairhub_jax.mapping.ensemble import (
 from flairhub_jax.mapping.examples import Reader, stack
 from flairhub_jax.mapping.inputs import SensorInput
 from flairhub_jax.mapping.layout import Layout
-from flairhub_jax.mapping.network import Groups, WindowNetwork
+from flairhub_jax.mapping.network import Groups, Programs, WindowNetwork
 from flairhub_jax.models import build
 from flairhub_jax.schema import LabelTask, Schema
 
@@ -195,31 +195,18 @@ def compile_networks(
   groups: Groups,
 ) -> MapNetwork:
   """Compiles all networks; those that differ in weights only, once."""
-  networks: list[WindowNetwork] = []
-  for number, member in enumerate(members):
-    alike = next((m for m in members[:number] if _is_alike(m, member)), None)
-    if alike is not None:
-      program = networks[members.index(alike)]
-      networks.append(program.with_variables(member.variables))
-      continue
-    networks.append(
-      WindowNetwork(
-        member.model,
-        member.variables,
-        member.example,
-        layout,
-        batch_size=batch_size,
-        augmentation=augmentation,
-        groups=groups,
-      )
+  programs: Programs = {}
+  networks = [
+    WindowNetwork(
+      member.model,
+      member.variables,
+      member.example,
+      layout,
+      batch_size=batch_size,
+      augmentation=augmentation,
+      groups=groups,
+      programs=programs,
     )
-  return networks[0] if len(networks) == 1 else EnsembleNetwork(networks)
-
-
-def _is_alike(a: Member, b: Member) -> bool:
-  """Whether two networks are one program."""
-  shapes = [
-    jax.tree.map(lambda x: (x.shape, x.dtype), (m.example, m.variables))
-    for m in (a, b)
+    for member in members
   ]
-  return a.model == b.model and shapes[0] == shapes[1]
+  return networks[0] if len(networks) == 1 else EnsembleNetwork(networks)

@@ -244,7 +244,8 @@ def _map(args, runs, out, job, classes, sensors) -> int:
   )
   identity = map_region.identity()
   if region.is_finished(map_region, identity):
-    print(f"{out}: this map exists already")
+    if processes.is_first():
+      print(f"{out}: this map exists already")
     return 0
   if processes.is_first():
     for name in dict.fromkeys(

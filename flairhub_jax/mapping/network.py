@@ -1,8 +1,8 @@
 """The network over a batch of windows: weighted probabilities of each task."""
 
-import copy
 import functools
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,8 @@ from flairhub_jax.mapping.layout import Layout
 
 # Task -> the position of the merged class of each class of a network.
 Groups = Mapping[str, Sequence[int]]
+# Compiled programs by the digest of their text.
+Programs = MutableMapping[str, jax.stages.Compiled]
 
 
 class WindowNetwork:
@@ -37,6 +39,7 @@ class WindowNetwork:
     batch_size: int,
     augmentation: Augmentation = NONE,
     groups: Groups | None = None,
+    programs: Programs | None = None,
   ):
     """Compiles the program.
 
@@ -48,11 +51,15 @@ class WindowNetwork:
       batch_size: windows of a batch, before rounding up.
       augmentation: forms of a window whose probabilities are averaged.
       groups: of the tasks whose classes are merged, if any.
+      programs: of other networks of the map; those that differ in weights only
+        share one. Gets the program of this one.
     """
     self._devices = mesh.build_local_mesh()
     count = self._devices.size
     self.batch_size = -(-batch_size // count) * count
-    self._variables = self._place(variables)
+    self._variables = jax.device_put(
+      jax.device_get(variables), mesh.replicated(self._devices)
+    )
     shares = {
       "rows": np.zeros((1, layout.shape[0]), np.float32),
       "columns": np.zeros((1, layout.shape[1]), np.float32),
@@ -65,21 +72,9 @@ class WindowNetwork:
       out_shardings=mesh.split_batch(self._devices),
       compiler_options=mesh.compiler_options(model.deterministic),
     )
-    self._step = step.lower(
-      self._variables, shapes["batch"], shapes["shares"]
-    ).compile()
+    lowered = step.lower(self._variables, shapes["batch"], shapes["shares"])
+    self._step = _compile(lowered, {} if programs is None else programs)
     self.memory = _memory(self._step)
-
-  def with_variables(self, variables: Any) -> "WindowNetwork":
-    """The same program with other weights."""
-    other = copy.copy(self)
-    other._variables = self._place(variables)
-    return other
-
-  def _place(self, variables: Any) -> Any:
-    """Copies weights to the devices of this process."""
-    where = mesh.replicated(self._devices)
-    return jax.device_put(jax.device_get(variables), where)
 
   def __call__(
     self,
@@ -102,6 +97,15 @@ class WindowNetwork:
       self._devices,
     )
     return self._step(self._variables, arrays["batch"], arrays["shares"])
+
+
+def _compile(
+  lowered: jax.stages.Lowered, programs: Programs
+) -> jax.stages.Compiled:
+  digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()
+  if digest not in programs:
+    programs[digest] = lowered.compile()
+  return programs[digest]
 
 
 def _make_step(

@@ -57,8 +57,16 @@ def logits(run, second, values):
 
 
 def test_probabilities_of_runs_are_averaged(
-  run, second, raster, logits, tmp_path
+  run, second, raster, logits, tmp_path, monkeypatch
 ):
+  programs, compile_one = set(), network._compile
+
+  def compile_and_count(lowered, known):
+    program = compile_one(lowered, known)
+    programs.add(id(program))
+    return program
+
+  monkeypatch.setattr(network, "_compile", compile_and_count)
   classes = zonal(
     run, tmp_path / "m.tif", "--run", second.path, "--input", raster,
     "--probabilities", "all",
@@ -73,6 +81,8 @@ def test_probabilities_of_runs_are_averaged(
   names = [each["run"] for each in origin["ensemble"]]
   assert names == [run.path.name, second.path.name]
   assert len({each["weights"] for each in origin["ensemble"]}) == 2
+  # The networks differ in weights only: one program is compiled.
+  assert len(programs) == 1
 
 
 def test_symmetries_of_a_window_are_averaged(run, raster, values, tmp_path):
