@@ -49,6 +49,14 @@ def build_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   )
 
 
+def build_local_mesh() -> Mesh:
+  """Returns a mesh of the devices of this process, for work of its own."""
+  devices = jax.local_devices()
+  types = (AxisType.Auto,) * len(_AXES)
+  shape = (len(devices), 1)
+  return jax.make_mesh(shape, _AXES, axis_types=types, devices=devices)
+
+
 def describe(mesh: Mesh) -> str:
   """Describes the devices, for the log."""
   axes = " x ".join(f"{size} {axis}" for axis, size in mesh.shape.items())

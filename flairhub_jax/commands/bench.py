@@ -1,4 +1,4 @@
-"""Measure the speed of a network: training steps or forward passes."""
+"""Measure the speed of a network: training, forward passes, or whole maps."""
 
 import argparse
 import contextlib
@@ -21,6 +21,7 @@ from flairhub_jax import (
   run_schema,
   terminal,
 )
+from flairhub_jax.commands import bench_zonal
 from flairhub_jax.data import augmentation, pipeline, records
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import patches
@@ -42,13 +43,13 @@ _PEAK_BFLOAT16 = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags; `--config.…` overrides are read by `run`."""
-  parser.add_argument("what", choices=("train", "forward"))
+  parser.add_argument("what", choices=("train", "forward", "zonal"))
   parser.add_argument(
     "--config",
     required=True,
     metavar="FILE.py[:ARG]",
     help="configuration; batches are random, or with --config.data.path those"
-    " of the data",
+    " of the data; maps are always of a synthetic raster",
   )
   parser.add_argument(
     "--steps",
@@ -77,6 +78,12 @@ def run(args: argparse.Namespace) -> int:
     raise InputError("--dates", "at least 1", args.dates)
   mesh.tune_cpu_process()
   config = config_file.load_config_file(args.config, args.overrides)
+  if args.what == "zonal":
+    if args.profile:
+      raise InputError("--profile", "bench train or forward", "bench zonal")
+    numbers = bench_zonal.measure(config, args.steps, args.dates)
+    _report(args, config, numbers, bench_zonal.format_report)
+    return 0
   devices = mesh.build_mesh(**config.mesh)
   with contextlib.ExitStack() as closing:
     if config.data.path:
@@ -99,17 +106,25 @@ def run(args: argparse.Namespace) -> int:
     deterministic=config.deterministic,
   )
   numbers = {
-    "config": [args.config, *args.overrides],
-    # The content of the file may change.
-    "config_sha256": run_directory.config_digest(config),
     "data_fingerprint": config.data.fingerprint,
     "products": products,
     **numbers,
   }
-  print(format_report(numbers))
+  _report(args, config, numbers, format_report)
+  return 0
+
+
+def _report(args, config, numbers, format_numbers) -> None:
+  """Prints the numbers, and writes them to a file on request."""
+  numbers = {
+    "config": [args.config, *args.overrides],
+    # The content of the file may change.
+    "config_sha256": run_directory.config_digest(config),
+    **numbers,
+  }
+  print(format_numbers(numbers))
   if args.json:
     atomic.write_text(pathlib.Path(args.json), json.dumps(numbers) + "\n")
-  return 0
 
 
 def measure(

@@ -2,40 +2,44 @@
 
 import argparse
 import pathlib
-from typing import Any
 
 import jax
 
-from flairhub_jax import (
-  configuration,
-  contract,
-  mesh,
-  run_directory,
-  run_schema,
-  terminal,
-)
-from flairhub_jax.commands import zonal_inputs
+from flairhub_jax import configuration, mesh, processes, terminal
+from flairhub_jax.commands import ensemble, map_classes, zonal_inputs
 from flairhub_jax.errors import InputError, RunError
-from flairhub_jax.inference import origin, trained
 from flairhub_jax.mapping import (
   area,
+  augmentation,
+  bands,
   engine,
-  examples,
   input_check,
   inputs,
   layout,
-  network,
   region,
 )
-from flairhub_jax.models import build
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags."""
-  parser.add_argument("--run", metavar="RUN", help="run directory of `train`")
+  parser.add_argument(
+    "--run",
+    action="append",
+    metavar="RUN",
+    help="run directory of `train`; several make an ensemble, whose"
+    " probabilities are averaged",
+  )
   parser.add_argument("--out", metavar="MAP.tif", help="map of classes")
   zonal_inputs.add_arguments(parser)
   _add_windows(parser)
+  _add_averages(parser)
+  parser.add_argument(
+    "--job",
+    metavar="I/N",
+    help="compute part I of N parts of the map; a call without --job computes"
+    " what is missing and writes the map",
+  )
+  processes.add_arguments(parser)
   parser.add_argument(
     "--probabilities",
     nargs="+",
@@ -94,23 +98,55 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _add_averages(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--tta",
+    action="store_true",
+    help="average the probabilities of the eight symmetries of each window",
+  )
+  parser.add_argument(
+    "--date-subsets",
+    type=int,
+    default=1,
+    metavar="N",
+    help="average the probabilities of N subsets of the dates of each series,"
+    " every N-th date",
+  )
+  parser.add_argument(
+    "--bias",
+    action="append",
+    default=[],
+    metavar="TASK:CLASS=VALUE",
+    help="add a number to the logits of a class; may come again",
+  )
+  parser.add_argument(
+    "--merge",
+    action="append",
+    default=[],
+    metavar="TASK=FILE.json",
+    help='map merged classes: {"new": ["class", …], …}, every class once',
+  )
+
+
 def run(args: argparse.Namespace) -> int:
   """Maps a region, or resumes a killed command."""
+  processes.initialize_distributed(args)
   mesh.tune_cpu_process()
   args = zonal_inputs.with_file(args, add_arguments)
   for flag in ("run", "out"):
     if getattr(args, flag) is None:
       raise InputError(f"--{flag}", "a path, here or in --config", "none")
-  folder, config = run_directory.open_run(args.run)
-  config = run_schema.as_trained(config)
+  runs = ensemble.open_runs(args.run)
   out = pathlib.Path(args.out)
   region.check_out(out)
-  tasks = configuration.label_tasks(config)
-  sensors = zonal_inputs.open_inputs(
-    args, config.schema, tuple(config.data.modalities)
+  job = bands.parse_job(args.job) if args.job else None
+  classes = map_classes.parse(
+    configuration.label_tasks(runs[0].config), args.bias, args.merge
   )
+  schema, names = ensemble.sensors(runs)
+  sensors = zonal_inputs.open_inputs(args, schema, names)
   try:
-    return _map(args, folder, config, out, tasks, sensors)
+    return _map(args, runs, out, job, classes, sensors)
   except OSError as error:
     if error.filename is not None:
       raise
@@ -121,54 +157,95 @@ def run(args: argparse.Namespace) -> int:
     inputs.close(sensors)
 
 
-def _map(args, folder, config, out, tasks, sensors) -> int:
-  own = contract.build(config, contract.training_data(config))
-  plan, polygons = _plan(args, config, sensors)
-  reader = examples.Reader(config, sensors, plan)
-  model = build.build_segmenter(config, output_size=plan.logits)
-  example = examples.stack([reader.empty_example()])
-  shape = build.variables_shape(model, example)
-  variables, step = trained.restore(args.run, shape)
-  batch_size = args.batch or config.data.batch_size
+def _map(args, runs, out, job, classes, sensors) -> int:
+  plan, polygons = _plan(args, runs, sensors)
+  batch_size = args.batch or runs[0].config.data.batch_size
+  forms = augmentation.Augmentation(args.tta, args.date_subsets)
+  members = ensemble.load(
+    runs,
+    sensors,
+    plan,
+    tasks=classes.of_network,
+    bias=classes.bias,
+    augmentation=forms,
+  )
+  own = ensemble.join_contracts(runs)
   map_region = region.Region(
     inputs=sensors,
     layout=plan,
-    tasks=tasks,
+    tasks=classes.of_map,
     layers=engine.Layers(
-      region.class_indices(tasks, args.probabilities), args.confidence
+      region.class_indices(classes.of_map, args.probabilities), args.confidence
     ),
     out=out,
     area=polygons,
-    origin=_origin(folder, config, variables, step, batch_size),
+    origin={
+      **ensemble.join_origins(members),
+      **classes.origin(),
+      **forms.origin(),
+      "batch_size": batch_size,
+    },
     contract=own,
   )
   identity = map_region.identity()
   if region.is_finished(map_region, identity):
-    print(f"{out}: this map exists already")
+    if processes.is_first():
+      print(f"{out}: this map exists already")
     return 0
+  if processes.is_first():
+    _warn(own, sensors, plan)
+  _write(map_region, identity, members, forms, classes.groups, job)
+  for each in sensors.values():
+    for path in each.mosaic.unreadable:
+      terminal.print_line(f"warning: {path}: left out, cannot be read")
+  return 0
+
+
+def _warn(own, sensors, plan) -> None:
+  """Prints what is unlikely about the rasters, before the first window."""
   for line in (
     *input_check.check_values(own, sensors),
     *input_check.check_size(own, sensors, plan),
   ):
     terminal.print_line(line)
-  program = network.WindowNetwork(
-    model, variables, example, plan, batch_size=batch_size
-  )
-  for name in config.data.modalities:
+  for name in own.sensors:
     if name not in sensors:
       terminal.print_line(f"warning: {name}: no raster; absent everywhere")
-  for line in region.describe(map_region, program, reader):
-    terminal.print_line(line)
-  region.write(map_region, program, reader, identity)
-  for each in sensors.values():
-    for path in each.mosaic.unreadable:
-      terminal.print_line(f"warning: {path}: left out, cannot be read")
-  for layer in map_region.layers.bands(tuple(tasks)):
+
+
+def _write(map_region, identity, members, forms, groups, job) -> None:
+  """Computes the bands of a job and process; the first writes a whole map."""
+  number, count = jax.process_index(), jax.process_count()
+  own = job if count == 1 else (job or bands.Job(1, 1)).split(number, count)
+  reader = ensemble.join_readers(members)
+
+  def compile_networks():
+    return ensemble.compile_networks(
+      members,
+      map_region.layout,
+      batch_size=map_region.origin["batch_size"],
+      augmentation=forms,
+      groups=groups,
+    )
+
+  def write(part):
+    region.write(map_region, compile_networks, reader, identity, part)
+
+  write(own)
+  processes.any_of(False)  # all have come here
+  if own is not None and job is None:
+    # The others wait, and end with it if it fails.
+    processes.main_process_first(lambda: processes.is_first() and write(None))
+  if not processes.is_first():
+    return
+  if job is not None:
+    print(f"job {job} is finished; a call without --job writes the map")
+    return
+  for layer in map_region.layers.bands(tuple(map_region.tasks)):
     print(map_region.file(layer))
-  return 0
 
 
-def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:
+def _plan(args, runs, sensors) -> tuple[layout.Layout, area.Area | None]:
   crs = next(iter(sensors.values())).mosaic.grid.crs
   polygons = area.Area(args.aoi, crs) if args.aoi else None
   bounds = (tuple(args.bounds), "--bounds") if args.bounds else None
@@ -186,7 +263,7 @@ def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:
       raise InputError(flag, f"at least {least}", value)
   plan = layout.plan(
     sensors,
-    window=args.window or _window(config, sensors),
+    window=args.window or _window(runs, sensors),
     overlap=args.overlap,
     margin=args.margin,
     resolution=args.resolution,
@@ -196,18 +273,9 @@ def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:
   return plan, polygons
 
 
-def _window(config, sensors) -> int:
-  """Pixels of the finest sensor in a patch of the run."""
+def _window(runs, sensors) -> int:
+  """Pixels of the finest sensor in a patch of the first run that has it."""
   finest = min(sensors, key=lambda n: min(sensors[n].mosaic.grid.pixel_metres))
+  configs = (run.config for run in runs)
+  config = next(c for c in configs if finest in c.data.modalities)
   return config.inputs[finest].pixels
-
-
-def _origin(folder, config, variables, step, batch_size) -> dict[str, Any]:
-  return {
-    "run": folder.path.name,
-    "step": step,
-    "checkpoint": folder.checkpoint_digest(step),
-    "weights": origin.digest(jax.device_get(variables)),
-    "config": run_directory.config_digest(config),
-    "batch_size": batch_size,
-  }

@@ -112,7 +112,7 @@ def with_file(
         "--run RUN beside it, as `flairhub import-weights` writes",
         "none",
       )
-    _, config = run_directory.open_run(args.run)
+    _, config = run_directory.open_run(args.run[0])
     content, notes = reference_zone.translate(content, config, where=path)
     for line in notes:
       terminal.print_line(line)

@@ -6,17 +6,18 @@ once no later window covers it. One thread reads ahead of the network.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from flairhub_jax.mapping import reading
-from flairhub_jax.mapping.examples import Reader
+from flairhub_jax.mapping import bands, reading
+from flairhub_jax.mapping.bands import Band
+from flairhub_jax.mapping.ensemble import MapNetwork, MapReader
 from flairhub_jax.mapping.layout import Layout
-from flairhub_jax.mapping.network import WindowNetwork
-from flairhub_jax.mapping.store import Progress
+from flairhub_jax.mapping.stopwatch import Stopwatch
+from flairhub_jax.mapping.store import Counts, total
 from flairhub_jax.schema import NO_LABEL
 
 # A probability p is stored as round(250 p); 255 is no data.
@@ -26,7 +27,7 @@ _ROWS_AT_ONCE = 64
 
 Area = Callable[[int, int, int, int], Bool[np.ndarray, "h w"]]
 Write = Callable[[int, Mapping[str, np.ndarray]], None]
-Save = Callable[[Progress], None]
+Finish = Callable[[int, Counts], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,19 +95,21 @@ def memory(
 
 
 def run(
-  network: WindowNetwork,
-  reader: Reader,
+  network: MapNetwork,
+  reader: MapReader,
   layout: Layout,
   layers: Layers,
   tasks: Mapping[str, int],
   *,
   write: Write,
-  save: Save = lambda _: None,
+  finish: Finish = lambda *_: None,
   area: Area | None = None,
-  progress: Progress | None = None,
+  division: Sequence[Band] | None = None,
+  numbers: range | None = None,
   on_windows: Callable[[int], None] = lambda _: None,
-) -> Progress:
-  """Computes a map, or its remaining rows.
+  watch: Stopwatch | None = None,
+) -> Counts:
+  """Computes a map, or some consecutive bands of it.
 
   Args:
     network: compiled for its windows.
@@ -116,65 +119,83 @@ def run(
     tasks: task -> number of classes.
     write: called with the index of the first finished row, and with the layers
       of the finished rows.
-    save: called with the progress, once its rows are written.
+    finish: called with the number of a band and its counts, once its rows are
+      written.
     area: mask of the pixels to map, by first row, first column, height and
       width; None: all.
-    progress: of an earlier run.
+    division: all bands of the map; None: `bands.divide`.
+    numbers: of the bands to compute; None: all.
     on_windows: called with the number of windows since the last call.
+    watch: gets the seconds of all stages.
 
   Returns:
-    The progress at the end.
+    The counts of these bands.
   """
-  progress = progress or Progress()
-  if progress.rows >= layout.rows.size:
-    return progress
-  first = _first_needed(layout, progress)
-  sums = _Sums(layout, layers, tasks, area, progress, first)
-  sums.write, sums.save = write, save
-  previous: tuple[reading.Batch, Any] | None = None
+  watch = watch or Stopwatch()
+  if division is None:
+    division = bands.divide(layout, network.batch_size)
+  own = division if numbers is None else division[numbers.start : numbers.stop]
+  first = _first_needed(layout, own[0])
+  sums = _Sums(layout, layers, tasks, area, own, first)
+  sums.write, sums.finish_band, sums.watch = write, finish, watch
+  needed = [
+    band for band in division[: own[-1].number + 1] if band.windows.stop > first
+  ]
   batches = reading.batches(
     reader,
     layout,
     batch_size=network.batch_size,
     area=area,
-    places=progress.places[: first + 1],
+    bands=needed,
+    first=first,
+    watch=watch,
   )
   with contextlib.closing(batches):
-    for batch in batches:
+    for number in _blend(network, batches, sums):
+      on_windows(number)
+  return total(sums.counts)
+
+
+def _blend(
+  network: MapNetwork, batches: Iterator[reading.Batch], sums: "_Sums"
+) -> Iterator[int]:
+  """Adds a batch while the next one is computed; yields numbers of windows."""
+  previous: tuple[reading.Batch, Any] | None = None
+  for batch in batches:
+    with sums.watch.measure("computing"):
       results = network(batch.inputs, batch.rows, batch.columns)
-      if previous is not None:
-        on_windows(sums.add(*previous))
-      previous = batch, results
+    if previous is not None:
+      yield sums.add(*previous)
+    previous = batch, results
   if previous is not None:
-    on_windows(sums.add(*previous))
-  on_windows(sums.finish())
-  return sums.progress
+    yield sums.add(*previous)
+  yield sums.finish()
 
 
-def _first_needed(layout: Layout, progress: Progress) -> int:
-  """The first row of windows that an unfinished row of the map needs."""
+def _first_needed(layout: Layout, band: Band) -> int:
+  """The first row of windows that reaches into the rows of a band."""
   starts, size = layout.rows.starts, layout.rows.window
-  rows = (n for n, start in enumerate(starts) if start + size > progress.rows)
-  return min(next(rows), len(progress.places) - 1)
+  rows = (n for n, s in enumerate(starts) if s + size > band.rows.start)
+  return min(next(rows), band.windows.start)
 
 
 class _Sums:
   """Weighted probabilities of the rows that are not finished."""
 
   write: Write
-  save: Save
+  finish_band: Finish
+  watch: Stopwatch
 
-  def __init__(self, layout, layers, tasks, area, progress, first):
-    self.progress = progress
+  def __init__(self, layout, layers, tasks, area, own, first):
+    self.counts: list[Counts] = []  # of finished bands
     self._layout, self._layers, self._area = layout, layers, area
+    self._bands = own
     self._row = first  # of windows
     self._top = max(0, layout.rows.starts[first])  # row of the first sum
-    # Windows of earlier rows are in the counts already: only sums are added.
-    self._first_new_row = progress.window_rows
-    self._num_absent = dict(progress.num_absent)
-    self._num_windows = progress.num_windows
-    self._places = progress.places
-    self._num_reported = progress.window_rows * len(layout.columns)
+    self._next = own[0].rows.start  # first row that is not written
+    self._num_absent: dict[str, int] = {}  # of the band
+    self._num_windows = 0
+    self._reported = own[0].windows.start * len(layout.columns)
     height = min(layout.rows.window, layout.rows.size)
     width = layout.columns.size
     self._sums = {
@@ -184,32 +205,34 @@ class _Sums:
     self._has_data = np.zeros((height, width), bool)
 
   def add(self, batch: reading.Batch, results: Mapping[str, Any]) -> int:
-    """Adds the windows of a batch; returns the number of windows added."""
-    arrays = {task: np.asarray(values) for task, values in results.items()}
-    self._places = batch.places
-    num_done = self._num_reported
+    """Adds the windows of a batch; returns the number of windows done."""
+    with self.watch.measure("computing"):
+      arrays = {task: np.asarray(values) for task, values in results.items()}
+    done = self._reported
     for place, window in enumerate(batch.windows):
-      if window is None:
-        continue
+      if window is None or window.row < self._row:
+        continue  # padding, or only there for the places of others
       while self._row < window.row:
         self._next_row()
-      self._add_window(
-        window, {task: values[place] for task, values in arrays.items()}
-      )
-      if window.row >= self._first_new_row:
+      with self.watch.measure("blending"):
+        self._add_window(
+          window, {task: values[place] for task, values in arrays.items()}
+        )
+      # Windows of earlier bands are in the counts of those.
+      if window.row >= self._bands[0].windows.start:
         self._num_windows += 1
         for name in window.absent_sensors:
           self._num_absent[name] = self._num_absent.get(name, 0) + 1
-        num_done = window.row * len(self._layout.columns) + window.column + 1
-    number, self._num_reported = num_done - self._num_reported, num_done
+        done = window.row * len(self._layout.columns) + window.column + 1
+    number, self._reported = done - self._reported, done
     return number
 
   def finish(self) -> int:
-    """Finishes the last rows; returns the number of windows added."""
-    while self._row < len(self._layout.rows):
+    """Finishes the last rows; returns the number of windows done."""
+    stop = self._bands[-1].windows.stop
+    while self._row < stop:
       self._next_row()
-    num_done = len(self._layout.rows) * len(self._layout.columns)
-    return num_done - self._num_reported
+    return stop * len(self._layout.columns) - self._reported
 
   def _add_window(self, window, values):
     layout = self._layout
@@ -229,17 +252,19 @@ class _Sums:
     """Finishes the rows of the map that no later window covers."""
     rows, number = self._layout.rows, self._row + 1
     end = rows.first_pixel(number)
-    begin = max(self._top, self.progress.rows)
-    for first in range(begin, end, _ROWS_AT_ONCE):
+    for first in range(self._next, end, _ROWS_AT_ONCE):
       self._finish(first, min(first + _ROWS_AT_ONCE, end))
-    self._row = number
+    self._next, self._row = max(self._next, end), number
+    band = self._bands[len(self.counts)]
+    if number == band.windows.stop:
+      counts = Counts(self._num_absent, self._num_windows)
+      with self.watch.measure("writing"):
+        self.finish_band(band.number, counts)
+      self.counts.append(counts)
+      self._num_absent, self._num_windows = {}, 0
     if number < len(rows):
-      self._move_to(max(0, rows.starts[number]))
-    if end > self.progress.rows:
-      self.progress = Progress(
-        end, number, self._places, self._num_absent, self._num_windows
-      )
-      self.save(self.progress)
+      with self.watch.measure("blending"):
+        self._move_to(max(0, rows.starts[number]))
 
   def _finish(self, first, last):
     rows = np.s_[first - self._top : last - self._top]
@@ -248,9 +273,11 @@ class _Sums:
       width = self._layout.columns.size
       has_data = has_data & self._area(first, 0, last - first, width)
     layers: dict[str, np.ndarray] = {}
-    for task, sums in self._sums.items():
-      layers |= self._layers.of_rows(task, sums[rows], has_data)
-    self.write(first, layers)
+    with self.watch.measure("blending"):
+      for task, sums in self._sums.items():
+        layers |= self._layers.of_rows(task, sums[rows], has_data)
+    with self.watch.measure("writing"):
+      self.write(first, layers)
 
   def _move_to(self, top):
     """Drops the sums of the rows above one, and moves the others up."""

@@ -232,15 +232,12 @@ class Reader:
     return example
 
 
-def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Stacks examples to a batch."""
-  return {
-    key: {
-      name: np.stack([example[key][name] for example in examples])
-      for name in examples[0][key]
-    }
-    for key in examples[0]
-  }
+def stack(examples: Sequence[Any]) -> Any:
+  """Stacks examples, nested dictionaries of arrays, to a batch."""
+  first = examples[0]
+  if isinstance(first, Mapping):
+    return {key: stack([each[key] for each in examples]) for key in first}
+  return np.stack(examples)
 
 
 def _enlarge(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -1,14 +1,23 @@
 """The network over a batch of windows: weighted probabilities of each task."""
 
-from collections.abc import Mapping
+import functools
+import hashlib
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from flairhub_jax import mesh
+from flairhub_jax.mapping.augmentation import NONE, Augmentation
 from flairhub_jax.mapping.layout import Layout
+
+# Task -> the position of the merged class of each class of a network.
+Groups = Mapping[str, Sequence[int]]
+# Compiled programs by the digest of their text.
+Programs = MutableMapping[str, jax.stages.Compiled]
 
 
 class WindowNetwork:
@@ -28,20 +37,29 @@ class WindowNetwork:
     layout: Layout,
     *,
     batch_size: int,
+    augmentation: Augmentation = NONE,
+    groups: Groups | None = None,
+    programs: Programs | None = None,
   ):
     """Compiles the program.
 
     Args:
       model: the network, with logits of `layout.logits`.
-      variables: its weights, on every device.
+      variables: its weights, the same in every process.
       example: a batch of one window, for shapes.
       layout: of the map.
       batch_size: windows of a batch, before rounding up.
+      augmentation: forms of a window whose probabilities are averaged.
+      groups: of the tasks whose classes are merged, if any.
+      programs: of other networks of the map; those that differ in weights only
+        share one. Gets the program of this one.
     """
-    self._devices = mesh.build_mesh()
+    self._devices = mesh.build_local_mesh()
     count = self._devices.size
     self.batch_size = -(-batch_size // count) * count
-    self._variables = variables
+    self._variables = jax.device_put(
+      jax.device_get(variables), mesh.replicated(self._devices)
+    )
     shares = {
       "rows": np.zeros((1, layout.shape[0]), np.float32),
       "columns": np.zeros((1, layout.shape[1]), np.float32),
@@ -50,13 +68,12 @@ class WindowNetwork:
       {"batch": dict(example), "shares": shares}, self.batch_size, self._devices
     )
     step = jax.jit(
-      _make_step(model, layout),
+      _make_step(model, layout, augmentation, groups or {}),
       out_shardings=mesh.split_batch(self._devices),
       compiler_options=mesh.compiler_options(model.deterministic),
     )
-    self._step = step.lower(
-      variables, shapes["batch"], shapes["shares"]
-    ).compile()
+    lowered = step.lower(self._variables, shapes["batch"], shapes["shares"])
+    self._step = _compile(lowered, {} if programs is None else programs)
     self.memory = _memory(self._step)
 
   def __call__(
@@ -82,7 +99,18 @@ class WindowNetwork:
     return self._step(self._variables, arrays["batch"], arrays["shares"])
 
 
-def _make_step(model: Any, layout: Layout) -> Any:
+def _compile(
+  lowered: jax.stages.Lowered, programs: Programs
+) -> jax.stages.Compiled:
+  digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()
+  if digest not in programs:
+    programs[digest] = lowered.compile()
+  return programs[digest]
+
+
+def _make_step(
+  model: Any, layout: Layout, augmentation: Augmentation, groups: Groups
+) -> Any:
   index = None
   if layout.shape != layout.logits:
     index = tuple(
@@ -90,19 +118,37 @@ def _make_step(model: Any, layout: Layout) -> Any:
       for pixels, size in zip(layout.shape, layout.logits, strict=True)
     )
 
-  def step(variables, batch, shares):
+  def probabilities(batch, variables):
     logits = model.apply(variables, batch, train=False)["logits"]
+    values = {
+      task: jax.nn.softmax(own.astype(jnp.float32), -1)
+      for task, own in logits.items()
+    }
+    merged = {task: _merge(values[task], own) for task, own in groups.items()}
+    return {**values, **merged}
+
+  def step(variables, batch, shares):
+    forward = functools.partial(probabilities, variables=variables)
     weights = shares["rows"][:, :, None] * shares["columns"][:, None, :]
 
     def weigh(values):
       if index is not None:
         values = values[:, index[0]][:, :, index[1]]
-      values = jax.nn.softmax(values.astype(jnp.float32), -1)
       return values * weights[..., None]
 
-    return jax.tree.map(weigh, logits)
+    return jax.tree.map(weigh, augmentation.average(forward, batch))
 
   return step
+
+
+def _merge(
+  values: Float[jax.Array, "b h w k"], groups: Sequence[int]
+) -> Float[jax.Array, "b h w m"]:
+  """The probability of a merged class is the sum of those of its classes."""
+  members = [
+    np.flatnonzero(np.equal(groups, m)) for m in range(max(groups) + 1)
+  ]
+  return jnp.stack([values[..., own].sum(-1) for own in members], -1)
 
 
 def _nearest(pixels: int, size: int, margin: int) -> np.ndarray:

@@ -3,14 +3,17 @@
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from flairhub_jax.mapping.examples import Reader, Window, stack
+from flairhub_jax.mapping.bands import Band
+from flairhub_jax.mapping.ensemble import MapReader
+from flairhub_jax.mapping.examples import Window, stack
 from flairhub_jax.mapping.layout import Layout
+from flairhub_jax.mapping.stopwatch import Stopwatch
 
 # Batches that the thread is ahead.
 AHEAD = 2
@@ -21,31 +24,28 @@ _SECONDS = 0.2
 class Batch:
   """Windows of a batch in their places.
 
-  A place depends on the windows with data before it only: a resumed run
-  computes the same batches.
-
   Attributes:
     windows: None in places of padding.
     inputs: of all its places.
     rows: float32 [b h], weights of rows.
     columns: float32 [b w], weights of columns.
-    places: see `store.Progress`.
   """
 
   windows: tuple[Window | None, ...]
   inputs: dict[str, Any]
   rows: np.ndarray
   columns: np.ndarray
-  places: tuple[int, ...]
 
 
 def batches(
-  reader: Reader,
+  reader: MapReader,
   layout: Layout,
   *,
   batch_size: int,
   area: Callable[[int, int, int, int], Bool[np.ndarray, "h w"]] | None,
-  places: tuple[int, ...],
+  bands: Sequence[Band],
+  first: int,
+  watch: Stopwatch,
 ) -> Generator[Batch, None, None]:
   """Yields the windows with data, in order.
 
@@ -54,7 +54,10 @@ def batches(
     layout: of the map.
     batch_size: windows of a batch.
     area: see `engine.run`; windows outside are not read.
-    places: of earlier rows of windows, and of the first one to read.
+    bands: whose windows are read, consecutive.
+    first: row of windows; batches with earlier ones only are left out, but
+      are read, since the places of later windows depend on them.
+    watch: gets the seconds of reading, and of waiting for it.
   """
   results: queue.Queue = queue.Queue(AHEAD)
   stop = threading.Event()
@@ -70,17 +73,23 @@ def batches(
 
   def work() -> None:
     try:
-      for batch in _read(reader, layout, batch_size, area, places):
-        if not put(batch):
+      batches = _read(reader, layout, batch_size, area, bands, first)
+      while True:
+        with watch.measure("reading"):
+          batch = next(batches, None)
+        if not put(batch) or batch is None:
           return
-      put(None)
     except BaseException as error:
       put(error)
 
   thread = threading.Thread(target=work, daemon=True)
   thread.start()
   try:
-    while (item := results.get()) is not None:
+    while True:
+      with watch.measure("waiting"):
+        item = results.get()
+      if item is None:
+        return
       if isinstance(item, BaseException):
         raise item
       yield item
@@ -89,41 +98,42 @@ def batches(
     thread.join()
 
 
-def _read(reader, layout, batch_size, area, places) -> Iterator[Batch]:
-  row_places, place = list(places[:-1]), places[-1]
+def _read(reader, layout, batch_size, area, bands, first) -> Iterator[Batch]:
   padding = reader.empty_example()
-  windows: list[Window | None] = [None] * (place % batch_size)
-  for row in range(len(places) - 1, len(layout.rows)):
-    row_places.append(place)
-    for column in range(len(layout.columns)):
-      start = layout.rows.starts[row], layout.columns.starts[column]
-      if area is not None and not area(*start, *layout.shape).any():
-        continue
-      window = reader.read(row, column)
-      if window is None:
-        continue
-      windows.append(window)
-      place += 1
-      if len(windows) == batch_size:
-        yield _make_batch(windows, layout, batch_size, padding, row_places)
-        windows = []
-  if any(window is not None for window in windows):
-    yield _make_batch(windows, layout, batch_size, padding, row_places)
+  for band in bands:
+    windows: list[Window] = []
+    for row in band.windows:
+      for window in _read_row(reader, layout, area, row):
+        windows.append(window)
+        if len(windows) == batch_size:
+          if row >= first:
+            yield _make_batch(windows, layout, batch_size, padding)
+          windows = []
+    if windows and windows[-1].row >= first:
+      yield _make_batch(windows, layout, batch_size, padding)
 
 
-def _make_batch(windows, layout, batch_size, padding, row_places) -> Batch:
-  windows = windows + [None] * (batch_size - len(windows))
+def _read_row(reader, layout, area, row) -> Iterator[Window]:
+  """Yields the windows of a row that have data."""
+  for column in range(len(layout.columns)):
+    start = layout.rows.starts[row], layout.columns.starts[column]
+    if area is not None and not area(*start, *layout.shape).any():
+      continue
+    window = reader.read(row, column)
+    if window is not None:
+      yield window
+
+
+def _make_batch(windows, layout, batch_size, padding) -> Batch:
+  empty = batch_size - len(windows)
   rows = np.zeros((batch_size, layout.shape[0]), np.float32)
   columns = np.zeros((batch_size, layout.shape[1]), np.float32)
   for place, window in enumerate(windows):
-    if window is not None:
-      rows[place] = layout.rows.weights[window.row]
-      columns[place] = layout.columns.weights[window.column]
-  examples = [padding if w is None else w.example for w in windows]
+    rows[place] = layout.rows.weights[window.row]
+    columns[place] = layout.columns.weights[window.column]
   return Batch(
-    tuple(w and dataclasses.replace(w, example={}) for w in windows),
-    stack(examples),
+    (*(dataclasses.replace(w, example={}) for w in windows), *[None] * empty),
+    stack([*(window.example for window in windows), *[padding] * empty]),
     rows,
     columns,
-    tuple(row_places),
   )

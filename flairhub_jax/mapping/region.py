@@ -8,21 +8,28 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from flairhub_jax import contract as contracts
-from flairhub_jax import terminal
+from flairhub_jax import processes, terminal
 from flairhub_jax.errors import InputError, RunError, listed
 from flairhub_jax.figures import map_sheet
-from flairhub_jax.mapping import engine, examples, output, source_identity
+from flairhub_jax.mapping import (
+  bands,
+  engine,
+  examples,
+  output,
+  source_identity,
+)
 from flairhub_jax.mapping.area import Area
+from flairhub_jax.mapping.bands import Job
+from flairhub_jax.mapping.ensemble import MapNetwork, MapReader
 from flairhub_jax.mapping.inputs import SensorInput
 from flairhub_jax.mapping.layout import Layout
-from flairhub_jax.mapping.network import WindowNetwork
-from flairhub_jax.mapping.store import Progress, Store
+from flairhub_jax.mapping.store import Counts, Store, total
 from flairhub_jax.schema import LabelTask
 
 _MEGABYTE = 2**20
@@ -66,9 +73,7 @@ class Region:
     """Digest of all that determines the map: weights, rasters, windows."""
     layout = self.layout
     content = {
-      "origin": {
-        key: self.origin[key] for key in ("weights", "config", "batch_size")
-      },
+      "origin": _without_names(self.origin),
       "inputs": {
         name: [
           source_identity.describe(each.mosaic),
@@ -90,6 +95,18 @@ class Region:
     }
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_names(origin: Any) -> Any:
+  """What identifies the origin of a map; names and steps are for readers."""
+  if isinstance(origin, list):
+    return [_without_names(each) for each in origin]
+  if not isinstance(origin, Mapping):
+    return origin
+  names = ("run", "step", "checkpoint")
+  return {
+    key: _without_names(v) for key, v in origin.items() if key not in names
+  }
 
 
 def _digest(*arrays) -> str:
@@ -147,14 +164,23 @@ def is_finished(region: Region, identity: str) -> bool:
 
 def write(
   region: Region,
-  network: WindowNetwork,
-  reader: examples.Reader,
+  network: Callable[[], MapNetwork],
+  reader: MapReader,
   identity: str,
+  job: Job | None = None,
 ) -> None:
-  """Computes a map, or its remaining rows, and writes all files.
+  """Computes a map, or its unfinished bands, and writes all files.
+
+  Args:
+    region: the map.
+    network: compiles the network; called if any band is unfinished.
+    reader: of the windows.
+    identity: of the map.
+    job: whose bands are computed, and no files written; None: all bands.
 
   Raises:
-    InputError: its unfinished rows belong to another map.
+    InputError: its unfinished rows belong to another map, or another process
+      computes them.
     RunError: the disk is full, or a raster is damaged.
   """
   layout, tasks = region.layout, region.tasks
@@ -162,11 +188,13 @@ def write(
   layers = region.layers.bands(tuple(tasks))
   store = Store(region.out, identity, layers, shape)
   _check_disk(store)
-  with store.open() as progress:
-    progress = _compute(region, network, reader, store, progress)
-    if progress.num_windows == 0:
+  with store.open(job):
+    counts = _compute(region, network, reader, store, job)
+    if job is not None:
+      return
+    if counts.num_windows == 0:
       terminal.print_line("warning: no window has data: the map is empty")
-    tags = _tags(region, identity, progress)
+    tags = _tags(region, identity, counts)
     for layer in layers:
       _write_layer(region, store, layer, tags)
     for task in tasks.values():
@@ -174,30 +202,48 @@ def write(
   store.remove()
 
 
-def _compute(region, network, reader, store, progress) -> Progress:
+def _compute(region, network, reader, store, job) -> Counts:
+  """Computes the unfinished bands; returns the counts of all finished ones."""
   layout = region.layout
-  total = len(layout.rows) * len(layout.columns)
-  num_done = progress.window_rows * len(layout.columns)
-  if num_done:
+  division = bands.divide(layout, region.origin["batch_size"])
+  own = division if job is None else job.of(division)
+  finished = store.finished()
+  missing = [band.number for band in own if band.number not in finished]
+  if not missing:
+    return total(finished.values())
+  if len(missing) < len(own):
     terminal.print_line(
-      f"continues at row {progress.rows} of {layout.rows.size}"
+      f"continues at row {division[missing[0]].rows.start} of"
+      f" {layout.rows.size}: {len(missing)} of {len(own)} bands to compute"
     )
+  program, columns = network(), len(layout.columns)
+  if processes.is_first():
+    for line in describe(region, program, reader):
+      terminal.print_line(line)
   bar = terminal.progress_bar(
-    total=total, initial=num_done, desc="map", unit="window"
+    total=columns * sum(len(band.windows) for band in own),
+    initial=columns
+    * sum(len(band.windows) for band in own if band.number in finished),
+    desc="map",
+    unit="window",
+    disable=not processes.is_first(),
   )
   with bar:
-    return engine.run(
-      network,
-      reader,
-      layout,
-      region.layers,
-      {task: row.num_classes for task, row in region.tasks.items()},
-      write=lambda first, layers: store.write(first, layers, layout.is_flipped),
-      save=store.save,
-      area=None if region.area is None else region.area.on(layout.grid),
-      progress=progress,
-      on_windows=bar.update,
-    )
+    for numbers in bands.neighbours(missing):
+      engine.run(
+        program,
+        reader,
+        layout,
+        region.layers,
+        {task: row.num_classes for task, row in region.tasks.items()},
+        write=lambda n, rows: store.write(n, rows, layout.is_flipped),
+        finish=store.finish,
+        area=None if region.area is None else region.area.on(layout.grid),
+        division=division,
+        numbers=numbers,
+        on_windows=bar.update,
+      )
+  return total(store.finished().values())
 
 
 def _check_disk(store: Store) -> None:
@@ -213,7 +259,7 @@ def _check_disk(store: Store) -> None:
     )
 
 
-def _tags(region, identity, progress) -> dict[str, str]:
+def _tags(region, identity, counts) -> dict[str, str]:
   tags = {
     output.IDENTITY: identity,
     "FLAIRHUB_ORIGIN": json.dumps(dict(region.origin), sort_keys=True),
@@ -225,12 +271,12 @@ def _tags(region, identity, progress) -> dict[str, str]:
       }
     ),
   }
-  if progress.num_absent:
+  if counts.num_absent:
     tags["FLAIRHUB_ABSENT"] = json.dumps(
-      {n: k / progress.num_windows for n, k in progress.num_absent.items()}
+      {n: k / counts.num_windows for n, k in counts.num_absent.items()}
     )
-  for name, number in progress.num_absent.items():
-    share = 100 * number / progress.num_windows
+  for name, number in counts.num_absent.items():
+    share = 100 * number / counts.num_windows
     terminal.print_line(f"{name}: absent in {share:.0f} % of the windows")
   return tags
 
@@ -270,7 +316,7 @@ def _write_companions(region, task) -> None:
 
 
 def describe(
-  region: Region, network: WindowNetwork, reader: examples.Reader
+  region: Region, network: MapNetwork, reader: MapReader
 ) -> list[str]:
   """Lines about the map to compute, its memory and its disk space."""
   layout = region.layout

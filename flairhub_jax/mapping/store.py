@@ -1,7 +1,8 @@
 """Files of the finished rows of a map, beside it until it is complete.
 
-A killed run resumes at the first unfinished row. The folder belongs to one map,
-by the digest of all that determines it.
+A killed run resumes at the first unfinished band, and several jobs write their
+own bands. The folder belongs to one map, by the digest of all that determines
+it.
 """
 
 import contextlib
@@ -10,32 +11,41 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from flairhub_jax import atomic, lock, run_directory
 from flairhub_jax.errors import InputError
+from flairhub_jax.mapping.bands import Job
+
+_LOCK = "run.lock"
+# Seconds for which jobs wait for each other at their start.
+_PATIENCE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
-  """Progress of a map.
+class Counts:
+  """Windows of a band, or of a map.
 
   Attributes:
-    rows: finished rows of the map, from the first.
-    window_rows: finished rows of windows.
-    places: for each row of windows that has been read, and for the row being
-      read, the place of its first window in the sequence of windows with data.
     num_absent: sensor -> number of windows without it.
     num_windows: number of windows with data.
   """
 
-  rows: int = 0
-  window_rows: int = 0
-  places: tuple[int, ...] = (0,)
   num_absent: Mapping[str, int] = dataclasses.field(default_factory=dict)
   num_windows: int = 0
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+  """Sums the counts of bands."""
+  num_absent: dict[str, int] = {}
+  num_windows = 0
+  for each in counts:
+    num_windows += each.num_windows
+    for name, number in each.num_absent.items():
+      num_absent[name] = num_absent.get(name, 0) + number
+  return Counts(num_absent, num_windows)
 
 
 class Store:
@@ -64,7 +74,6 @@ class Store:
     self.folder = out.with_name(f".{out.stem}.parts")
     self.layers = dict(layers)
     self._identity, self._shape = identity, shape
-    self._state = self.folder / "state.json"
 
   @property
   def num_bytes(self) -> int:
@@ -76,8 +85,11 @@ class Store:
     return self.folder / f"{layer}.raw"
 
   @contextlib.contextmanager
-  def open(self) -> Iterator[Progress]:
+  def open(self, job: Job | None = None) -> Iterator[None]:
     """Creates the files or resumes, for this process alone.
+
+    Args:
+      job: that writes its own bands beside others; None: the whole map.
 
     Raises:
       InputError: the folder belongs to another map, cannot be written, or
@@ -89,32 +101,46 @@ class Store:
       raise InputError(
         self.folder, "a folder that can be written", error.strerror
       ) from error
-    with lock.hold(self.folder / "run.lock", what="mapping"):
-      yield self._begin()
+    with contextlib.ExitStack() as locks:
+      self._lock(locks, job)
+      self._check_identity()
+      for layer, bands in self.layers.items():
+        with open(self.path(layer), "ab") as file:
+          file.truncate(bands * self._shape[0] * self._shape[1])
+      yield
 
-  def _begin(self) -> Progress:
-    if self._state.exists():
-      state = run_directory.read_json(self._state)
-      if state.get("identity") != self._identity:
-        other = str(state.get("identity"))[:12]
-        raise InputError(
-          self.folder,
-          f"rows of this map ({self._identity[:12]}), or another --out",
-          f"those of another unfinished one ({other})",
-        )
-      return Progress(
-        state["rows"],
-        state["window_rows"],
-        tuple(state["places"]),
-        state["num_absent"],
-        state["num_windows"],
+  def _lock(self, locks: contextlib.ExitStack, job: Job | None) -> None:
+    whole = self.folder / _LOCK
+    if job is None:
+      locks.enter_context(lock.hold(whole, what="mapping"))
+      for other in sorted(self.folder.glob("job-*.lock")):
+        locks.enter_context(lock.hold(other, what="mapping"))
+      return
+    own = self.folder / f"job-{job.number}-of-{job.count}.lock"
+    with lock.hold(whole, what="mapping", patience=_PATIENCE):
+      locks.enter_context(lock.hold(own, what="mapping"))
+
+  def _check_identity(self) -> None:
+    path = self.folder / "identity.json"
+    if not path.exists():
+      atomic.write_text(path, json.dumps({"identity": self._identity}) + "\n")
+      return
+    identity = run_directory.read_json(path).get("identity")
+    if identity != self._identity:
+      raise InputError(
+        self.folder,
+        f"rows of this map ({self._identity[:12]}), or another --out",
+        f"those of another unfinished one ({str(identity)[:12]})",
       )
-    for layer, bands in self.layers.items():
-      with open(self.path(layer), "wb") as file:
-        file.truncate(bands * self._shape[0] * self._shape[1])
-    progress = Progress()
-    self.save(progress)
-    return progress
+
+  def finished(self) -> dict[int, Counts]:
+    """Counts of the finished bands by number."""
+    bands = {}
+    for path in self.folder.glob("band-*.json"):
+      content = run_directory.read_json(path)
+      counts = Counts(content["num_absent"], content["num_windows"])
+      bands[content["number"]] = counts
+    return bands
 
   def write(
     self,
@@ -140,13 +166,15 @@ class Store:
       with open(self.path(name), "r+b") as file:
         file.seek(start * bands * width)
         file.write(np.ascontiguousarray(values).data)
-        file.flush()
-        os.fsync(file.fileno())
 
-  def save(self, progress: Progress) -> None:
-    """Records finished rows, after they are on the disk."""
-    content = {"identity": self._identity, **dataclasses.asdict(progress)}
-    atomic.write_text(self._state, json.dumps(content) + "\n")
+  def finish(self, number: int, counts: Counts) -> None:
+    """Records a band as finished, once its rows are on the disk."""
+    for layer in self.layers:
+      with open(self.path(layer), "rb") as file:
+        os.fsync(file.fileno())
+    content = {"number": number, **dataclasses.asdict(counts)}
+    path = self.folder / f"band-{number:05}.json"
+    atomic.write_text(path, json.dumps(content) + "\n")
 
   def remove(self) -> None:
     """Removes the folder."""

@@ -49,3 +49,33 @@ def test_forward_passes_on_loaded_patches(converted, capsys):
 def test_too_few_steps(capsys):
   assert __main__.main(["bench", "forward", TINY, "--steps=1"]) == 2
   assert "--steps: expected at least 3, found 1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_whole_maps_against_the_network_alone(tmp_path, capsys):
+  code = __main__.main(
+    [
+      *("bench", "zonal", TINY, AERIAL, "--config.data.batch_size=2"),
+      *("--config.inputs.AERIAL_RGBI.pixels=32", "--steps=3"),
+      *("--json", f"{tmp_path}/zonal.json"),
+    ]
+  )
+  assert code == 0
+  actual = json.loads((tmp_path / "zonal.json").read_text())
+  # Two rows of four windows that share eight pixels.
+  assert actual["num_windows"] == 8 and actual["map_pixels"] == 56 * 104
+  assert actual["window"] == [32, 32] and actual["batch_size"] == 2
+  assert len(actual["seconds"]) == len(actual["forward_seconds"]) == 3
+  share = actual["windows_per_second"] / actual["forward_windows_per_second"]
+  assert actual["share_of_forward"] == pytest.approx(share)
+  stages = actual["stage_seconds"]
+  assert all(seconds > 0 for seconds in stages.values())
+  main = sum(value for stage, value in stages.items() if stage != "reading")
+  assert main < max(actual["seconds"])
+  assert "8 windows of 32 x 32, batches of 2" in capsys.readouterr().out
+
+
+def test_traces_are_of_steps(capsys):
+  argv = ["bench", "zonal", TINY, AERIAL, "--profile", "x"]
+  assert __main__.main(argv) == 2
+  assert "--profile: expected bench train or" in capsys.readouterr().err

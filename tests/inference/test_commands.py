@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -18,7 +15,7 @@ from flairhub_jax.flair_hub import FLAIR_HUB
 from flairhub_jax.models import build, initialise
 from flairhub_jax.training.resolve import resolve
 from tests import tiny
-from tests.training import runs
+from tests.two_processes import in_two_processes
 
 COSIA = "AERIAL_LABEL-COSIA"
 
@@ -58,40 +55,6 @@ def run(converted, tmp_path_factory):
 
 def call(*argv, code=0):
   assert __main__.main([str(word) for word in argv]) == code
-
-
-def in_two_processes(*argv):
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-  started = [
-    subprocess.Popen(
-      [
-        *(sys.executable, "-m", "flairhub_jax", *map(str, argv)),
-        f"--coordinator=127.0.0.1:{port}",
-        "--num-processes=2",
-        f"--process-id={number}",
-      ],
-      cwd=runs.ROOT,
-      env=runs.environment(num_devices=1),
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for number in range(2)
-  ]
-  try:
-    message = [process.communicate(timeout=200) for process in started]
-  finally:
-    for process in started:
-      process.kill()
-  for process, (_, errors) in zip(started, message, strict=True):
-    assert process.returncode == 0, errors
-  # JAX's own line about its transport goes to the standard output.
-  return [
-    "".join(x for x in out.splitlines(True) if not x.startswith("[Gloo]"))
-    for out, _ in message
-  ]
 
 
 def contents(folder):

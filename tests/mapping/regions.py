@@ -20,7 +20,9 @@ ORIGIN = (700000.0, 6600000.0)
 SIDE = 32
 
 
-def write_run(folder, *, modalities=("AERIAL_RGBI",), pixels=64, **fields):
+def write_run(
+  folder, *, modalities=("AERIAL_RGBI",), pixels=64, seed=0, **fields
+):
   """The run directory of a network for windows of so many pixels."""
   config = tiny.get_config()
   config.data.modalities = modalities
@@ -33,10 +35,10 @@ def write_run(folder, *, modalities=("AERIAL_RGBI",), pixels=64, **fields):
     config.inputs[name].pixels = max(1, round(side))
   model = build.build_segmenter(config)
   variables = initialise.init_variables(
-    model, build.input_shapes(config), seed=0
+    model, build.input_shapes(config), seed=seed
   )
   # Initial weights predict one class only.
-  rng = np.random.default_rng(0)
+  rng = np.random.default_rng(seed)
   variables["params"] = jax.tree.map(
     lambda x: x + 0.2 * rng.standard_normal(x.shape).astype(np.float32),
     variables["params"],

@@ -8,12 +8,13 @@ import pytest
 import rasterio
 from rasterio import Affine
 
-from flairhub_jax import configuration
+from flairhub_jax import __main__, configuration
 from flairhub_jax.inference import trained
-from flairhub_jax.mapping import store
+from flairhub_jax.mapping import bands, store
 from flairhub_jax.models import build
 from tests.mapping import regions
 from tests.mapping.regions import zonal
+from tests.two_processes import in_two_processes
 
 SIDE = regions.SIDE
 X, Y = regions.ORIGIN
@@ -180,38 +181,37 @@ def test_the_area_of_interest_is_mapped(run, raster, tmp_path):
   assert profile["transform"].c == pytest.approx(X + 2)
 
 
-def test_a_resumed_run_ends_with_the_same_bytes(
+def test_resumed_runs_and_jobs_end_with_the_same_bytes(
   run, raster, tmp_path, monkeypatch, capsys
 ):
-  words = ("--input", raster, "--confidence", "--batch", 4, "--overlap", 12)
-  zonal(run, tmp_path / "whole.tif", *words)
-  save, calls = store.Store.save, []
+  words = ("--input", raster, "--confidence", "--overlap", 12)
+  monkeypatch.setattr(bands, "_BATCHES", 1)  # a band is a row of windows
+  expected = zonal(run, tmp_path / "bands.tif", *words)
+  finish, done = store.Store.finish, []
 
-  def save_and_stop(self, progress):
-    save(self, progress)
-    calls.append(progress.rows)
-    if len(calls) == 3:
+  def finish_and_stop(self, number, counts):
+    finish(self, number, counts)
+    done.append(number)
+    if len(done) == 2:
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(store.Store, "save", save_and_stop)
+  monkeypatch.setattr(store.Store, "finish", finish_and_stop)
   out = tmp_path / "m.tif"
   zonal(run, out, *words, code=130)
-  assert not out.exists() and calls[-1] < 75
-  monkeypatch.setattr(store.Store, "save", save)
+  assert not out.exists()
   zonal(run, out, *words, "--window", 24, code=2)
   assert "another unfinished" in capsys.readouterr().err
-  written = []
-  write = store.Store.write
-  monkeypatch.setattr(
-    store.Store,
-    "write",
-    lambda self, first, *a: (written.append(first), write(self, first, *a)),
-  )
-  zonal(run, out, *words)
-  assert written[0] == calls[-1]
+  argv = ["zonal", "--run", run.path, "--out", out, *words, "--job", "2/2"]
+  assert __main__.main([str(word) for word in argv]) == 0
+  assert done == [0, 1, 2, 3]
+  assert "job 2/2 is finished" in capsys.readouterr().out
+  assert not out.exists()
+  np.testing.assert_array_equal(zonal(run, out, *words), expected)
+  assert done == [0, 1, 2, 3]
   for name in ("", "_confidence"):
-    whole = (tmp_path / f"whole{name}.tif").read_bytes()
-    assert (tmp_path / f"m{name}.tif").read_bytes() == whole
+    bytes_of = (tmp_path / f"bands{name}.tif").read_bytes()
+    assert (tmp_path / f"m{name}.tif").read_bytes() == bytes_of
+  assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
 def test_another_map_is_not_replaced(run, raster, tmp_path, capsys):
@@ -226,3 +226,18 @@ def test_another_map_is_not_replaced(run, raster, tmp_path, capsys):
   (tmp_path / "x.tif").write_text("mine")
   zonal(run, tmp_path / "x.tif", "--input", raster, code=2)
   assert "another file" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_bands(run, tmp_path):
+  path = regions.write_raster(tmp_path / "a.tif", regions.image(1700, SIDE))
+  expected = zonal(run, tmp_path / "alone.tif", "--input", path)
+  out = tmp_path / "m.tif"
+  first, second = in_two_processes(
+    "zonal", "--run", run.path, "--out", out, "--input", path
+  )
+  assert first == f"{out}\n" and second == ""
+  classes, profile = regions.read(out)
+  assert (classes[..., 0] == expected).mean() >= 0.999
+  assert profile["crs"] == regions.read(path)[1]["crs"]
+  assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

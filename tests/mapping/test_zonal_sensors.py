@@ -88,6 +88,29 @@ def test_sensors_may_be_missing_everywhere_or_in_part(
   assert (part == alone).mean() >= 0.999 and alone.max() < 19
 
 
+@pytest.mark.slow
+def test_subsets_of_dates_are_averaged(both, folder, tmp_path):
+  """Three subsets of three dates: the mean of the maps of each date."""
+  aerial = ("--input", f"AERIAL_RGBI={folder / 'aerial.tif'}")
+  words = (*aerial, "--probabilities", "all")
+  zonal(
+    both, tmp_path / "m.tif", *words, *of_series(folder), "--date-subsets", 3
+  )
+  with rasterio.open(folder / "s2.tif") as raster:
+    values = np.moveaxis(raster.read(), 0, -1)
+  dates = (folder / "dates.txt").read_text().split()
+  each = []
+  for number, date in enumerate(dates):
+    own = values[..., 10 * number : 10 * number + 10]
+    regions.write_raster(tmp_path / "s2.tif", own, pixel=10.24)
+    (tmp_path / "dates.txt").write_text(f"{date}\n")
+    zonal(both, tmp_path / f"{number}.tif", *words, *of_series(tmp_path))
+    each.append(regions.read(tmp_path / f"{number}_probabilities.tif")[0])
+  actual, _ = regions.read(tmp_path / "m_probabilities.tif")
+  assert (each[0] != each[1]).any()
+  np.testing.assert_allclose(actual, np.mean(each, 0), atol=1)
+
+
 def test_rasters_elsewhere_are_refused_with_both_extents(
   both, folder, tmp_path, capsys
 ):
