@@ -11,9 +11,9 @@ from flairhub_jax.errors import InputError
 from flairhub_jax.inference import origin, trained
 from flairhub_jax.mapping import (
   area,
-  engine,
   examples,
   inputs,
+  layers,
   layout,
   network,
   region,
@@ -39,9 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="also write the probabilities of these classes, or of all",
   )
   parser.add_argument(
-    "--confidence",
-    action="store_true",
-    help="also write the largest probability of each pixel",
+    "--probability-dtype",
+    choices=tuple(layers.NO_DATA),
+    default="uint8",
+    help="uint8: steps of 1/250; float32: as computed, four times the disk"
+    " space (float16 needs GDAL 3.11, which rasterio 1.4 lacks)",
+  )
+  parser.add_argument(
+    "--layers",
+    nargs="+",
+    choices=tuple(layers.MEASURES),
+    default=[],
+    help="also write the largest probability of each pixel, the entropy of its"
+    " probabilities (0-1), or the largest minus the second one",
   )
 
 
@@ -181,8 +191,10 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
     inputs=sensors,
     layout=plan,
     tasks=tasks,
-    layers=engine.Layers(
-      region.class_indices(tasks, args.probabilities), args.confidence
+    layers=layers.Layers(
+      region.class_indices(tasks, args.probabilities),
+      tuple(dict.fromkeys(args.layers)),
+      args.probability_dtype,
     ),
     out=out,
     area=polygons,
@@ -204,7 +216,7 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
   for each in sensors.values():
     for path in each.mosaic.unreadable:
       terminal.print_line(f"warning: {path}: left out, cannot be read")
-  for layer in map_region.layers.bands(tuple(tasks)):
+  for layer in map_region.layers.pixel_bytes(tuple(tasks)):
     print(map_region.file(layer))
   return 0
 

@@ -15,9 +15,10 @@ import jax
 from flairhub_jax import terminal
 from flairhub_jax.errors import InputError, RunError, listed
 from flairhub_jax.figures import map_sheet
-from flairhub_jax.mapping import engine, examples, output
+from flairhub_jax.mapping import engine, examples, output, style
 from flairhub_jax.mapping.area import Area
 from flairhub_jax.mapping.inputs import SensorInput
+from flairhub_jax.mapping.layers import MEASURES, Layers
 from flairhub_jax.mapping.layout import Layout
 from flairhub_jax.mapping.network import WindowNetwork
 from flairhub_jax.mapping.store import Progress, Store
@@ -43,7 +44,7 @@ class Region:
   inputs: Mapping[str, SensorInput]
   layout: Layout
   tasks: Mapping[str, LabelTask]
-  layers: engine.Layers
+  layers: Layers
   out: pathlib.Path
   area: Area | None
   origin: Mapping[str, Any]
@@ -77,7 +78,8 @@ class Region:
       "area": None if self.area is None else str(self.area.shape),
       "layers": [
         {task: list(v) for task, v in self.layers.probabilities.items()},
-        self.layers.with_confidence,
+        self.layers.measures,
+        self.layers.dtype,
       ],
     }
     text = json.dumps(content, sort_keys=True)
@@ -126,7 +128,7 @@ def is_finished(region: Region, identity: str) -> bool:
   Raises:
     InputError: one of them is another map, or no map.
   """
-  layers = region.layers.bands(tuple(region.tasks))
+  layers = region.layers.pixel_bytes(tuple(region.tasks))
   exists = []
   for layer in layers:
     file = region.file(layer)
@@ -158,7 +160,7 @@ def write(
   """
   layout, tasks = region.layout, region.tasks
   shape = layout.grid.height, layout.grid.width
-  layers = region.layers.bands(tuple(tasks))
+  layers = region.layers.pixel_bytes(tuple(tasks))
   store = Store(region.out, identity, layers, shape)
   _check_disk(store)
   with store.open() as progress:
@@ -241,17 +243,19 @@ def _write_layer(region, store, layer, tags) -> None:
   if kind == "classes":
     output.write_classes(raw, file, grid, task, tags)
     return
-  names = ["largest probability"]
-  if kind == "probabilities":
-    indices = region.layers.probabilities[task_id]
-    names = [f"probability of {task.class_names[i]}" for i in indices]
-  output.write_probabilities(raw, file, grid, names, tags)
+  if kind in MEASURES:
+    output.write_shares(raw, file, grid, [MEASURES[kind].title], tags)
+    return
+  indices = region.layers.probabilities[task_id]
+  names = [f"probability of {task.class_names[i]}" for i in indices]
+  output.write_shares(raw, file, grid, names, tags, region.layers.dtype)
 
 
 def _write_companions(region, task) -> None:
-  """Style and overview of a map of classes."""
+  """Styles and overview of a map of classes."""
   file = region.file(f"{task.id}.classes")
-  output.write_style(file.with_suffix(".qml"), task)
+  style.write_qml(file.with_suffix(".qml"), task)
+  style.write_sld(file.with_suffix(".sld"), task)
   classes = output.read_small(file)
   rows, columns = region.layout.is_flipped
   classes = classes[:: -1 if rows else 1, :: -1 if columns else 1]
@@ -279,7 +283,7 @@ def describe(
     leaf.nbytes for leaf in jax.tree.leaves(batch)
   )
   memory = engine.memory(layout, num_classes, batch_bytes, network.memory)
-  size = sum(region.layers.bands(tuple(region.tasks)).values())
+  size = sum(region.layers.pixel_bytes(tuple(region.tasks)).values())
   disk = size * layout.grid.height * layout.grid.width
   return [
     *layout.notes,

@@ -39,11 +39,11 @@ class Progress:
 
 
 class Store:
-  """Raw files of the layers of a map, uint8, bands of a row beside each other.
+  """Raw files of the layers of a map, bands of a row beside each other.
 
   Attributes:
     folder: of the files.
-    layers: name -> number of bands.
+    layers: name -> bytes of a pixel.
   """
 
   def __init__(
@@ -58,7 +58,7 @@ class Store:
     Args:
       out: the map.
       identity: digest of all that determines it.
-      layers: name -> number of bands.
+      layers: name -> bytes of a pixel.
       shape: rows and columns of the map.
     """
     self.folder = out.with_name(f".{out.stem}.parts")
@@ -109,9 +109,9 @@ class Store:
         state["num_absent"],
         state["num_windows"],
       )
-    for layer, bands in self.layers.items():
+    for layer, size in self.layers.items():
       with open(self.path(layer), "wb") as file:
-        file.truncate(bands * self._shape[0] * self._shape[1])
+        file.truncate(size * self._shape[0] * self._shape[1])
     progress = Progress()
     self.save(progress)
     return progress
@@ -126,19 +126,19 @@ class Store:
 
     Args:
       first: the first row, in the order of computation.
-      layers: name -> uint8 [rows bands w].
+      layers: name -> [rows bands w].
       is_flipped: whether the file has rows, and columns, in reverse order.
     """
     height, width = self._shape
     for name, values in layers.items():
-      count, bands = values.shape[:2]
+      count = len(values)
       start = height - first - count if is_flipped[0] else first
       if is_flipped[0]:
         values = values[::-1]
       if is_flipped[1]:
         values = values[..., ::-1]
       with open(self.path(name), "r+b") as file:
-        file.seek(start * bands * width)
+        file.seek(start * self.layers[name] * width)
         file.write(np.ascontiguousarray(values).data)
         file.flush()
         os.fsync(file.fileno())
