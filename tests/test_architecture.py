@@ -74,7 +74,7 @@ ROOMS = {
   "jinja2": "studies/pages.py",
   # Figures take its frames and need it for annotations only.
   "pandas": ("studies", "figures/comparison.py", "figures/subsets.py"),
-  "scipy": "studies/scores.py",
+  "scipy": ("studies/scores.py", "mapping/sieve.py"),
   "safetensors": (
     "data/shard_files.py",
     "data/series_lengths.py",

@@ -17,6 +17,7 @@ from flairhub_jax.mapping import (
   layout,
   network,
   region,
+  sieve,
 )
 from flairhub_jax.models import build
 
@@ -52,6 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default=[],
     help="also write the largest probability of each pixel, the entropy of its"
     " probabilities (0-1), or the largest minus the second one",
+  )
+
+  parser.add_argument(
+    "--min-area",
+    nargs="+",
+    default=[],
+    metavar="M2",
+    help="minimum mapping unit: areas of one class below so many square metres"
+    " become their neighbours'; CLASS=M2 for one class",
   )
 
 
@@ -199,6 +209,7 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
     out=out,
     area=polygons,
     origin=_origin(folder, config, variables, step, batch_size),
+    min_areas=_min_areas(args, plan, tasks),
   )
   identity = map_region.identity()
   if region.is_finished(map_region, identity):
@@ -219,6 +230,13 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
   for layer in map_region.layers.pixel_bytes(tuple(tasks)):
     print(map_region.file(layer))
   return 0
+
+
+def _min_areas(args, plan, tasks) -> dict[str, tuple[float, ...]]:
+  min_areas = sieve.parse(args.min_area, tasks)
+  if args.min_area and plan.grid.crs is None:
+    raise InputError("--min-area", "rasters with a CRS", "none")
+  return min_areas
 
 
 def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:

@@ -15,7 +15,14 @@ import jax
 from flairhub_jax import terminal
 from flairhub_jax.errors import InputError, RunError, listed
 from flairhub_jax.figures import map_sheet
-from flairhub_jax.mapping import engine, examples, output, style
+from flairhub_jax.mapping import (
+  engine,
+  examples,
+  output,
+  pixel_area,
+  sieve,
+  style,
+)
 from flairhub_jax.mapping.area import Area
 from flairhub_jax.mapping.inputs import SensorInput
 from flairhub_jax.mapping.layers import MEASURES, Layers
@@ -39,6 +46,7 @@ class Region:
     out: the GeoTIFF of the classes.
     area: of interest; None: all.
     origin: identity of run and weights, for the metadata.
+    min_areas: task -> smallest area of each class, in square metres.
   """
 
   inputs: Mapping[str, SensorInput]
@@ -48,6 +56,9 @@ class Region:
   out: pathlib.Path
   area: Area | None
   origin: Mapping[str, Any]
+  min_areas: Mapping[str, tuple[float, ...]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def file(self, layer: str) -> pathlib.Path:
     """The GeoTIFF of a layer `<task>.<kind>`."""
@@ -81,6 +92,7 @@ class Region:
         self.layers.measures,
         self.layers.dtype,
       ],
+      "min_areas": {task: list(v) for task, v in self.min_areas.items()},
     }
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -162,7 +174,8 @@ def write(
   shape = layout.grid.height, layout.grid.width
   layers = region.layers.pixel_bytes(tuple(tasks))
   store = Store(region.out, identity, layers, shape)
-  _check_disk(store)
+  num_sieved = sum(any(each) for each in region.min_areas.values())
+  _check_disk(store, num_sieved * shape[0] * shape[1])
   with store.open() as progress:
     progress = _compute(region, network, reader, store, progress)
     if progress.num_windows == 0:
@@ -201,12 +214,12 @@ def _compute(region, network, reader, store, progress) -> Progress:
     )
 
 
-def _check_disk(store: Store) -> None:
+def _check_disk(store: Store, num_extra_bytes: int) -> None:
   free = shutil.disk_usage(store.folder.parent).free
   existing = 0
   if store.folder.exists():
     existing = sum(file.stat().st_size for file in store.folder.glob("*.raw"))
-  needed = 2 * store.num_bytes - existing
+  needed = 2 * store.num_bytes + num_extra_bytes - existing
   if needed > free:
     raise RunError(
       f"{store.folder.parent}: expected {needed / _MEGABYTE:.0f} MB of free"
@@ -241,6 +254,12 @@ def _write_layer(region, store, layer, tags) -> None:
   raw, file = store.path(layer), region.file(layer)
   tags = {**tags, "FLAIRHUB_TASK": task_id}
   if kind == "classes":
+    min_areas = region.min_areas.get(task_id, ())
+    if any(min_areas):
+      raw = _sieve(raw, grid, min_areas)
+      tags["FLAIRHUB_MIN_AREA"] = json.dumps(
+        dict(zip(task.class_names, min_areas, strict=True))
+      )
     output.write_classes(raw, file, grid, task, tags)
     return
   if kind in MEASURES:
@@ -249,6 +268,14 @@ def _write_layer(region, store, layer, tags) -> None:
   indices = region.layers.probabilities[task_id]
   names = [f"probability of {task.class_names[i]}" for i in indices]
   output.write_shares(raw, file, grid, names, tags, region.layers.dtype)
+
+
+def _sieve(raw, grid, min_areas) -> pathlib.Path:
+  """A file of classes without small areas."""
+  target = raw.with_suffix(".sieved.raw")
+  shape = grid.height, grid.width
+  sieve.Sieve(shape, pixel_area.of_rows(grid), min_areas).run(raw, target)
+  return target
 
 
 def _write_companions(region, task) -> None:

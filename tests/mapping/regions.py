@@ -105,3 +105,8 @@ def refused(capsys, run, out, *words, code=2):
   assert len(lines) == 1 and not out.exists()
   assert not list(out.parent.glob(f".{out.stem}*"))
   return lines[0]
+
+
+def task():
+  """The classes of the runs."""
+  return tiny.get_config().schema.tasks[COSIA]
