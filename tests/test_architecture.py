@@ -65,7 +65,7 @@ ROOMS = {
   "matplotlib": "figures",
   "pyogrio": ("data", "mapping"),
   "rasterio": ("data", "mapping"),
-  "shapely": "mapping/area.py",
+  "shapely": "mapping",
   "filelock": "lock.py",
   "submitit": "studies/slurm.py",
   "tqdm": "terminal.py",

@@ -1,10 +1,11 @@
 """Files of a map: Cloud-Optimized GeoTIFFs."""
 
+import contextlib
 import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -129,22 +130,35 @@ def _vrt(raw, grid, bands, tags, dtype) -> str:
   )
 
 
+@contextlib.contextmanager
+def open_map(path: pathlib.Path) -> Iterator[rasterio.DatasetReader]:
+  """Opens a layer of a map, which may lie nowhere on the ground."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    raster = rasterio.open(path)
+  with raster:
+    yield raster
+
+
+def read_grid(path: pathlib.Path) -> Grid:
+  """Grid of a layer of a map."""
+  with open_map(path) as raster:
+    crs = raster.crs.to_wkt() if raster.crs else None
+    return Grid(crs, raster.transform, *raster.shape)
+
+
 def read_identity(path: pathlib.Path) -> str | None:
   """The identity of an existing map; None if the file has none."""
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-      with rasterio.open(path) as raster:
-        return raster.tags().get(IDENTITY)
+    with open_map(path) as raster:
+      return raster.tags().get(IDENTITY)
   except rasterio.errors.RasterioError:
     return None
 
 
 def read_small(path: pathlib.Path, max_size: int = 1200) -> np.ndarray:
   """Classes of a map on at most `max_size` rows and columns: uint8 [h w]."""
-  with warnings.catch_warnings():
-    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-    with rasterio.open(path) as raster:
-      scale = max(1.0, max(raster.shape) / max_size)
-      shape = tuple(max(1, round(size / scale)) for size in raster.shape)
-      return raster.read(1, out_shape=shape)
+  with open_map(path) as raster:
+    scale = max(1.0, max(raster.shape) / max_size)
+    shape = tuple(max(1, round(size / scale)) for size in raster.shape)
+    return raster.read(1, out_shape=shape)

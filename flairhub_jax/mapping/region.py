@@ -18,8 +18,8 @@ from flairhub_jax.figures import map_sheet
 from flairhub_jax.mapping import (
   engine,
   examples,
+  ground_area,
   output,
-  pixel_area,
   sieve,
   style,
 )
@@ -274,7 +274,7 @@ def _sieve(raw, grid, min_areas) -> pathlib.Path:
   """A file of classes without small areas."""
   target = raw.with_suffix(".sieved.raw")
   shape = grid.height, grid.width
-  sieve.Sieve(shape, pixel_area.of_rows(grid), min_areas).run(raw, target)
+  sieve.Sieve(shape, ground_area.of_rows(grid), min_areas).run(raw, target)
   return target
 
 

@@ -24,8 +24,8 @@ from scipy.sparse import csgraph
 from flairhub_jax.errors import InputError
 from flairhub_jax.schema import NO_LABEL, UNKNOWN_LABEL, LabelTask
 
-# Pixels of a band: about 150 MB of memory.
-_BAND_PIXELS = 2**22
+# Pixels of a band: about 60 MB of memory.
+_BAND_PIXELS = 2**20
 # Rounds of filling in one pass over the file, and rows read around a band.
 _ROUNDS = 32
 # Rounding of sums of areas.
@@ -245,14 +245,15 @@ def _grow(values: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
   for _ in range(_ROUNDS):
     if not len(open_pixels):
       break
-    steps = np.array([[-width], [-1], [1], [width]])
-    neighbours = flat[open_pixels + steps].astype(int)
-    votes = (neighbours[:, None] == neighbours).sum(0)
-    # Most votes first, of equal numbers the lower class.
-    rank = np.where(neighbours < UNKNOWN_LABEL, 256 * votes - neighbours, -256)
-    best = rank.argmax(0)
-    column = np.arange(len(best))
-    is_filled = rank[best, column] > -256
-    flat[open_pixels[is_filled]] = neighbours[best, column][is_filled]
+    neighbours = [flat[open_pixels + step] for step in (-width, -1, 1, width)]
+    best = np.zeros(len(open_pixels), np.uint16)
+    for values in neighbours:
+      # Most votes first, of equal numbers the lower class; 0: no class.
+      rank = np.uint16(NO_LABEL) - values
+      for others in neighbours:
+        rank += np.uint16(256) * (values == others)
+      np.maximum(best, rank * (values < UNKNOWN_LABEL), out=best)
+    is_filled = best > 0
+    flat[open_pixels[is_filled]] = NO_LABEL - (best[is_filled] & 255)
     open_pixels = open_pixels[~is_filled]
   return padded[1:-1, 1:-1]

@@ -1,10 +1,11 @@
-"""Areas of the pixels of a grid."""
+"""Areas on the ground, of pixels and of shapes."""
 
 import math
 
 import numpy as np
 import rasterio.crs
 import rasterio.warp
+import shapely
 from jaxtyping import Float
 
 from flairhub_jax.mapping import grid as grids
@@ -33,6 +34,21 @@ def of_rows(grid: Grid) -> Float[np.ndarray, "h"]:
   middle = np.arange(grid.height) + 0.5
   _, latitudes = grids.at(t, grid.width / 2, middle)
   return area * _square_degrees(np.asarray(latitudes), math.hypot(t.d, t.e))
+
+
+def of_shapes(shapes: np.ndarray, crs: str | None) -> Float[np.ndarray, "n"]:
+  """Areas of shapes, by the rules of `of_rows`."""
+  if crs is None:
+    return shapely.area(shapes)
+  system = rasterio.crs.CRS.from_wkt(crs)
+  if not system.is_geographic:
+    return shapely.area(shapes) * system.linear_units_factor[1] ** 2
+
+  def equal_area(degrees):
+    x, latitudes = np.radians(degrees).T
+    return np.stack([x, _north_of_equator(latitudes)], -1)
+
+  return shapely.area(shapely.transform(shapes, equal_area))
 
 
 def _square_degrees(latitudes, height):

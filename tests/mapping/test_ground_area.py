@@ -5,7 +5,7 @@ import pytest
 import rasterio.crs
 from rasterio import Affine
 
-from flairhub_jax.mapping import pixel_area
+from flairhub_jax.mapping import ground_area
 from flairhub_jax.mapping.grid import Grid
 
 
@@ -16,37 +16,39 @@ def grid(code, transform, height=10, width=20):
 
 def test_projections_are_taken_as_they_are():
   turned = Affine(0.12, 0.16, 7e5, 0.16, -0.12, 6.6e6)
-  areas = pixel_area.of_rows(grid(2154, turned))
+  areas = ground_area.of_rows(grid(2154, turned))
   np.testing.assert_allclose(areas, 0.04)
-  feet = pixel_area.of_rows(grid(2263, Affine(2, 0, 1e6, 0, -3, 2e5)))
+  feet = ground_area.of_rows(grid(2263, Affine(2, 0, 1e6, 0, -3, 2e5)))
   np.testing.assert_allclose(feet, 6 * (1200 / 3937) ** 2)
   np.testing.assert_allclose(
-    pixel_area.of_rows(grid(None, Affine.scale(2, -2))), 4
+    ground_area.of_rows(grid(None, Affine.scale(2, -2))), 4
   )
 
 
 def test_degrees_add_up_to_the_ellipsoid():
   # 5.10065621724e14 m2: the surface of WGS 84 (NGA.STND.0036).
   whole = grid(4326, Affine(1, 0, -180, 0, -1, 90), 180, 360)
-  total = 360 * pixel_area.of_rows(whole).sum()
+  total = 360 * ground_area.of_rows(whole).sum()
   assert total == pytest.approx(5.10065621724e14, rel=1e-9)
   coarse = grid(4326, Affine(360, 0, -180, 0, -90, 90), 2, 1)
-  assert pixel_area.of_rows(coarse).sum() == pytest.approx(total, rel=1e-9)
+  assert ground_area.of_rows(coarse).sum() == pytest.approx(total, rel=1e-9)
   # Turned by a quarter: longitude by row, latitude by column.
   t = Affine(0, 1e-5, 3.0, 1e-5, 0, 46.0)
   straight = Affine(1e-5, 0, 3.0, 0, -1e-5, 46.0 + 1e-4)
   np.testing.assert_allclose(
-    pixel_area.of_rows(grid(4326, t, 20, 20)).sum(),
-    pixel_area.of_rows(grid(4326, straight, 20, 20)).sum(),
+    ground_area.of_rows(grid(4326, t, 20, 20)).sum(),
+    ground_area.of_rows(grid(4326, straight, 20, 20)).sum(),
     rtol=1e-5,
   )
 
 
 def test_areas_of_distorting_projections_are_told():
   lambert = grid(2154, Affine(0.2, 0, 7e5, 0, -0.2, 6.6e6))
-  assert pixel_area.warnings(lambert) == []
-  assert pixel_area.warnings(grid(4326, Affine(1e-6, 0, 3, 0, -1e-6, 46))) == []
-  (line,) = pixel_area.warnings(
+  assert ground_area.warnings(lambert) == []
+  assert (
+    ground_area.warnings(grid(4326, Affine(1e-6, 0, 3, 0, -1e-6, 46))) == []
+  )
+  (line,) = ground_area.warnings(
     grid(3857, Affine(0.3, 0, 3e5, 0, -0.3, 5.78e6))
   )
   # 1 / cos² of 46 degrees
