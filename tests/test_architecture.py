@@ -18,6 +18,7 @@ LEVELS = {
   "atomic": 0,
   "terminal": 0,
   "text_table": 0,
+  "web_page": 0,
   "array_type": 0,
   "faults": 0,
   "lock": 1,
@@ -71,7 +72,7 @@ ROOMS = {
   "tqdm": "terminal.py",
   "tensorboardX": "training/tracking.py",
   "ml_collections": ("configuration.py", "config_file.py"),
-  "jinja2": "studies/pages.py",
+  "jinja2": "web_page.py",
   # Figures take its frames and need it for annotations only.
   "pandas": ("studies", "figures/comparison.py", "figures/subsets.py"),
   "scipy": ("studies/scores.py", "mapping/sieve.py"),
