@@ -7,17 +7,17 @@ from typing import Any
 import jax
 
 from flairhub_jax import configuration, mesh, run_directory, terminal
+from flairhub_jax.commands import map_products
 from flairhub_jax.errors import InputError
 from flairhub_jax.inference import origin, trained
 from flairhub_jax.mapping import (
   area,
   examples,
   inputs,
-  layers,
   layout,
   network,
+  products,
   region,
-  sieve,
 )
 from flairhub_jax.models import build
 
@@ -32,37 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   _add_inputs(parser)
   _add_windows(parser)
-  parser.add_argument(
-    "--probabilities",
-    nargs="+",
-    default=[],
-    metavar="CLASS",
-    help="also write the probabilities of these classes, or of all",
-  )
-  parser.add_argument(
-    "--probability-dtype",
-    choices=tuple(layers.NO_DATA),
-    default="uint8",
-    help="uint8: steps of 1/250; float32: as computed, four times the disk"
-    " space (float16 needs GDAL 3.11, which rasterio 1.4 lacks)",
-  )
-  parser.add_argument(
-    "--layers",
-    nargs="+",
-    choices=tuple(layers.MEASURES),
-    default=[],
-    help="also write the largest probability of each pixel, the entropy of its"
-    " probabilities (0-1), or the largest minus the second one",
-  )
-
-  parser.add_argument(
-    "--min-area",
-    nargs="+",
-    default=[],
-    metavar="M2",
-    help="minimum mapping unit: areas of one class below so many square metres"
-    " become their neighbours'; CLASS=M2 for one class",
-  )
+  map_products.add_arguments(parser)
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -201,19 +171,18 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
     inputs=sensors,
     layout=plan,
     tasks=tasks,
-    layers=layers.Layers(
-      region.class_indices(tasks, args.probabilities),
-      tuple(dict.fromkeys(args.layers)),
-      args.probability_dtype,
-    ),
+    layers=map_products.read_layers(args, tasks),
     out=out,
     area=polygons,
     origin=_origin(folder, config, variables, step, batch_size),
-    min_areas=_min_areas(args, plan, tasks),
+    min_areas=map_products.read_min_areas(args, plan, tasks),
   )
   identity = map_region.identity()
+  wanted = map_products.read_products(args, plan.grid.crs, tasks)
+  products.check(map_region, wanted, identity)
   if region.is_finished(map_region, identity):
     print(f"{out}: this map exists already")
+    products.write(map_region, wanted, identity)
     return 0
   program = network.WindowNetwork(
     model, variables, example, plan, batch_size=batch_size
@@ -227,16 +196,10 @@ def _map(args, folder, config, out, tasks, sensors) -> int:
   for each in sensors.values():
     for path in each.mosaic.unreadable:
       terminal.print_line(f"warning: {path}: left out, cannot be read")
+  products.write(map_region, wanted, identity)
   for layer in map_region.layers.pixel_bytes(tuple(tasks)):
     print(map_region.file(layer))
   return 0
-
-
-def _min_areas(args, plan, tasks) -> dict[str, tuple[float, ...]]:
-  min_areas = sieve.parse(args.min_area, tasks)
-  if args.min_area and plan.grid.crs is None:
-    raise InputError("--min-area", "rasters with a CRS", "none")
-  return min_areas
 
 
 def _plan(args, config, sensors) -> tuple[layout.Layout, area.Area | None]:

@@ -22,6 +22,7 @@ def draw_map(
   title: str,
   pixel: tuple[float, float],
   unit: str = "m",
+  north: tuple[float, float] | None = (0.0, 1.0),
 ) -> None:
   """Draws a map; the legend has the classes that occur and their shares.
 
@@ -32,6 +33,7 @@ def draw_map(
     title: heading.
     pixel: height and width of a pixel, in `unit`.
     unit: of the scale bar; km are used for a bar of 1000 m or more.
+    north: direction of the arrow, right and up, of length 1; None: no arrow.
   """
   height, width = classes.shape[0] * pixel[0], classes.shape[1] * pixel[1]
   scale = _SIDE / max(height, width)
@@ -59,17 +61,31 @@ def draw_map(
   if handles:
     canvas.add_legend(axis, handles=handles, title=task.short_name)
   _draw_scale(axis, width, height, unit)
+  if north is not None:
+    _draw_north(axis, width, height, north)
+  canvas.save(figure, path)
+
+
+def _draw_north(axis, width, height, north) -> None:
+  """Draws an arrow in the corner between scale bar and legend."""
+  length = 0.05 * max(width, height)
+  x, y = width - 1.3 * length, height + 1.5 * length
+  right, up = (0.7 * length * each for each in north)
   axis.annotate(
-    "N",
-    xy=(1.04, 0.14),
-    xytext=(1.04, 0.02),
-    xycoords="axes fraction",
-    ha="center",
-    fontsize=11,
-    arrowprops={"arrowstyle": "-|>", "color": "black"},
+    "",
+    xy=(x + right, y - up),
+    xytext=(x - right, y + up),
+    arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1.5},
     annotation_clip=False,
   )
-  canvas.save(figure, path)
+  axis.text(
+    x + 1.6 * right,
+    y - 1.6 * up,
+    "N",
+    ha="center",
+    va="center",
+    fontsize=11,
+  )
 
 
 def _draw_scale(axis, width, height, unit) -> None:

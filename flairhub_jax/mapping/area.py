@@ -8,12 +8,14 @@ import numpy as np
 import pyogrio
 import pyogrio.errors
 import pyogrio.raw
+import rasterio.errors
 import rasterio.features
 import rasterio.warp
 import shapely
 import shapely.errors
 import shapely.geometry
 from jaxtyping import Bool
+from rasterio._err import CPLE_BaseError
 
 from flairhub_jax.errors import InputError
 from flairhub_jax.mapping import grid as grids
@@ -121,12 +123,19 @@ def read_features(path: str | pathlib.Path, crs: str | None) -> list[Feature]:
       continue
     shape = shapely.geometry.mapping(shapely.MultiPolygon(polygons))
     if not is_same:
-      shape = rasterio.warp.transform_geom(meta["crs"], crs, shape)
+      shape = _transformed(shape, meta["crs"], crs, path)
     name = "" if title is None else str(title)
     features.append(Feature(index + 1, name, shape))
   if not features:
     raise InputError(path, "polygons", f"{len(shapes)} shapes, none of them")
   return features
+
+
+def _transformed(shape, crs, target, path) -> Mapping[str, Any]:
+  try:
+    return rasterio.warp.transform_geom(crs, target, shape)
+  except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+    raise InputError(path, f"coordinates in {crs}", error) from error
 
 
 def _polygons(shape: shapely.Geometry | None) -> list[shapely.Polygon]:

@@ -147,11 +147,16 @@ def read_grid(path: pathlib.Path) -> Grid:
     return Grid(crs, raster.transform, *raster.shape)
 
 
+def read_tags(path: pathlib.Path) -> dict[str, str]:
+  """Metadata of a layer of a map."""
+  with open_map(path) as raster:
+    return dict(raster.tags())
+
+
 def read_identity(path: pathlib.Path) -> str | None:
   """The identity of an existing map; None if the file has none."""
   try:
-    with open_map(path) as raster:
-      return raster.tags().get(IDENTITY)
+    return read_tags(path).get(IDENTITY)
   except rasterio.errors.RasterioError:
     return None
 

@@ -14,14 +14,12 @@ import jax
 
 from flairhub_jax import terminal
 from flairhub_jax.errors import InputError, RunError, listed
-from flairhub_jax.figures import map_sheet
 from flairhub_jax.mapping import (
   engine,
   examples,
   ground_area,
   output,
   sieve,
-  style,
 )
 from flairhub_jax.mapping.area import Area
 from flairhub_jax.mapping.inputs import SensorInput
@@ -183,8 +181,6 @@ def write(
     tags = _tags(region, identity, progress)
     for layer in layers:
       _write_layer(region, store, layer, tags)
-    for task in tasks.values():
-      _write_companions(region, task)
   store.remove()
 
 
@@ -276,26 +272,6 @@ def _sieve(raw, grid, min_areas) -> pathlib.Path:
   shape = grid.height, grid.width
   sieve.Sieve(shape, ground_area.of_rows(grid), min_areas).run(raw, target)
   return target
-
-
-def _write_companions(region, task) -> None:
-  """Styles and overview of a map of classes."""
-  file = region.file(f"{task.id}.classes")
-  style.write_qml(file.with_suffix(".qml"), task)
-  style.write_sld(file.with_suffix(".sld"), task)
-  classes = output.read_small(file)
-  rows, columns = region.layout.is_flipped
-  classes = classes[:: -1 if rows else 1, :: -1 if columns else 1]
-  grid = region.layout.grid
-  small = grid.with_size(*classes.shape)
-  map_sheet.draw_map(
-    file.with_suffix(".png"),
-    classes,
-    task,
-    title=f"{task.short_name}: {file.name}",
-    pixel=small.pixel_metres,
-    unit="m" if grid.crs is not None else "pixels",
-  )
 
 
 def describe(

@@ -28,26 +28,6 @@ def raster(classes, tmp_path_factory):
   return regions.write_raster(path, classes[..., None], pixel=0.5, nodata=255)
 
 
-def zones(path, *squares, crs="EPSG::2154", **properties):
-  features = [
-    {
-      "type": "Feature",
-      "properties": {key: values[n] for key, values in properties.items()},
-      "geometry": {
-        "type": "Polygon",
-        "coordinates": [
-          [[a, b], [c, b], [c, d], [a, d], [a, b]],
-        ],
-      },
-    }
-    for n, (a, b, c, d) in enumerate(squares)
-  ]
-  system = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{crs}"}}
-  content = {"type": "FeatureCollection", "crs": system, "features": features}
-  path.write_text(json.dumps(content))
-  return path
-
-
 @pytest.mark.parametrize("pixels", [1, 10**6])
 def test_areas_of_a_map(classes, raster, monkeypatch, pixels):
   monkeypatch.setattr(class_areas, "_PIXELS", pixels)
@@ -60,7 +40,7 @@ def test_areas_of_a_map(classes, raster, monkeypatch, pixels):
 
 def test_areas_by_zone(classes, raster, tmp_path, monkeypatch):
   monkeypatch.setattr(class_areas, "_PIXELS", 60)
-  path = zones(
+  path = regions.write_zones(
     tmp_path / "z.geojson",
     (X + 2, Y - 12, X + 9, Y - 3),
     (X - 5, Y - 2, X + 1, Y + 9),
@@ -88,7 +68,9 @@ def test_areas_by_zone(classes, raster, tmp_path, monkeypatch):
 def test_zones_of_another_system_and_turned_maps(classes, raster, tmp_path):
   inside = class_areas.measure(raster, 19)
   crs = regions.read(raster)[1]["crs"].to_wkt()
-  path = zones(tmp_path / "d.geojson", (2, 46, 4, 47), crs="OGC:1.3:CRS84")
+  path = regions.write_zones(
+    tmp_path / "d.geojson", (2, 46, 4, 47), crs="OGC:1.3:CRS84"
+  )
   (whole,) = area.read_features(path, crs)
   around = class_areas.measure(raster, 19, whole.shape)
   np.testing.assert_array_equal(around.pixels, inside.pixels)
@@ -96,7 +78,9 @@ def test_zones_of_another_system_and_turned_maps(classes, raster, tmp_path):
   other = tmp_path / "t.tif"
   regions.write_raster(other, classes[..., None], transform=turned, nodata=255)
   # Columns go north and rows go east.
-  path = zones(tmp_path / "z.geojson", (X + 10, Y + 5, X + 15, Y + 15))
+  path = regions.write_zones(
+    tmp_path / "z.geojson", (X + 10, Y + 5, X + 15, Y + 15)
+  )
   (zone,) = area.read_features(path, crs)
   found = class_areas.measure(other, 19, zone.shape)
   expected = np.bincount(classes[20:30, 10:30].ravel(), minlength=19)

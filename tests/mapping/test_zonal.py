@@ -9,7 +9,6 @@ import pytest
 import rasterio
 import scipy.stats
 from rasterio import Affine
-from scipy import ndimage
 
 from flairhub_jax import configuration
 from flairhub_jax.inference import trained
@@ -267,21 +266,3 @@ def test_another_map_is_not_replaced(run, raster, tmp_path, capsys):
   (tmp_path / "x.tif").write_text("mine")
   zonal(run, tmp_path / "x.tif", "--input", raster, code=2)
   assert "another file" in capsys.readouterr().err
-
-
-def test_small_areas_become_their_neighbours(run, raster, tmp_path, capsys):
-  classes = zonal(
-    run, tmp_path / "m.tif", "--input", raster, "--min-area", 2.0,
-    "--overlap", 0,
-  )  # fmt: skip
-  for value in np.unique(classes):
-    labels, number = ndimage.label(classes == value)
-    sizes = np.bincount(labels.ravel())[1:]
-    assert number == 0 or sizes.min() >= 50
-  with rasterio.open(tmp_path / "m.tif") as written:
-    tag = json.loads(written.tags()["FLAIRHUB_MIN_AREA"])
-  assert set(tag.values()) == {2.0}
-  words = ("--input", raster, "--min-area", "moon=3")
-  assert "--min-area: expected any of building" in regions.refused(
-    capsys, run, tmp_path / "n.tif", *words
-  )
