@@ -71,12 +71,15 @@ def _draw_north(axis, width, height, north) -> None:
   length = 0.05 * max(width, height)
   x, y = width - 1.3 * length, height + 1.5 * length
   right, up = (0.7 * length * each for each in north)
-  axis.annotate(
-    "",
-    xy=(x + right, y - up),
-    xytext=(x - right, y + up),
-    arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1.5},
-    annotation_clip=False,
+  axis.add_patch(
+    shapes.FancyArrowPatch(
+      (x - right, y + up),
+      (x + right, y - up),
+      arrowstyle="-|>",
+      mutation_scale=14,
+      color="black",
+      clip_on=False,
+    )
   )
   axis.text(
     x + 1.6 * right,
@@ -92,12 +95,13 @@ def _draw_scale(axis, width, height, unit) -> None:
   """Draws a bar of a round length, at most a quarter of the map."""
   power = 10 ** math.floor(math.log10(width / 4))
   length = max(n * power for n in (1, 2, 5) if n * power <= width / 4)
-  top = 1.02 * height
+  side = max(width, height)
+  top = height + 0.02 * side
   axis.add_patch(
     shapes.Rectangle(
       (0, top),
       length,
-      0.012 * height,
+      0.012 * side,
       facecolor="black",
       clip_on=False,
     )
@@ -107,7 +111,7 @@ def _draw_scale(axis, width, height, unit) -> None:
     text = f"{length / 1000:g} km"
   axis.text(
     length * 1.05 + 0.01 * width,
-    top + 0.006 * height,
+    top + 0.006 * side,
     text,
     va="center",
     fontsize=9,

@@ -91,10 +91,10 @@ def read_features(path: str | pathlib.Path, crs: str | None) -> list[Feature]:
   try:
     names = [
       str(name)
-      for name in pyogrio.read_info(path)["fields"]
+      for name in pyogrio.read_info(path, layer=0)["fields"]
       if str(name).lower() == "name"
     ][:1]
-    meta, _, shapes, fields = pyogrio.raw.read(path, columns=names)
+    meta, _, shapes, fields = pyogrio.raw.read(path, layer=0, columns=names)
   except (
     pyogrio.errors.DataSourceError,
     pyogrio.errors.DataLayerError,

@@ -53,7 +53,7 @@ def build(
   rows = [(path.name, _size(path)) for path in files]
   sections += [
     Section(
-      "Files",
+      "Grid and files",
       [Table(("name", "value"), ground), Table(("file", "size"), rows)],
     ),
     Section("Inputs", [Table(("sensor", "rasters", "absent"), _inputs(tags))]),
@@ -77,7 +77,8 @@ def _section(sheet: Sheet) -> Section:
 
 
 def _size(path: pathlib.Path) -> str:
-  return f"{path.stat().st_size / 1e6:.2f} MB"
+  size = path.stat().st_size
+  return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 def _inputs(tags: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -93,9 +94,11 @@ def _provenance(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
   yield "map", tags.get(output.IDENTITY, "")
   yield from _flat("", json.loads(tags.get("FLAIRHUB_ORIGIN", "{}")))
   sizes = json.loads(tags.get("FLAIRHUB_MIN_AREA", "{}"))
+  if len(set(sizes.values())) == 1:
+    sizes = {"all classes": next(iter(sizes.values()))}
   for name, size in sizes.items():
     if size:
-      yield f"smallest area of {name}", f"{size:g} m²"
+      yield f"minimum mapping unit of {name}", f"{size:g} m²"
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:

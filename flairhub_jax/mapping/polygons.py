@@ -67,7 +67,7 @@ def check(out: pathlib.Path, identity: str) -> None:
 def is_of_map(path: pathlib.Path, identity: str) -> bool:
   """Whether a file has the polygons of a map."""
   try:
-    metadata = pyogrio.read_info(path)["dataset_metadata"]
+    metadata = pyogrio.read_info(path, layer=0)["layer_metadata"]
   except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
     return False
   return (metadata or {}).get(output.IDENTITY) == identity
@@ -120,7 +120,7 @@ def _write_layer(path, layer, files, identity) -> None:
       driver="GPKG",
       geometry_type="Polygon",
       crs=grid.crs,
-      dataset_metadata={output.IDENTITY: identity},
+      layer_metadata={output.IDENTITY: identity},
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyogrio.raw
 import pytest
 import rasterio
+from matplotlib import patches
 from rasterio import Affine
 from scipy import ndimage
 
@@ -157,10 +158,11 @@ def test_pictures_have_an_arrow_to_the_north(tmp_path, monkeypatch, north):
     north=north,
   )
   (axis,) = figures[0].axes
-  texts = [text for text in axis.texts if text.get_text() == "N"]
-  assert len(texts) == (north is not None)
-  if north is not None:
-    (arrow,) = (text for text in axis.texts if hasattr(text, "xyann"))
-    right, down = np.subtract(arrow.xy, arrow.xyann)
+  letters = [text for text in axis.texts if text.get_text() == "N"]
+  arrows = [p for p in axis.patches if isinstance(p, patches.FancyArrowPatch)]
+  assert len(letters) == len(arrows) == (north is not None)
+  for arrow in arrows:
+    start, end = arrow._posA_posB
+    right, down = np.subtract(end, start)
     assert right * north[1] + down * north[0] == pytest.approx(0)
     assert right * north[0] - down * north[1] > 0
