@@ -73,7 +73,7 @@ def read_layers(
   """Layers of a map."""
   return layers.Layers(
     region.class_indices(tasks, args.probabilities),
-    tuple(dict.fromkeys(args.layers)),
+    tuple(name for name in layers.MEASURES if name in args.layers),
     args.probability_dtype,
   )
 

@@ -149,7 +149,7 @@ def read_confusion(
 def adjust(
   metres: Float[np.ndarray, "k"], confusion: Int[np.ndarray, "k k"]
 ) -> Adjusted:
-  """Error-adjusted areas; NaN if a mapped class has no two pixels evaluated.
+  """Error-adjusted areas; NaN if a mapped class has below 2 evaluated pixels.
 
   Args:
     metres: mapped area of each class.
@@ -160,13 +160,13 @@ def adjust(
   mapped = weights > 0
   samples = confusion[:, mapped].astype(np.float64)
   numbers, weights = samples.sum(0), weights[mapped]
-  with np.errstate(divide="ignore", invalid="ignore"):
-    shares = samples / numbers
-    variances = shares * (1 - shares) / (numbers - 1)
-    estimates = shares @ weights
-    errors = np.sqrt(variances @ weights**2)
-  errors[np.isnan(estimates)] = np.nan
-  return Adjusted(total * estimates, _QUANTILE * total * errors)
+  if (numbers < 2).any():
+    unknown = np.full(len(metres), np.nan)
+    return Adjusted(unknown, unknown)
+  shares = samples / numbers
+  variances = shares * (1 - shares) / (numbers - 1)
+  errors = np.sqrt(variances @ weights**2)
+  return Adjusted(total * (shares @ weights), _QUANTILE * total * errors)
 
 
 Row = dict[str, Any]

@@ -114,8 +114,9 @@ def test_adjusted_areas_are_those_of_the_literature():
 
 def test_adjusted_areas_need_samples_of_mapped_classes():
   confusion = np.array([[5, 0, 0], [2, 0, 0], [0, 0, 9]])
-  adjusted = class_areas.adjust(np.array([3.0, 1.0, 4.0]), confusion)
-  assert np.isnan(adjusted.metres).all()
+  for matrix in (confusion, confusion + np.diag([0, 1, 0])):
+    adjusted = class_areas.adjust(np.array([3.0, 1.0, 4.0]), matrix)
+    assert np.isnan(adjusted.metres).all() and np.isnan(adjusted.interval).all()
   adjusted = class_areas.adjust(np.array([4.0, 0.0, 4.0]), confusion)
   np.testing.assert_allclose(adjusted.metres, [20 / 7, 8 / 7, 4])
   assert (adjusted.interval[:2] > 0).all() and adjusted.interval[2] == 0

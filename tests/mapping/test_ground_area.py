@@ -53,3 +53,15 @@ def test_areas_of_distorting_projections_are_told():
   )
   # 1 / cos² of 46 degrees
   assert "EPSG:3857 are 2.0" in line
+
+
+def test_the_north_of_grids():
+  for transform, north in (
+    (Affine(0.2, 0, 7e5, 0, -0.2, 6.6e6), (0, 1)),
+    (Affine(0.2, 0, 7e5, 0, 0.2, 6.6e6), (0, -1)),
+    (Affine(0, 0.2, 7e5, 0.2, 0, 6.6e6), (1, 0)),
+    # Turned by 30 degrees; pixels are twice as wide as high.
+    (Affine(3**0.5, 0.5, 7e5, 1, -(3**0.5) / 2, 6.6e6), (0.5, 3**0.5 / 2)),
+  ):
+    assert grid(2154, transform).north == pytest.approx(north)
+  assert grid(None, Affine.identity()).north is None
