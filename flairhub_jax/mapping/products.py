@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from rasterio import features
 
 from flairhub_jax import atomic, terminal
 from flairhub_jax.errors import InputError
@@ -22,6 +23,7 @@ from flairhub_jax.mapping import (
   polygons,
   style,
 )
+from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping.region import Region
 
 
@@ -44,11 +46,16 @@ def check(region: Region, products: Products, identity: str) -> None:
   """Checks what can be checked before the map is computed.
 
   Raises:
-    InputError: polygons cannot be written, or areas not be adjusted.
+    InputError: polygons cannot be written, areas cannot be adjusted, or no
+      zone lies in the map.
   """
   if products.polygons is not None:
     polygons.check(products.polygons, identity)
-  if products.confusion and region.layout.grid.crs is None:
+  grid = region.layout.grid
+  bounds = [features.bounds(zone.shape) for zone in products.zones]
+  if bounds and not any(grids.overlaps(grid.bounds, each) for each in bounds):
+    raise InputError("--areas", f"zones in the map ({grid.extent()})", "none")
+  if products.confusion and grid.crs is None:
     raise InputError("--scores", "rasters with a CRS", "none")
 
 

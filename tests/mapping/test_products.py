@@ -131,7 +131,10 @@ def test_what_cannot_be_written_is_refused_first(folder, run, capsys):
   )
   zone, misplaced = (X, Y - 4, X + 4, Y), folder / "degrees.geojson"
   regions.write_zones(misplaced, zone, crs="OGC:1.3:CRS84")
+  elsewhere = folder / "elsewhere.geojson"
+  regions.write_zones(elsewhere, (X + 50, Y, X + 60, Y + 10))
   for extra, text in (
+    (("--areas", elsewhere), "expected zones in the map (700000-700018 E"),
     (("--polygons", folder / "p.shp"), "a name that ends in .gpkg"),
     (("--scores", folder / "zones.geojson"), "19 x 19 counts"),
     (("--areas", folder / "none.gpkg"), "no file of that name"),
