@@ -8,8 +8,8 @@ without data surround stay as they are.
 
 The work goes by bands of rows with the result of the whole raster: areas are
 joined over the borders of bands, and pixels are filled in rounds that see one
-pixel further each. In memory are one band, and the areas that touch borders of
-bands: at most 48 bytes for each pixel along a border.
+pixel further each. In memory are one band, and some 50 bytes for each area that
+touches a border of bands.
 """
 
 import pathlib
