@@ -22,9 +22,7 @@ _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 # Optional library -> the extra that installs it.
 _EXTRAS = {
-  "jinja2": "report",
   "pandas": "report",
-  "scipy": "report",
 }
 
 # Only the module of the given command is imported.

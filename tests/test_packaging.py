@@ -63,10 +63,9 @@ def libraries(path):
 def test_every_package_is_installed():
   assert sorted(SETUPTOOLS["packages"]) == sorted(package_folders())
   assert (ROOT / "flairhub_jax" / "py.typed").is_file()
-  assert "py.typed" in SETUPTOOLS["package-data"]["flairhub_jax"]
-  templates = SETUPTOOLS["package-data"]["flairhub_jax.studies"]
-  folder = ROOT / "flairhub_jax/studies"
-  assert [p.name for t in templates for p in folder.glob(t)] == ["report.html"]
+  patterns = SETUPTOOLS["package-data"]["flairhub_jax"]
+  files = [p.name for t in patterns for p in (ROOT / "flairhub_jax").glob(t)]
+  assert files == ["py.typed", "web_page.html"]
 
 
 def test_sources_import_declared_dependencies_only():
@@ -128,9 +127,7 @@ def test_the_version_stands_in_one_place():
   ("command", "library", "extra"),
   [
     ("sweep --config=a --workdir=b --executor=slurm", "submitit", "slurm"),
-    ("report", "jinja2", "report"),
     ("report", "pandas", "report"),
-    ("report", "scipy", "report"),
   ],
 )
 def test_a_command_names_the_extra_that_it_lacks(

@@ -13,6 +13,7 @@ import numpy as np
 from flairhub_jax import configuration, terminal
 from flairhub_jax.data import geotiff
 from flairhub_jax.mapping import engine, examples, inputs, layout, store
+from flairhub_jax.mapping.layers import Layers
 from flairhub_jax.mapping.network import WindowNetwork
 from flairhub_jax.mapping.stopwatch import Stopwatch
 from flairhub_jax.models import build, initialise
@@ -199,9 +200,9 @@ def _run_engine(config, network, reader, plan, out, watch) -> None:
     name: task.num_classes
     for name, task in configuration.label_tasks(config).items()
   }
-  layers = engine.Layers()
+  layers = Layers()
   shape = plan.grid.height, plan.grid.width
-  files = store.Store(out, "bench", layers.bands(tuple(tasks)), shape)
+  files = store.Store(out, "bench", layers.pixel_bytes(tuple(tasks)), shape)
   with files.open():
     engine.run(
       network,

@@ -6,16 +6,21 @@ import pathlib
 import jax
 
 from flairhub_jax import configuration, mesh, processes, terminal
-from flairhub_jax.commands import ensemble, map_classes, zonal_inputs
+from flairhub_jax.commands import (
+  ensemble,
+  map_classes,
+  map_products,
+  zonal_inputs,
+)
 from flairhub_jax.errors import InputError, RunError
 from flairhub_jax.mapping import (
   area,
   augmentation,
   bands,
-  engine,
   input_check,
   inputs,
   layout,
+  products,
   region,
 )
 
@@ -33,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   zonal_inputs.add_arguments(parser)
   _add_windows(parser)
   _add_averages(parser)
+  map_products.add_arguments(parser)
   parser.add_argument(
     "--job",
     metavar="I/N",
@@ -40,18 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     " what is missing and writes the map",
   )
   processes.add_arguments(parser)
-  parser.add_argument(
-    "--probabilities",
-    nargs="+",
-    default=[],
-    metavar="CLASS",
-    help="also write the probabilities of these classes, or of all",
-  )
-  parser.add_argument(
-    "--confidence",
-    action="store_true",
-    help="also write the largest probability of each pixel",
-  )
 
 
 def _add_windows(parser: argparse.ArgumentParser) -> None:
@@ -174,9 +168,7 @@ def _map(args, runs, out, job, classes, sensors) -> int:
     inputs=sensors,
     layout=plan,
     tasks=classes.of_map,
-    layers=engine.Layers(
-      region.class_indices(classes.of_map, args.probabilities), args.confidence
-    ),
+    layers=map_products.read_layers(args, classes.of_map),
     out=out,
     area=polygons,
     origin={
@@ -186,19 +178,36 @@ def _map(args, runs, out, job, classes, sensors) -> int:
       "batch_size": batch_size,
     },
     contract=own,
+    min_areas=map_products.read_min_areas(args, plan, classes.of_map),
   )
   identity = map_region.identity()
+  wanted = map_products.read_products(args, plan.grid.crs, classes.of_map)
+  products.check(map_region, wanted, identity)
   if region.is_finished(map_region, identity):
     if processes.is_first():
       print(f"{out}: this map exists already")
-    return 0
-  if processes.is_first():
-    _warn(own, sensors, plan)
-  _write(map_region, identity, members, forms, classes.groups, job)
-  for each in sensors.values():
-    for path in each.mosaic.unreadable:
-      terminal.print_line(f"warning: {path}: left out, cannot be read")
+  else:
+    if processes.is_first():
+      _warn(own, sensors, plan)
+    _write(map_region, identity, members, forms, classes.groups, job)
+    for each in sensors.values():
+      for path in each.mosaic.unreadable:
+        terminal.print_line(f"warning: {path}: left out, cannot be read")
+    if job is not None:
+      if processes.is_first():
+        print(f"job {job} is finished; a call without --job writes the map")
+      return 0
+  processes.main_process_first(lambda: _finish(map_region, wanted, identity))
   return 0
+
+
+def _finish(map_region, wanted, identity) -> None:
+  """Writes what is made of the finished files, and lists these."""
+  if not processes.is_first():
+    return
+  products.write(map_region, wanted, identity)
+  for layer in map_region.layers.pixel_bytes(tuple(map_region.tasks)):
+    print(map_region.file(layer))
 
 
 def _warn(own, sensors, plan) -> None:
@@ -236,13 +245,6 @@ def _write(map_region, identity, members, forms, groups, job) -> None:
   if own is not None and job is None:
     # The others wait, and end with it if it fails.
     processes.main_process_first(lambda: processes.is_first() and write(None))
-  if not processes.is_first():
-    return
-  if job is not None:
-    print(f"job {job} is finished; a call without --job writes the map")
-    return
-  for layer in map_region.layers.bands(tuple(map_region.tasks)):
-    print(map_region.file(layer))
 
 
 def _plan(args, runs, sensors) -> tuple[layout.Layout, area.Area | None]:

@@ -21,6 +21,7 @@ def draw_map(
   title: str,
   pixel: tuple[float, float],
   unit: str = "m",
+  north: tuple[float, float] | None = (0.0, 1.0),
 ) -> None:
   """Draws a map; the legend has the classes that occur, with their area (%).
 
@@ -31,6 +32,7 @@ def draw_map(
     title: of the figure.
     pixel: height and width of a pixel, in `unit`.
     unit: of the scale bar; a bar of 1000 m or more is in km.
+    north: direction of the arrow, right and up, of length 1; None: no arrow.
   """
   height, width = classes.shape[0] * pixel[0], classes.shape[1] * pixel[1]
   scale = _MAP_INCHES / max(height, width)
@@ -58,29 +60,47 @@ def draw_map(
   if handles:
     canvas.add_legend(axis, handles=handles, title=task.short_name)
   _draw_scale(axis, width, height, unit)
-  axis.annotate(
-    "N",
-    xy=(1.04, 0.14),
-    xytext=(1.04, 0.02),
-    xycoords="axes fraction",
-    ha="center",
-    fontsize=11,
-    arrowprops={"arrowstyle": "-|>", "color": "black"},
-    annotation_clip=False,
-  )
+  if north is not None:
+    _draw_north(axis, width, height, north)
   canvas.save(figure, path)
+
+
+def _draw_north(axis, width, height, north) -> None:
+  """Draws an arrow in the corner between scale bar and legend."""
+  length = 0.05 * max(width, height)
+  x, y = width - 1.3 * length, height + 1.5 * length
+  right, up = (0.7 * length * each for each in north)
+  axis.add_patch(
+    shapes.FancyArrowPatch(
+      (x - right, y + up),
+      (x + right, y - up),
+      arrowstyle="-|>",
+      mutation_scale=14,
+      color="black",
+      clip_on=False,
+    )
+  )
+  axis.text(
+    x + 1.6 * right,
+    y - 1.6 * up,
+    "N",
+    ha="center",
+    va="center",
+    fontsize=11,
+  )
 
 
 def _draw_scale(axis, width, height, unit) -> None:
   """Draws a scale bar of a round length, at most a quarter of the map."""
   power = 10 ** math.floor(math.log10(width / 4))
   length = max(n * power for n in (1, 2, 5) if n * power <= width / 4)
-  top = 1.02 * height
+  side = max(width, height)
+  top = height + 0.02 * side
   axis.add_patch(
     shapes.Rectangle(
       (0, top),
       length,
-      0.012 * height,
+      0.012 * side,
       facecolor="black",
       clip_on=False,
     )
@@ -90,7 +110,7 @@ def _draw_scale(axis, width, height, unit) -> None:
     text = f"{length / 1000:g} km"
   axis.text(
     length * 1.05 + 0.01 * width,
-    top + 0.006 * height,
+    top + 0.006 * side,
     text,
     va="center",
     fontsize=9,

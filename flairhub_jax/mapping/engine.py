@@ -5,77 +5,26 @@ once no later window covers it. One thread reads ahead of the network.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool
 
 from flairhub_jax.mapping import bands, reading
 from flairhub_jax.mapping.bands import Band
 from flairhub_jax.mapping.ensemble import MapNetwork, MapReader
+from flairhub_jax.mapping.layers import Layers
 from flairhub_jax.mapping.layout import Layout
 from flairhub_jax.mapping.stopwatch import Stopwatch
 from flairhub_jax.mapping.store import Counts, total
-from flairhub_jax.schema import NO_LABEL
 
-# A probability p is stored as round(250 p); 255 is no data.
-PROBABILITY_STEPS = 250
 # Rows that become layers at once.
 _ROWS_AT_ONCE = 64
 
 Area = Callable[[int, int, int, int], Bool[np.ndarray, "h w"]]
 Write = Callable[[int, Mapping[str, np.ndarray]], None]
 Finish = Callable[[int, Counts], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Layers:
-  """Layers to write of each task.
-
-  Attributes:
-    probabilities: task -> indices of the classes whose probability is written.
-    with_confidence: whether the largest probability is written.
-  """
-
-  probabilities: Mapping[str, tuple[int, ...]] = dataclasses.field(
-    default_factory=dict
-  )
-  with_confidence: bool = False
-
-  def bands(self, tasks: Sequence[str]) -> dict[str, int]:
-    """Number of bands of each layer, by `<task>.<kind>`."""
-    numbers = {}
-    for task in tasks:
-      numbers[f"{task}.classes"] = 1
-      if self.with_confidence:
-        numbers[f"{task}.confidence"] = 1
-      if self.probabilities.get(task):
-        numbers[f"{task}.probabilities"] = len(self.probabilities[task])
-    return numbers
-
-  def of_rows(
-    self,
-    task: str,
-    sums: Float[np.ndarray, "r w k"],
-    has_data: Bool[np.ndarray, "r w"],
-  ) -> dict[str, UInt8[np.ndarray, "r n w"]]:
-    """Layers of finished rows of a task."""
-
-    def with_no_data(values):
-      return np.where(has_data, values, NO_LABEL).astype(np.uint8)
-
-    def as_steps(values):
-      return with_no_data(np.rint(np.clip(values, 0, 1) * PROBABILITY_STEPS))
-
-    layers = {f"{task}.classes": with_no_data(sums.argmax(-1))[:, None]}
-    if self.with_confidence:
-      layers[f"{task}.confidence"] = as_steps(sums.max(-1))[:, None]
-    if self.probabilities.get(task):
-      bands = [as_steps(sums[..., k]) for k in self.probabilities[task]]
-      layers[f"{task}.probabilities"] = np.stack(bands, 1)
-    return layers
 
 
 def memory(

@@ -71,6 +71,20 @@ class Grid:
     xs, ys = zip(*corners, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 
+  @property
+  def north(self) -> tuple[float, float] | None:
+    """Direction of the north on the ground: right and up, of length 1.
+
+    None if the grid lies nowhere.
+    """
+    if not self.is_placed:
+      return None
+    t, (down, across) = self.transform, self.pixel_metres
+    # Columns and rows, by the inverse of the transform; rows go down.
+    right, up = -t.b * across, -t.a * down
+    length = math.copysign(math.hypot(right, up), t.a * t.e - t.b * t.d)
+    return right / length, up / length
+
   def part(self, row: int, col: int, height: int, width: int) -> "Grid":
     """Some rows and columns of it, or beyond it."""
     return Grid(

@@ -1,9 +1,11 @@
-"""Files of a map: Cloud-Optimized GeoTIFFs and styles of QGIS."""
+"""Files of a map: Cloud-Optimized GeoTIFFs."""
 
+import contextlib
 import os
 import pathlib
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -13,9 +15,9 @@ import rasterio.shutil
 
 from flairhub_jax import atomic
 from flairhub_jax.errors import RunError
-from flairhub_jax.mapping.engine import PROBABILITY_STEPS
+from flairhub_jax.mapping import layers, style
 from flairhub_jax.mapping.grid import Grid
-from flairhub_jax.schema import NO_LABEL, LabelTask
+from flairhub_jax.schema import LabelTask
 
 # Tag of the digest of all that determines a map.
 IDENTITY = "FLAIRHUB_MAP"
@@ -37,48 +39,38 @@ def write_classes(
     task: its classes.
     tags: metadata.
   """
-  palette = np.zeros((256, 4), int)
-  palette[: task.num_classes, :3] = task.palette
-  palette[: task.num_classes, 3] = 255
-  entries = "".join(
-    f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>' for r, g, b, a in palette
-  )
-  names = "".join(
-    f"<Category>{escape(name)}</Category>" for name in task.class_names
-  )
-  band = (
-    "<ColorInterp>Palette</ColorInterp>"
-    f"<CategoryNames>{names}</CategoryNames>"
-    f"<ColorTable>{entries}</ColorTable>"
-  )
-  _write(raw, out, grid, [(task.short_name, band)], tags, "MODE")
+  bands = [(task.short_name, style.band_content(task))]
+  _write(raw, out, grid, bands, tags, "MODE")
 
 
-def write_probabilities(
+def write_shares(
   raw: pathlib.Path,
   out: pathlib.Path,
   grid: Grid,
   names: Sequence[str],
   tags: Mapping[str, str],
+  dtype: str = "uint8",
 ) -> None:
-  """Writes probabilities, a band each; the scale of the file makes them 0-1.
+  """Writes numbers of 0-1, a band each.
 
   Args:
     raw: of `store.Store`, [h n w].
-    out: the GeoTIFF.
+    out: the GeoTIFF; the scale of its bands makes integers 0-1.
     grid: of the map.
     names: of the bands.
     tags: metadata.
+    dtype: of the stored numbers, a key of `layers.NO_DATA`.
   """
-  scale = f"<Scale>{1 / PROBABILITY_STEPS:g}</Scale>"
-  gray = "<ColorInterp>Gray</ColorInterp>"
-  bands = [(name, gray + scale) for name in names]
-  _write(raw, out, grid, bands, tags, "AVERAGE")
+  content = "<ColorInterp>Gray</ColorInterp>"
+  if dtype == "uint8":
+    content += f"<Scale>{1 / layers.STEPS:g}</Scale>"
+  bands = [(name, content) for name in names]
+  _write(raw, out, grid, bands, tags, "AVERAGE", dtype)
 
 
-def _write(raw, out, grid, bands, tags, resampling) -> None:
+def _write(raw, out, grid, bands, tags, resampling, dtype="uint8") -> None:
   vrt = raw.with_suffix(".vrt")
-  vrt.write_text(_vrt(raw, grid, bands, tags), encoding="utf-8")
+  vrt.write_text(_vrt(raw, grid, bands, tags, dtype), encoding="utf-8")
   options = dict(
     COMPRESS="DEFLATE",
     LEVEL="6",
@@ -87,6 +79,8 @@ def _write(raw, out, grid, bands, tags, resampling) -> None:
     OVERVIEW_RESAMPLING=resampling,
     NUM_THREADS="ALL_CPUS",
   )
+  if dtype == "float32":
+    options["PREDICTOR"] = "FLOATING_POINT"
   side = out.with_name(out.name + ".aux.xml")
   with atomic.write_aside(out) as aside, warnings.catch_warnings():
     warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -102,9 +96,8 @@ def _write(raw, out, grid, bands, tags, resampling) -> None:
       aside_side.unlink(missing_ok=True)
 
 
-def _vrt(raw, grid, bands, tags) -> str:
+def _vrt(raw, grid, bands, tags, dtype) -> str:
   """A virtual raster of a raw file whose rows hold all bands."""
-  count = len(bands)
   place = ""
   if grid.crs is not None:
     place = f"<SRS>{escape(grid.crs)}</SRS>"
@@ -116,14 +109,19 @@ def _vrt(raw, grid, bands, tags) -> str:
     f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>"
     for key, value in tags.items()
   )
+  kind = {"uint8": "Byte", "float32": "Float32"}[dtype]
+  size = np.dtype(dtype).itemsize
+  line = size * grid.width
+  order = "LSB" if sys.byteorder == "little" else "MSB"
   rows = "".join(
-    f'<VRTRasterBand dataType="Byte" band="{i + 1}"'
+    f'<VRTRasterBand dataType="{kind}" band="{i + 1}"'
     ' subClass="VRTRawRasterBand">'
     f"<Description>{escape(name)}</Description>"
-    f"<NoDataValue>{NO_LABEL}</NoDataValue>{content}"
+    f"<NoDataValue>{layers.NO_DATA[dtype]:g}</NoDataValue>{content}"
     f'<SourceFilename relativeToVRT="1">{escape(raw.name)}</SourceFilename>'
-    f"<ImageOffset>{i * grid.width}</ImageOffset><PixelOffset>1</PixelOffset>"
-    f"<LineOffset>{count * grid.width}</LineOffset></VRTRasterBand>"
+    f"<ImageOffset>{i * line}</ImageOffset><PixelOffset>{size}</PixelOffset>"
+    f"<LineOffset>{len(bands) * line}</LineOffset>"
+    f"<ByteOrder>{order}</ByteOrder></VRTRasterBand>"
     for i, (name, content) in enumerate(bands)
   )
   return (
@@ -132,40 +130,40 @@ def _vrt(raw, grid, bands, tags) -> str:
   )
 
 
+@contextlib.contextmanager
+def open_map(path: pathlib.Path) -> Iterator[rasterio.DatasetReader]:
+  """Opens a layer of a map, which may lie nowhere on the ground."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    raster = rasterio.open(path)
+  with raster:
+    yield raster
+
+
+def read_grid(path: pathlib.Path) -> Grid:
+  """Grid of a layer of a map."""
+  with open_map(path) as raster:
+    crs = raster.crs.to_wkt() if raster.crs else None
+    return Grid(crs, raster.transform, *raster.shape)
+
+
+def read_tags(path: pathlib.Path) -> dict[str, str]:
+  """Metadata of a layer of a map."""
+  with open_map(path) as raster:
+    return dict(raster.tags())
+
+
 def read_identity(path: pathlib.Path) -> str | None:
   """The identity of an existing map; None if the file has none."""
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-      with rasterio.open(path) as raster:
-        return raster.tags().get(IDENTITY)
+    return read_tags(path).get(IDENTITY)
   except rasterio.errors.RasterioError:
     return None
 
 
 def read_small(path: pathlib.Path, max_size: int = 1200) -> np.ndarray:
   """Classes of a map on at most `max_size` rows and columns: uint8 [h w]."""
-  with warnings.catch_warnings():
-    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-    with rasterio.open(path) as raster:
-      scale = max(1.0, max(raster.shape) / max_size)
-      shape = tuple(max(1, round(size / scale)) for size in raster.shape)
-      return raster.read(1, out_shape=shape)
-
-
-def write_style(out: pathlib.Path, task: LabelTask) -> None:
-  """Writes a style of QGIS with the colours and names of the classes."""
-  entries = "".join(
-    f'<paletteEntry value="{value}" color="{each.colour}" alpha="255"'
-    f" label={quoteattr(each.name)}/>"
-    for value, each in enumerate(task.classes)
-  )
-  atomic.write_text(
-    out,
-    "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-    '<qgis styleCategories="Symbology" version="3.28"><pipe>'
-    '<rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1"'
-    ' nodataColor=""><rasterTransparency/>'
-    f"<colorPalette>{entries}</colorPalette></rasterrenderer>"
-    "</pipe><blendMode>0</blendMode></qgis>\n",
-  )
+  with open_map(path) as raster:
+    scale = max(1.0, max(raster.shape) / max_size)
+    shape = tuple(max(1, round(size / scale)) for size in raster.shape)
+    return raster.read(1, out_shape=shape)

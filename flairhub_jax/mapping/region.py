@@ -16,18 +16,20 @@ import jax
 from flairhub_jax import contract as contracts
 from flairhub_jax import processes, terminal
 from flairhub_jax.errors import InputError, RunError, listed
-from flairhub_jax.figures import map_sheet
 from flairhub_jax.mapping import (
   bands,
   engine,
   examples,
+  ground_area,
   output,
+  sieve,
   source_identity,
 )
 from flairhub_jax.mapping.area import Area
 from flairhub_jax.mapping.bands import Job
 from flairhub_jax.mapping.ensemble import MapNetwork, MapReader
 from flairhub_jax.mapping.inputs import SensorInput
+from flairhub_jax.mapping.layers import MEASURES, Layers
 from flairhub_jax.mapping.layout import Layout
 from flairhub_jax.mapping.store import Counts, Store, total
 from flairhub_jax.schema import LabelTask
@@ -48,16 +50,20 @@ class Region:
     area: of interest; None: all.
     origin: identity of run and weights, for the metadata.
     contract: what the run expects of its inputs, for the metadata.
+    min_areas: task -> smallest area of each class, in square metres.
   """
 
   inputs: Mapping[str, SensorInput]
   layout: Layout
   tasks: Mapping[str, LabelTask]
-  layers: engine.Layers
+  layers: Layers
   out: pathlib.Path
   area: Area | None
   origin: Mapping[str, Any]
   contract: contracts.Contract
+  min_areas: Mapping[str, tuple[float, ...]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def file(self, layer: str) -> pathlib.Path:
     """The GeoTIFF of a layer `<task>.<kind>`."""
@@ -90,8 +96,10 @@ class Region:
       "area": None if self.area is None else str(self.area.shape),
       "layers": [
         {task: list(v) for task, v in self.layers.probabilities.items()},
-        self.layers.with_confidence,
+        self.layers.measures,
+        self.layers.dtype,
       ],
+      "min_areas": {task: list(v) for task, v in self.min_areas.items()},
     }
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -144,7 +152,7 @@ def is_finished(region: Region, identity: str) -> bool:
   Raises:
     InputError: one of them is another map, or no map.
   """
-  layers = region.layers.bands(tuple(region.tasks))
+  layers = region.layers.pixel_bytes(tuple(region.tasks))
   exists = []
   for layer in layers:
     file = region.file(layer)
@@ -185,9 +193,10 @@ def write(
   """
   layout, tasks = region.layout, region.tasks
   shape = layout.grid.height, layout.grid.width
-  layers = region.layers.bands(tuple(tasks))
+  layers = region.layers.pixel_bytes(tuple(tasks))
   store = Store(region.out, identity, layers, shape)
-  _check_disk(store)
+  num_sieved = sum(any(each) for each in region.min_areas.values())
+  _check_disk(store, num_sieved * shape[0] * shape[1])
   with store.open(job):
     counts = _compute(region, network, reader, store, job)
     if job is not None:
@@ -197,8 +206,6 @@ def write(
     tags = _tags(region, identity, counts)
     for layer in layers:
       _write_layer(region, store, layer, tags)
-    for task in tasks.values():
-      _write_companions(region, task)
   store.remove()
 
 
@@ -246,12 +253,12 @@ def _compute(region, network, reader, store, job) -> Counts:
   return total(store.finished().values())
 
 
-def _check_disk(store: Store) -> None:
+def _check_disk(store: Store, num_extra_bytes: int) -> None:
   free = shutil.disk_usage(store.folder.parent).free
   existing = 0
   if store.folder.exists():
     existing = sum(file.stat().st_size for file in store.folder.glob("*.raw"))
-  needed = 2 * store.num_bytes - existing
+  needed = 2 * store.num_bytes + num_extra_bytes - existing
   if needed > free:
     raise RunError(
       f"{store.folder.parent}: expected {needed / _MEGABYTE:.0f} MB of free"
@@ -287,32 +294,28 @@ def _write_layer(region, store, layer, tags) -> None:
   raw, file = store.path(layer), region.file(layer)
   tags = {**tags, "FLAIRHUB_TASK": task_id}
   if kind == "classes":
+    min_areas = region.min_areas.get(task_id, ())
+    if any(min_areas):
+      raw = _sieve(raw, grid, min_areas)
+      tags["FLAIRHUB_MIN_AREA"] = json.dumps(
+        dict(zip(task.class_names, min_areas, strict=True))
+      )
     output.write_classes(raw, file, grid, task, tags)
     return
-  names = ["largest probability"]
-  if kind == "probabilities":
-    indices = region.layers.probabilities[task_id]
-    names = [f"probability of {task.class_names[i]}" for i in indices]
-  output.write_probabilities(raw, file, grid, names, tags)
+  if kind in MEASURES:
+    output.write_shares(raw, file, grid, [MEASURES[kind].title], tags)
+    return
+  indices = region.layers.probabilities[task_id]
+  names = [f"probability of {task.class_names[i]}" for i in indices]
+  output.write_shares(raw, file, grid, names, tags, region.layers.dtype)
 
 
-def _write_companions(region, task) -> None:
-  """Style and overview of a map of classes."""
-  file = region.file(f"{task.id}.classes")
-  output.write_style(file.with_suffix(".qml"), task)
-  classes = output.read_small(file)
-  rows, columns = region.layout.is_flipped
-  classes = classes[:: -1 if rows else 1, :: -1 if columns else 1]
-  grid = region.layout.grid
-  small = grid.with_size(*classes.shape)
-  map_sheet.draw_map(
-    file.with_suffix(".png"),
-    classes,
-    task,
-    title=f"{task.short_name}: {file.name}",
-    pixel=small.pixel_metres,
-    unit="m" if grid.crs is not None else "pixels",
-  )
+def _sieve(raw, grid, min_areas) -> pathlib.Path:
+  """A file of classes without small areas."""
+  target = raw.with_suffix(".sieved.raw")
+  shape = grid.height, grid.width
+  sieve.Sieve(shape, ground_area.of_rows(grid), min_areas).run(raw, target)
+  return target
 
 
 def describe(
@@ -327,7 +330,7 @@ def describe(
     leaf.nbytes for leaf in jax.tree.leaves(batch)
   )
   memory = engine.memory(layout, num_classes, batch_bytes, network.memory)
-  size = sum(region.layers.bands(tuple(region.tasks)).values())
+  size = sum(region.layers.pixel_bytes(tuple(region.tasks)).values())
   disk = size * layout.grid.height * layout.grid.width
   return [
     *layout.notes,

@@ -49,11 +49,11 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 
 class Store:
-  """Raw files of the layers of a map, uint8, bands of a row beside each other.
+  """Raw files of the layers of a map, bands of a row beside each other.
 
   Attributes:
     folder: of the files.
-    layers: name -> number of bands.
+    layers: name -> bytes of a pixel.
   """
 
   def __init__(
@@ -68,7 +68,7 @@ class Store:
     Args:
       out: the map.
       identity: digest of all that determines it.
-      layers: name -> number of bands.
+      layers: name -> bytes of a pixel.
       shape: rows and columns of the map.
     """
     self.folder = out.with_name(f".{out.stem}.parts")
@@ -104,9 +104,9 @@ class Store:
     with contextlib.ExitStack() as locks:
       self._lock(locks, job)
       self._check_identity()
-      for layer, bands in self.layers.items():
+      for layer, size in self.layers.items():
         with open(self.path(layer), "ab") as file:
-          file.truncate(bands * self._shape[0] * self._shape[1])
+          file.truncate(size * self._shape[0] * self._shape[1])
       yield
 
   def _lock(self, locks: contextlib.ExitStack, job: Job | None) -> None:
@@ -152,19 +152,19 @@ class Store:
 
     Args:
       first: the first row, in the order of computation.
-      layers: name -> uint8 [rows bands w].
+      layers: name -> [rows bands w].
       is_flipped: whether the file has rows, and columns, in reverse order.
     """
     height, width = self._shape
     for name, values in layers.items():
-      count, bands = values.shape[:2]
+      count = len(values)
       start = height - first - count if is_flipped[0] else first
       if is_flipped[0]:
         values = values[::-1]
       if is_flipped[1]:
         values = values[..., ::-1]
       with open(self.path(name), "r+b") as file:
-        file.seek(start * bands * width)
+        file.seek(start * self.layers[name] * width)
         file.write(np.ascontiguousarray(values).data)
 
   def finish(self, number: int, counts: Counts) -> None:

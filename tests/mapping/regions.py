@@ -1,5 +1,6 @@
 """Runs with random weights, rasters to map, and calls of `flairhub zonal`."""
 
+import json
 import pathlib
 import warnings
 
@@ -119,3 +120,29 @@ def refused(capsys, run, out, *words, code=2):
   assert len(lines) == 1 and not out.exists()
   assert not list(out.parent.glob(f".{out.stem}*"))
   return lines[0]
+
+
+def task():
+  """The classes of the runs."""
+  return tiny.get_config().schema.tasks[COSIA]
+
+
+def write_zones(path, *squares, crs="EPSG::2154", **properties):
+  """Writes rectangles (left, bottom, right, top) with fields as GeoJSON."""
+  features = [
+    {
+      "type": "Feature",
+      "properties": {key: values[n] for key, values in properties.items()},
+      "geometry": {
+        "type": "Polygon",
+        "coordinates": [
+          [[a, b], [c, b], [c, d], [a, d], [a, b]],
+        ],
+      },
+    }
+    for n, (a, b, c, d) in enumerate(squares)
+  ]
+  system = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{crs}"}}
+  content = {"type": "FeatureCollection", "crs": system, "features": features}
+  path.write_text(json.dumps(content))
+  return path

@@ -14,11 +14,12 @@ from flairhub_jax.mapping import (
   network,
   store,
 )
+from flairhub_jax.mapping.layers import Layers
 from tests import tiny
 from tests.mapping import regions
 
 TASK = regions.COSIA
-LAYERS = engine.Layers({TASK: (0, 2)}, with_confidence=True)
+LAYERS = Layers({TASK: (0, 2)}, ("confidence",))
 
 
 class PlaceNetwork:
@@ -55,7 +56,7 @@ class Region:
 
   def store(self, folder):
     folder.mkdir(exist_ok=True)
-    sizes = LAYERS.bands((TASK,))
+    sizes = LAYERS.pixel_bytes((TASK,))
     return store.Store(folder / "m.tif", "same", sizes, (101, 70))
 
   def compute(self, own_store, numbers, job=None):
@@ -74,7 +75,7 @@ class Region:
     return self.files(own_store)
 
   def files(self, own_store):
-    layers = LAYERS.bands((TASK,))
+    layers = LAYERS.pixel_bytes((TASK,))
     return [own_store.path(layer).read_bytes() for layer in layers]
 
 

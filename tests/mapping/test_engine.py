@@ -10,6 +10,7 @@ from flairhub_jax.mapping import (
   examples,
   grid,
   inputs,
+  layers,
   layout,
   network,
 )
@@ -70,9 +71,9 @@ def compute(path, *, is_constant=False, batch_size=2, area=None, **options):
     program,
     reader,
     plan,
-    engine.Layers({TASK: (0, 18)}, with_confidence=True),
+    layers.Layers({TASK: (0, 18)}, ("confidence",)),
     {TASK: 19},
-    write=lambda first, layers: parts.update({first: layers}),
+    write=lambda first, rows: parts.update({first: rows}),
     area=area,
   )
   inputs.close(sensors)

@@ -18,6 +18,7 @@ from flairhub_jax.mapping import (
   layout,
   network,
 )
+from flairhub_jax.mapping.layers import Layers
 from flairhub_jax.models import build
 from tests import tiny
 from tests.mapping import regions
@@ -218,7 +219,7 @@ def test_networks_without_data_in_a_window_do_not_count(tmp_path):
     ensemble.EnsembleNetwork(networks),
     ensemble.EnsembleReader(readers),
     plan,
-    engine.Layers({TASK: (0,)}),
+    Layers({TASK: (0,)}),
     {TASK: 2},
     write=lambda first, layers: rows.update({first: layers}),
   )

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from flairhub_jax.configs import base
-from flairhub_jax.mapping import engine, examples, inputs, layout, network
+from flairhub_jax.mapping import (
+  engine,
+  examples,
+  inputs,
+  layers,
+  layout,
+  network,
+)
 from flairhub_jax.models import build
 from flairhub_jax.weights import reference
 from tests.mapping import regions
@@ -82,15 +89,15 @@ def predict(numbers, name):
   program = network.WindowNetwork(
     model, variables, example, plan, batch_size=options["batch_size"]
   )
-  selection = engine.Layers({regions.COSIA: tuple(range(19))})
+  selection = layers.Layers({regions.COSIA: tuple(range(19))})
   size = plan.grid.height, plan.grid.width
   classes = np.full(size, 255, np.uint8)
   probabilities = np.full((size[0], 19, size[1]), 255, np.uint8)
 
-  def write(first, layers):
-    rows = layers[f"{regions.COSIA}.classes"]
+  def write(first, values):
+    rows = values[f"{regions.COSIA}.classes"]
     classes[first : first + len(rows)] = rows[:, 0]
-    rows = layers[f"{regions.COSIA}.probabilities"]
+    rows = values[f"{regions.COSIA}.probabilities"]
     probabilities[first : first + len(rows)] = rows
 
   engine.run(program, reader, plan, selection, {regions.COSIA: 19}, write=write)

@@ -1,11 +1,13 @@
 """`flairhub zonal` as a user calls it."""
 
 import json
+from xml.etree import ElementTree
 
 import jax
 import numpy as np
 import pytest
 import rasterio
+import scipy.stats
 from rasterio import Affine
 
 from flairhub_jax import __main__, configuration
@@ -52,8 +54,9 @@ def test_one_window_is_one_forward_pass(run, values, tmp_path):
 
 def test_a_map_blends_windows(run, values, raster, tmp_path):
   classes = zonal(
-    run, tmp_path / "m.tif", "--input", raster, "--overlap", 8, "--confidence",
-    "--probabilities", "all",
+    run, tmp_path / "m.tif", "--input", raster, "--overlap", 8,
+    "--layers", "entropy", "confidence", "margin", "--probabilities", "all",
+    "--probability-dtype", "float32",
   )  # fmt: skip
   sums, total = np.zeros((75, 90, 19)), np.zeros((75, 90, 1))
   rise = np.sin(np.pi * (np.arange(8) + 0.5) / 16) ** 2
@@ -67,10 +70,20 @@ def test_a_map_blends_windows(run, values, raster, tmp_path):
       total[here] += weight
   expected = sums / total
   assert (classes == expected.argmax(-1)).mean() >= 0.999
-  shares, _ = regions.read(tmp_path / "m_probabilities.tif")
-  np.testing.assert_allclose(shares / 250, expected, atol=0.0025)
-  largest, _ = regions.read(tmp_path / "m_confidence.tif")
-  np.testing.assert_allclose(largest[..., 0], shares.max(-1), atol=1)
+  shares, profile = regions.read(tmp_path / "m_probabilities.tif")
+  assert np.isnan(profile["nodata"])
+  np.testing.assert_allclose(shares, expected, atol=0.0005)
+  ordered = np.sort(shares, -1)
+  measures = {
+    "confidence": ordered[..., -1],
+    "margin": ordered[..., -1] - ordered[..., -2],
+    "entropy": scipy.stats.entropy(shares, base=19, axis=-1),
+  }
+  for name, numbers in measures.items():
+    with rasterio.open(tmp_path / f"m_{name}.tif") as written:
+      assert written.nodata == 255
+      stored = written.read(1) * written.scales[0]
+    np.testing.assert_allclose(stored, numbers, atol=0.0021)
 
 
 def test_a_map_does_not_depend_on_the_batch(run, raster, tmp_path):
@@ -97,10 +110,28 @@ def test_files_of_a_map(run, raster, tmp_path):
     contract = json.loads(written.tags()["FLAIRHUB_CONTRACT"])
   assert origin["run"] == run.path.name and origin["step"] == 3
   assert contract["sensors"][0]["bands"] == ["R", "G", "B", "NIR"]
-  names = (tmp_path / "m.tif.aux.xml").read_text()
-  assert "<Category>swimming pool</Category>" in names
-  style = (tmp_path / "m.qml").read_text()
-  assert f'value="6" color="{task.classes[6].colour}"' in style
+  side = ElementTree.parse(tmp_path / "m.tif.aux.xml").getroot()
+  categories = [each.text for each in side.iter("Category")]
+  assert categories == list(task.class_names)
+  table = side.find(".//GDALRasterAttributeTable")
+  uses = [int(each.find("Usage").text) for each in table.iter("FieldDefn")]
+  assert uses == [5, 2, 6, 7, 8, 9]
+  rows = [[cell.text for cell in row] for row in table.iter("Row")]
+  assert len(rows) == 19
+  assert rows[6] == [
+    "6",
+    task.classes[6].name,
+    *map(str, task.palette[6]),
+    "255",
+  ]
+  for suffix, attribute in ((".qml", "value"), (".sld", "quantity")):
+    root = ElementTree.parse(tmp_path / f"m{suffix}").getroot()
+    entries = [
+      (each.get("color"), each.get("label"))
+      for each in root.iter()
+      if each.get(attribute)
+    ]
+    assert entries == [(each.colour, each.name) for each in task.classes]
   assert (tmp_path / "m.png").stat().st_size > 5000
   assert classes.max() < 19
   assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
@@ -128,7 +159,9 @@ def test_no_data_stays_no_data(run, values, tmp_path):
   values = values.copy()
   values[10:60, 20:75] = 0
   path = regions.write_raster(tmp_path / "a.tif", values, nodata=0)
-  classes = zonal(run, tmp_path / "m.tif", "--input", path, "--confidence")
+  classes = zonal(
+    run, tmp_path / "m.tif", "--input", path, "--layers", "confidence"
+  )
   hole = np.zeros(values.shape[:2], bool)
   hole[10:60, 20:75] = True
   np.testing.assert_array_equal(classes == 255, hole)
@@ -184,7 +217,7 @@ def test_the_area_of_interest_is_mapped(run, raster, tmp_path):
 def test_resumed_runs_and_jobs_end_with_the_same_bytes(
   run, raster, tmp_path, monkeypatch, capsys
 ):
-  words = ("--input", raster, "--confidence", "--overlap", 12)
+  words = ("--input", raster, "--layers", "confidence", "--overlap", 12)
   monkeypatch.setattr(bands, "_BATCHES", 1)  # a band is a row of windows
   expected = zonal(run, tmp_path / "bands.tif", *words)
   finish, done = store.Store.finish, []
@@ -236,7 +269,7 @@ def test_two_processes_share_the_bands(run, tmp_path):
   first, second = in_two_processes(
     "zonal", "--run", run.path, "--out", out, "--input", path
   )
-  assert first == f"{out}\n" and second == ""
+  assert first.endswith(f"\n{out}\n") and second == ""
   classes, profile = regions.read(out)
   assert (classes[..., 0] == expected).mean() >= 0.999
   assert profile["crs"] == regions.read(path)[1]["crs"]
