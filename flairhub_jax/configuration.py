@@ -169,6 +169,7 @@ def complete(
     where: the file, which begins each error line, if any.
 
   Raises:
+    InputError: a merged class with a dot in its name.
     InputErrors: unknown fields, and values out of their range; all of them.
   """
   given = _updated(given)
@@ -177,6 +178,7 @@ def complete(
     own = schema_file.parse(
       own, where=f"{where}, schema" if where else "schema"
     )
+  merge_field.refuse_dots(given, where=str(where))
   given = merge_field.without_default_weights(given, own)
   problems = fields.faults(given, own)
   if problems:

@@ -56,6 +56,25 @@ def split(
   return merges, words
 
 
+def refuse_dots(given: Mapping[str, Any], *, where: str) -> None:
+  """Refuses a new class with a dot, which separates the names of fields.
+
+  Raises:
+    InputError: names the class.
+  """
+  tasks = given.get("tasks")
+  for task, settings in tasks.items() if isinstance(tasks, Mapping) else ():
+    merge = settings.get("merge") if isinstance(settings, Mapping) else None
+    for name in merge if isinstance(merge, Mapping) else ():
+      if "." in str(name):
+        field = f"config.tasks.{task}.merge"
+        raise InputError(
+          f"{where}: {field}" if where else field,
+          "names of classes without a dot",
+          repr(name),
+        )
+
+
 def without_default_weights(
   given: Mapping[str, Any], schema: Schema
 ) -> dict[str, Any]:

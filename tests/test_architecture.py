@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -150,9 +151,9 @@ NAMING += ("data/simulate.py", "commands/simulate.py", "studies/published.py")
 
 
 def test_only_schemas_name_sensors_and_classes():
-  names = set()
+  columns, names = set(), set()
   for schema in shipped_schemas.SCHEMAS.values():
-    names |= {*schema.columns, *schema.tasks}
+    columns |= {*schema.columns, *schema.tasks}
     for task in schema.tasks.values():
       names |= set(task.class_names)
   names -= {"snow", "undefined", "other"}  # also words of other meanings
@@ -163,6 +164,9 @@ def test_only_schemas_name_sensors_and_classes():
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
       if isinstance(node, ast.Constant) and isinstance(node.value, str):
         assert node.value not in names, f"{path}:{node.lineno}: {node.value!r}"
+        # Also within a message, a docstring or a part of an f-string.
+        named = columns & set(re.findall(r"[\w-]+", node.value))
+        assert not named, f"{path}:{node.lineno}: {', '.join(sorted(named))}"
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def test_weights_may_be_given_with_a_merge_and_come_from_a_file():
     ({"a": NAMES[:-1]}, "merge: expected every class once", "with undefined"),
     ({"a": "water"}, "merge.a: expected one or more names", "'water'"),
     ("water", "merge: expected", "'water'"),
+    ({"a.b": NAMES}, "merge: expected names of classes without a dot", "'a.b'"),
   ],
 )
 def test_a_wrong_merge_is_one_line(capsys, merge, expected, found):

@@ -17,7 +17,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 _BLOCK = r":\n\n((?:(?:    .*)?\n)+)"
 NEW_FILE = re.compile(r"^New file `([^`]+)`" + _BLOCK, re.MULTILINE)
 NEW_LINES = re.compile(r"^In `([^`]+)`, after `([^`]+)`" + _BLOCK, re.MULTILINE)
-RECIPES = ("A loss", "A fusion strategy", "An augmentation")
+# Title -> number of places where lines are added.
+RECIPES = {
+  "A loss": 4,
+  "An encoder": 2,
+  "A fusion strategy": 4,
+  "An augmentation": 4,
+}
 
 CONFIG = """
 from tests import tiny
@@ -28,6 +34,7 @@ def get_config():
   config.data.tasks = ("AERIAL_LABEL-COSIA",)
   config.train.num_steps = 2
   config.train.validation_maps = 0
+  config.model.encoder = "strided"
   config.loss.tversky.update(weight=0.5, alpha=0.75)
   config.fusion.kind = "mid_maximum"
   config.fusion.mid_maximum.temperature = 0.5
@@ -45,12 +52,13 @@ def copy(tmp_path_factory):
   shutil.copytree(ROOT / "flairhub_jax", folder / "flairhub_jax", ignore=ignore)
   shutil.copytree(ROOT / "configs", folder / "flairhub_jax" / "configs")
   text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-  for title in RECIPES:
-    follow(text.split(f"\n### {title}\n")[1].split("\n### ")[0], folder)
+  for title, places in RECIPES.items():
+    recipe = text.split(f"\n### {title}\n")[1].split("\n### ")[0]
+    follow(recipe, folder, places)
   return folder
 
 
-def follow(recipe, folder):
+def follow(recipe, folder, places):
   """Writes the new files of a recipe and inserts its lines."""
 
   def locate(name):
@@ -59,7 +67,7 @@ def follow(recipe, folder):
     return folder.joinpath("flairhub_jax" if is_config else "", *parts)
 
   files, lines = NEW_FILE.findall(recipe), NEW_LINES.findall(recipe)
-  assert len(files) == 1 and len(lines) == 4
+  assert len(files) == 1 and len(lines) == places
   for name, block in files:
     assert not (ROOT / name).exists()
     locate(name).write_text(unindented(block))
@@ -112,6 +120,7 @@ def test_the_added_parts_take_effect(copy):
   import flairhub_jax, jax.numpy as jnp, numpy as np
   from flairhub_jax.configs import base
   from flairhub_jax.data import augmentation
+  from flairhub_jax.models import build
   from flairhub_jax.models.mid_maximum import MidMaximum
   from flairhub_jax.training import losses
 
@@ -135,6 +144,16 @@ def test_the_added_parts_take_effect(copy):
     __import__("jax").random.key(0), features, {{}}
   )
   assert fused.shape == (1, 2, 2, 4)
+
+  config = base.get_config().model
+  config.encoder = "strided"
+  encoder = build.build_image_encoder(config)()
+  image = jnp.ones((1, 64, 64, 3))
+  key = __import__("jax").random.key(0)
+  features, _ = encoder.init_with_output(key, image, False)
+  assert [x.shape[1:] for x in features] == [
+    (64 // 2**i, 64 // 2**i, 4 * 2**i) for i in (2, 3, 4, 5)
+  ]
   """
   done = run(copy, "-c", textwrap.dedent(program).format(folder=str(copy)))
   assert done.returncode == 0, done.stderr

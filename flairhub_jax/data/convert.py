@@ -72,13 +72,13 @@ def convert(
   if progress:
     for line in convert_sources.find_shared_patches(sources):
       print(f"warning: {line}", file=sys.stderr)
+  convert_sources.check_files(sources)
+  shapes = convert_sources.find_shapes(sources, schema)
   with _claim(out) as progress_folder:
     for source in sources:
       source.read_dates(metadata, cache=progress_folder)
-    convert_sources.check_files(sources)
     done = _load_if_done(out, sources, schema)
     if done is None:
-      shapes = convert_sources.find_shapes(sources, schema)
       summaries = _write_shards(
         out,
         sources,

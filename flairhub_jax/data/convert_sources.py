@@ -268,7 +268,11 @@ def find_shapes(sources: Sequence[SplitSource], schema: Schema) -> Shapes:
       )
   sizes = {x: shapes[x][:2] for x in schema.label_columns if x in shapes}
   if len(set(sizes.values())) > 1:
-    raise InputError("labels", "the same height and width for all tasks", sizes)
+    raise InputError(
+      "labels",
+      "one height and width (a data set for each size otherwise)",
+      ", ".join(f"{name} {h} x {w}" for name, (h, w) in sizes.items()),
+    )
   return shapes
 
 

@@ -130,17 +130,24 @@ class PatchReader:
         dataset.folder, f"a split of {sorted(dataset.splits)}", repr(split)
       )
     streams = dataset.splits[split].streams
-    available = [name for name in dataset.modalities if name in streams]
-    available += [
+    sensors = [name for name in dataset.modalities if name in streams]
+    tasks = [
       name
       for name in dataset.tasks
       if dataset.schema.tasks[name].stream in streams
     ]
-    for name in (*options.modalities, *options.tasks):
-      if name not in available:
-        raise InputError(
-          f"{dataset.folder}, split {split}", f"one of {available}", repr(name)
-        )
+    for field, names, available in (
+      ("modalities", options.modalities, sensors),
+      ("tasks", options.tasks, tasks),
+    ):
+      for name in names:
+        if name not in available:
+          raise InputError(
+            f"config.data.{field}",
+            f"one that split {split} of {dataset.folder} has"
+            f" ({', '.join(available) or 'none'})",
+            repr(name),
+          )
     self._dataset = dataset
     self._split = split
     self._options = options

@@ -128,7 +128,7 @@ def test_a_modality_missing_from_the_data(capsys, converted, tmp_path):
     ("--config.data.reference_date=0515", "month-day"),
     (
       "--config.data.modalities=('DEM_ELEV',)",
-      "expected one of",
+      "config.data.modalities: expected one that split train of ",
     ),
   ],
 )

@@ -219,8 +219,9 @@ def test_labels_of_two_sizes(layout, tmp_path):
     values = published_layout.values_of("ALL_LABEL-LPIS", row)[:8, :8]
     path = layout.file("ALL_LABEL-LPIS", row)
     published_layout.write(path, values, "ALL_LABEL-LPIS", row)
-  with pytest.raises(InputError, match="the same height and width"):
+  with pytest.raises(InputError, match=r"one height.*ALL_LABEL-LPIS 8 x 8"):
     run(layout, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
 
 
 def test_metadata_is_looked_for_and_may_be_named(layout, tmp_path):
