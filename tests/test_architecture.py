@@ -51,6 +51,7 @@ LEVELS = {
   "weights": 6,
   # What joins them.
   "commands": 8,
+  "notebook": 8,
   "__main__": 9,
   "__init__": 9,
 }

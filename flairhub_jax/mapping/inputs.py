@@ -12,6 +12,7 @@ from flairhub_jax.mapping import date_file, locate, resample, vrt
 from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping.grid import Grid
 from flairhub_jax.mapping.mosaic import Mosaic
+from flairhub_jax.mapping.open_raster import OpenRaster
 from flairhub_jax.schema import Schema, Sensor
 
 
@@ -42,9 +43,9 @@ class SensorInput:
   """
 
   sensor: Sensor
-  mosaic: Mosaic
+  mosaic: Mosaic | OpenRaster
   days: Int[np.ndarray, "t"] | None = None
-  mask: Mosaic | None = None
+  mask: Mosaic | OpenRaster | None = None
 
 
 def parse_pairs(
@@ -112,7 +113,7 @@ def open_inputs(
     if target is None:
       target = sensor_input.mosaic.grid.crs
     inputs[name] = sensor_input
-  _check_ground(inputs)
+  check_ground(inputs)
   return inputs
 
 
@@ -125,7 +126,7 @@ def _open_sensor(sensor, paths, target_crs, skips_errors) -> SensorInput:
     target_crs=target_crs,
     skips_errors=skips_errors,
   )
-  _check_bands(files[0], raster, sensor)
+  check_bands(files[0], raster, sensor)
   if not sensor.is_series:
     for flag, path in (("--dates", paths.dates), ("--mask", paths.mask)):
       if path is not None:
@@ -177,7 +178,8 @@ def _open_mask(sensor, path, num_dates, target_crs, skips_errors) -> Mosaic:
   return mask
 
 
-def _check_bands(path, raster: Mosaic, sensor: Sensor) -> None:
+def check_bands(path, raster: Mosaic | OpenRaster, sensor: Sensor) -> None:
+  """Refuses a raster whose bands or type are not those of its sensor."""
   number, bands = len(sensor.bands), ", ".join(sensor.bands)
   if sensor.is_series and raster.num_bands % number:
     raise InputError(
@@ -198,7 +200,7 @@ def _check_bands(path, raster: Mosaic, sensor: Sensor) -> None:
     )
 
 
-def _check_ground(inputs: Mapping[str, SensorInput]) -> None:
+def check_ground(inputs: Mapping[str, SensorInput]) -> None:
   """Refuses rasters of several coordinate systems, or without common ground."""
   (first, reference), *others = inputs.items()
   ground = reference.mosaic.grid
@@ -229,7 +231,7 @@ def _check_ground(inputs: Mapping[str, SensorInput]) -> None:
 
 
 def read_part(
-  source: Mosaic, target: Grid, *, is_code: bool = False
+  source: Mosaic | OpenRaster, target: Grid, *, is_code: bool = False
 ) -> tuple[Num[np.ndarray, "h w n"], Bool[np.ndarray, "h w n"]]:
   """Reads a mosaic on another grid; see `resample`.
 
