@@ -19,8 +19,14 @@ ORIGIN = (700000.0, 6600000.0)
 SIDE = 32
 
 
-def write_run(folder, *, modalities=("AERIAL_RGBI",), pixels=64, **fields):
-  """The run directory of a network for windows of so many pixels."""
+def write_run(
+  folder, *, modalities=("AERIAL_RGBI",), pixels=64, noise=0.2, **fields
+):
+  """The run directory of a network for windows of so many pixels.
+
+  `noise`: standard deviation of what is added to the initial weights, which
+  predict one class only.
+  """
   config = tiny.get_config()
   config.data.modalities = modalities
   config.data.tasks = (COSIA,)
@@ -34,10 +40,9 @@ def write_run(folder, *, modalities=("AERIAL_RGBI",), pixels=64, **fields):
   variables = initialise.init_variables(
     model, build.input_shapes(config), seed=0
   )
-  # Initial weights predict one class only.
   rng = np.random.default_rng(0)
   variables["params"] = jax.tree.map(
-    lambda x: x + 0.2 * rng.standard_normal(x.shape).astype(np.float32),
+    lambda x: x + noise * rng.standard_normal(x.shape).astype(np.float32),
     variables["params"],
   )
   run = run_directory.start_or_continue(pathlib.Path(folder), config.lock())

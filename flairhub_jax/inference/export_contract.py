@@ -1,0 +1,76 @@
+"""What an exported program takes and returns, for its users, as JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from flairhub_jax import configuration
+from flairhub_jax.models import build
+from flairhub_jax.models import inputs as inputs_lib
+
+
+def describe(
+  config: Any, shapes: Mapping[str, Any], *, origin: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Describes arrays, sensors and classes of a network.
+
+  Args:
+    config: of the run.
+    shapes: of the batch that the program takes; names of axes are symbolic.
+    origin: identity of run and weights.
+
+  Returns:
+    `arrays`: `<part>/<sensor>` of the batch -> shape and type; `sensors`: bands
+    in the order of the arrays, statistics by which the program normalises them,
+    GSD; `tasks`: the arrays of probabilities and their classes.
+  """
+  sensors = {}
+  for spec in inputs_lib.build_inputs(config):
+    sensor = config.schema.sensors[spec.modality]
+    sensors[sensor.id] = {
+      "kind": sensor.kind,
+      "axes": "b t h w c" if sensor.is_series else "b h w c",
+      "bands": sensor.bands,
+      "bands_of_network": spec.bands,
+      "derived_bands": sensor.derived_bands,
+      "mean": dict(zip(spec.bands, spec.mean, strict=False)),
+      "std": dict(zip(spec.bands, spec.std, strict=False)),
+      "unit": sensor.unit,
+      "gsd": sensor.gsd,
+      "no_data": sensor.no_data,
+    }
+  height, width = build.logits_size(config)
+  tasks = {
+    name: {
+      "shape": ["b", height, width, task.num_classes],
+      "dtype": "float32",
+      "gsd": task.gsd,
+      "classes": [
+        {"name": each.name, "colour": each.colour} for each in task.classes
+      ],
+    }
+    for name, task in configuration.label_tasks(config).items()
+  }
+  arrays = {
+    jax.tree_util.keystr(path, simple=True, separator="/"): {
+      "shape": [n if isinstance(n, int) else str(n) for n in leaf.shape],
+      "dtype": str(leaf.dtype),
+    }
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+  }
+  return {
+    "format": 1,
+    "origin": dict(origin),
+    "arrays": arrays,
+    "sensors": sensors,
+    "tasks": tasks,
+    "reference_date": config.data.reference_date,
+    "notes": {
+      "inputs": "values as stored; the program chooses bands and normalises",
+      "dates": "days from the reference date of the acquisition year",
+      "valid": "false for dates that pad a series",
+      "present": "false for patches that lack a sensor",
+      "tasks": "probabilities of the classes",
+    },
+  }
