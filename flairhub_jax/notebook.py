@@ -44,8 +44,8 @@ class Model(model.Model):
         rasterio, read by windows; or DataArrays of xarray with rioxarray.
         Arrays alone have pixels of the GSD of their sensor and one upper left
         corner. Sensors may be left out, as missing ones.
-      dates: of each series, in order: strings as 2021-01-14 or dates; not
-        needed for a DataArray with `time`.
+      dates: of each series, in order: 2021-01-14, 20210114, or dates of Python
+        or NumPy; not needed for a DataArray with `time`.
       masks: of some series, rasters of their quality masks.
       window: rows and columns of a window; None: those of the run.
       overlap: pixels shared by neighbouring windows; None: a quarter.

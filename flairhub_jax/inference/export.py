@@ -4,10 +4,11 @@ The file is a zip archive of `contract.json` and `network.jax`, which
 `jax.export.deserialize` reads. It holds no pickle.
 """
 
+import contextlib
 import json
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -75,9 +76,21 @@ def export(
       for task, values in logits.items()
     }
 
-  with kernels.forced(**kernels.TABLE["other"]):
+  with kernels.forced(**kernels.TABLE["other"]), _without_folders():
     lower = jax.export.export(jax.jit(probabilities), platforms=PLATFORMS)
     return lower(shapes)
+
+
+@contextlib.contextmanager
+def _without_folders() -> Iterator[None]:
+  """Leaves the folders of this machine out of the program's source lines."""
+  name = "jax_hlo_source_file_canonicalization_regex"
+  before = getattr(jax.config, name)
+  jax.config.update(name, r".*[/\\]")
+  try:
+    yield
+  finally:
+    jax.config.update(name, before)
 
 
 def write(

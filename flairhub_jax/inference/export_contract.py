@@ -25,6 +25,48 @@ def describe(
     in the order of the arrays, statistics by which the program normalises them,
     GSD; `tasks`: the arrays of probabilities and their classes.
   """
+  height, width = build.logits_size(config)
+  tasks = {
+    name: {
+      "shape": ["b", height, width, task.num_classes],
+      "dtype": "float32",
+      "gsd": task.gsd,
+      "classes": [
+        {"name": each.name, "colour": each.colour} for each in task.classes
+      ],
+    }
+    for name, task in configuration.label_tasks(config).items()
+  }
+  return {
+    "format": 1,
+    "origin": dict(origin),
+    "arrays": _arrays(shapes),
+    "sensors": _sensors(config),
+    "tasks": tasks,
+    "reference_date": config.data.reference_date,
+    "notes": {
+      "inputs": "values as stored; the program chooses bands and normalises",
+      "dates": "days from the reference date of the acquisition year",
+      "valid": "false for dates that pad a series",
+      "present": "false for patches that lack a sensor",
+      "tasks": "probabilities of the classes",
+    },
+  }
+
+
+def _arrays(shapes):
+  """Shape and type of each array of the batch."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): {
+      "shape": [n if isinstance(n, int) else str(n) for n in leaf.shape],
+      "dtype": str(leaf.dtype),
+    }
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+  }
+
+
+def _sensors(config):
+  """What the arrays of each sensor hold."""
   sensors = {}
   for spec in inputs_lib.build_inputs(config):
     sensor = config.schema.sensors[spec.modality]
@@ -40,37 +82,4 @@ def describe(
       "gsd": sensor.gsd,
       "no_data": sensor.no_data,
     }
-  height, width = build.logits_size(config)
-  tasks = {
-    name: {
-      "shape": ["b", height, width, task.num_classes],
-      "dtype": "float32",
-      "gsd": task.gsd,
-      "classes": [
-        {"name": each.name, "colour": each.colour} for each in task.classes
-      ],
-    }
-    for name, task in configuration.label_tasks(config).items()
-  }
-  arrays = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): {
-      "shape": [n if isinstance(n, int) else str(n) for n in leaf.shape],
-      "dtype": str(leaf.dtype),
-    }
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
-  }
-  return {
-    "format": 1,
-    "origin": dict(origin),
-    "arrays": arrays,
-    "sensors": sensors,
-    "tasks": tasks,
-    "reference_date": config.data.reference_date,
-    "notes": {
-      "inputs": "values as stored; the program chooses bands and normalises",
-      "dates": "days from the reference date of the acquisition year",
-      "valid": "false for dates that pad a series",
-      "present": "false for patches that lack a sensor",
-      "tasks": "probabilities of the classes",
-    },
-  }
+  return sensors

@@ -1,6 +1,7 @@
 """Inputs of a map from arrays and open datasets, for notebooks."""
 
-from collections.abc import Mapping, Sequence
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Int
 from rasterio import Affine
 
 from flairhub_jax.errors import InputError
-from flairhub_jax.mapping import inputs, open_raster
+from flairhub_jax.mapping import date_file, inputs, open_raster
 from flairhub_jax.mapping.inputs import SensorInput
 from flairhub_jax.mapping.open_raster import OpenRaster
 from flairhub_jax.schema import Schema, Sensor
@@ -30,8 +31,8 @@ def open_inputs(
     rasters: of some or all of them by id; one alone, for one sensor. Each is an
       array, `(array, transform, crs)`, an open dataset of rasterio, or a
       DataArray of xarray with rioxarray.
-    dates: of each series, what NumPy takes for dates; those of a DataArray are
-      its `time`.
+    dates: of each series, YYYY-MM-DD, YYYYMMDD, or dates of Python or NumPy;
+      those of a DataArray are its `time`.
     masks: of some series, rasters of their quality masks.
 
   Raises:
@@ -139,10 +140,19 @@ def _days(where, dates, number: int) -> Int[np.ndarray, "t"]:
   """Days since 1970-01-01 of a series of so many dates."""
   if dates is None:
     raise InputError(where, f"the {number} dates of this time series", "none")
-  try:
-    days = np.asarray(dates, "datetime64[D]")
-  except (TypeError, ValueError) as error:
-    raise InputError(where, "dates as 2021-01-14", error) from error
-  if days.shape != (number,) or np.isnat(days).any():
-    raise InputError(where, f"{number} dates", f"the shape {days.shape}")
-  return days.astype(np.int32)
+  if isinstance(dates, str) or not isinstance(dates, Iterable):
+    raise InputError(where, f"a list of {number} dates", repr(dates))
+  days = [
+    date_file.day(f"{where}, date {i + 1}", _text(date))
+    for i, date in enumerate(dates)
+  ]
+  if len(days) != number:
+    raise InputError(where, f"{number} dates, as the rasters have", len(days))
+  return np.array(days, np.int32)
+
+
+def _text(date: Any) -> str:
+  """A date as YYYY-MM-DD; strings and numbers as they are."""
+  if isinstance(date, datetime.date | np.datetime64):
+    return str(np.asarray(date, "datetime64[D]"))
+  return str(date)

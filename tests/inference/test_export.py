@@ -146,6 +146,13 @@ def test_the_loader_needs_jax_and_numpy_only(image_alone, tmp_path):
     np.testing.assert_allclose(written[COSIA], expected, rtol=0, atol=1e-6)
 
 
+def test_the_program_names_no_folder_of_this_machine(with_series):
+  with zipfile.ZipFile(with_series[1]) as file:
+    program = file.read("network.jax")
+  for name in (str(ROOT), jax.__file__.rpartition("jax")[0]):
+    assert name.encode() not in program
+
+
 def test_wrong_arguments_are_one_line(image_alone, tmp_path, capsys):
   run, archive = image_alone
   before = archive.read_bytes()

@@ -164,7 +164,7 @@ def test_a_series_equals_its_files(tmp_path):
   series = stacked.reshape(8, 7, 3, 10).transpose(2, 0, 1, 3)
   covers = mask.reshape(8, 7, 3, 2).transpose(2, 0, 1, 3)
   place = Affine(10.24, 0, regions.ORIGIN[0], 0, -10.24, regions.ORIGIN[1])
-  dates = ["2019-01-05", datetime.date(2019, 2, 20), "2019-06-01"]
+  dates = ["20190105", datetime.date(2019, 2, 20), np.datetime64("2019-06-01")]
   model = flairhub_jax.load_model(both.path)
   result = model.map(
     {
@@ -177,7 +177,9 @@ def test_a_series_equals_its_files(tmp_path):
   np.testing.assert_array_equal(result.classes[COSIA], expected)
   array = DataArray(
     series.transpose(0, 3, 1, 2), ("time", "band", "y", "x"), place, 2154,
-    time=np.array(dates, "datetime64[ns]"),
+    time=np.array(
+      ["2019-01-05", "2019-02-20", "2019-06-01"], "datetime64[ns]"
+    ),
   )  # fmt: skip
   again = model.map(
     {
@@ -189,6 +191,13 @@ def test_a_series_equals_its_files(tmp_path):
   np.testing.assert_array_equal(again.classes[COSIA], expected)
   with pytest.raises(InputError, match=r"3 dates of this time series.*none"):
     model.map({"SENTINEL2_TS": series})
+  for wrong, message in (
+    (["2019-01-05", "2019-02-20"], "3 dates, as the rasters have, found 2"),
+    ([0, 1, 2], "date 1: expected a date as YYYYMMDD, found '0'"),
+    ("20190105", "a list of 3 dates"),
+  ):
+    with pytest.raises(InputError, match=message):
+      model.map({"SENTINEL2_TS": series}, dates={"SENTINEL2_TS": wrong})
   with pytest.raises(InputError, match="only one"):
     model.map(aerial)
 
