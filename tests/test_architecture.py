@@ -68,6 +68,7 @@ ROOMS = {
   "rasterio": ("data", "mapping"),
   "shapely": "mapping/area.py",
   "filelock": "lock.py",
+  "flatbuffers": "inference/export.py",
   "submitit": "studies/slurm.py",
   "tqdm": "terminal.py",
   "tensorboardX": "training/tracking.py",

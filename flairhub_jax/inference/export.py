@@ -11,6 +11,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+# `jax.export` needs it to write programs, which JAX does not declare.
+import flatbuffers  # noqa: F401
 import jax
 import jax.export
 import jax.numpy as jnp
