@@ -1,4 +1,4 @@
-"""Runs an exported network with JAX and NumPy only.
+"""Runs an exported network; needs `pip install jax flatbuffers` only.
 
     python load.py NETWORK.zip BATCH.npz PROBABILITIES.npz
 

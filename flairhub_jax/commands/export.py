@@ -1,4 +1,4 @@
-"""Write a network as one file that needs JAX and NumPy only."""
+"""Write a network as one file that JAX runs without this software."""
 
 import argparse
 import os

@@ -76,10 +76,15 @@ def _sensors(config):
       "bands": sensor.bands,
       "bands_of_network": spec.bands,
       "derived_bands": sensor.derived_bands,
-      "mean": dict(zip(spec.bands, spec.mean, strict=False)),
-      "std": dict(zip(spec.bands, spec.std, strict=False)),
+      "mean": _by_band(spec.bands, spec.mean),
+      "std": _by_band(spec.bands, spec.std),
       "unit": sensor.unit,
       "gsd": sensor.gsd,
       "no_data": sensor.no_data,
     }
   return sensors
+
+
+def _by_band(bands, numbers):
+  """One number per band; empty where values are not normalised."""
+  return dict(zip(bands, numbers, strict=True)) if numbers else {}
