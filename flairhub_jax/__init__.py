@@ -4,8 +4,8 @@ __version__ = "0.1.0"
 
 
 def load_model(run, *, normalisation=None):
-  """Loads the weights of a run directory: `inference.model.load_model`."""
+  """Loads the weights of a run directory: `notebook.load_model`."""
   # Libraries are loaded when they are needed: most commands need no network.
-  from flairhub_jax.inference import model
+  from flairhub_jax import notebook
 
-  return model.load_model(run, normalisation=normalisation)
+  return notebook.load_model(run, normalisation=normalisation)

@@ -48,6 +48,8 @@ COMMANDS = {
   " patches/s, FLOPs, memory",
   "import-weights": "convert a checkpoint of the reference to a run directory",
   "export-weights": "write a run as a checkpoint and YAML of the reference",
+  "export": "write a network with its weights as one file of StableHLO, which"
+  " JAX runs without this software",
   "import-encoder": "convert an ImageNet checkpoint of timm to initial weights"
   " of an image encoder",
 }

@@ -54,6 +54,7 @@ LEVELS = {
   "weights": 6,
   # Packages that import all others.
   "commands": 8,
+  "notebook": 8,
   "__main__": 9,
   "__init__": 9,
 }
@@ -70,6 +71,7 @@ IMPORTERS = {
   "rasterio": ("data", "mapping"),
   "shapely": "mapping",
   "filelock": "lock.py",
+  "flatbuffers": "inference/export.py",
   "submitit": "studies/slurm.py",
   "tqdm": "terminal.py",
   "tensorboardX": "training/tracking.py",

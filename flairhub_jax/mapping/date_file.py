@@ -36,7 +36,7 @@ def read_days(path: str | pathlib.Path) -> Int[np.ndarray, "t"]:
     entries = _json_entries(path, text)
   else:
     entries = _lines(text)
-  days = [_day(f"{path}, {where}", entry) for where, entry in entries]
+  days = [day(f"{path}, {where}", entry) for where, entry in entries]
   if not days:
     raise InputError(path, "dates as YYYYMMDD", "none")
   return np.array(days, np.int32)
@@ -67,7 +67,12 @@ def _lines(text):
   return entries
 
 
-def _day(where: str, entry: str) -> int:
+def day(where: str, entry: str) -> int:
+  """Days since 1970-01-01 of a date `YYYYMMDD` or `YYYY-MM-DD`.
+
+  Raises:
+    InputError: anything else; `where` names it.
+  """
   match = _DATE.match(entry)
   try:
     return dates.days_since_1970("".join(match.groups()))

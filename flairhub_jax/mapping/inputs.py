@@ -19,6 +19,7 @@ from flairhub_jax.mapping import (
 from flairhub_jax.mapping import grid as grids
 from flairhub_jax.mapping.grid import Grid
 from flairhub_jax.mapping.mosaic import Mosaic
+from flairhub_jax.mapping.open_raster import OpenRaster
 from flairhub_jax.schema import Schema, Sensor
 
 
@@ -53,9 +54,9 @@ class SensorInput:
   """
 
   sensor: Sensor
-  mosaic: Mosaic
+  mosaic: Mosaic | OpenRaster
   days: Int[np.ndarray, "t"] | None = None
-  mask: Mosaic | None = None
+  mask: Mosaic | OpenRaster | None = None
 
 
 def parse_pairs(
@@ -130,7 +131,7 @@ def open_inputs(
     inputs[name] = _open_sensor(schema.sensors[name], paths[name], reader)
     if target is None:
       target = inputs[name].mosaic.grid.crs
-  _check_ground(inputs)
+  check_ground(inputs)
   return inputs
 
 
@@ -234,7 +235,7 @@ def _open_mask(sensor, path, num_dates, open_mosaic) -> Mosaic:
   return mask
 
 
-def _check_ground(inputs: Mapping[str, SensorInput]) -> None:
+def check_ground(inputs: Mapping[str, SensorInput]) -> None:
   """Refuses rasters of several coordinate systems, or without common ground."""
   (first, reference), *others = inputs.items()
   ground = reference.mosaic.grid
@@ -265,7 +266,7 @@ def _check_ground(inputs: Mapping[str, SensorInput]) -> None:
 
 
 def read_part(
-  source: Mosaic, target: Grid, *, is_code: bool = False
+  source: Mosaic | OpenRaster, target: Grid, *, is_code: bool = False
 ) -> tuple[Num[np.ndarray, "h w n"], Bool[np.ndarray, "h w n"]]:
   """Reads a mosaic on another grid; see `resample`.
 

@@ -7,13 +7,14 @@ import numpy as np
 from jaxtyping import Float
 
 from flairhub_jax.mapping.mosaic import Mosaic
+from flairhub_jax.mapping.open_raster import OpenRaster
 
 _NUM_BLOCKS = 16
 _MOST_VALUES = 2_000_000
 _LARGEST_BLOCK = 128
 
 
-def take(mosaic: Mosaic) -> Float[np.ndarray, "n c"]:
+def take(mosaic: Mosaic | OpenRaster) -> Float[np.ndarray, "n c"]:
   """Reads small blocks of up to 16 tiles, or of several places of a tile.
 
   Args:

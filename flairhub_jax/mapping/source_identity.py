@@ -14,6 +14,7 @@ from typing import Any
 
 from flairhub_jax.mapping import sample, vrt
 from flairhub_jax.mapping.mosaic import Mosaic
+from flairhub_jax.mapping.open_raster import OpenRaster
 from flairhub_jax.mapping.remote import RemotePath
 from flairhub_jax.mapping.tiles import Tile
 
@@ -22,7 +23,7 @@ _BESIDE = ("", ".msk", ".aux.xml")
 _NUM_BYTES = 1 << 14
 
 
-def describe(mosaic: Mosaic | None) -> Any:
+def describe(mosaic: Mosaic | OpenRaster | None) -> Any:
   """Lists what identifies the files of a mosaic and their conversion.
 
   Args:

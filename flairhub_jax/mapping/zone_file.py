@@ -96,7 +96,8 @@ def _value(action: argparse.Action, value: Any, where: pathlib.Path) -> Any:
     return [_single(action, each, name, where) for each in value]
   if action.nargs == "+":
     values = value if isinstance(value, list) else [value]
-    return [_single(action, each, name, where) for each in values]
+    read = _text if any(map(_is_number, values)) else _single
+    return [read(action, each, name, where) for each in values]
   if isinstance(action, argparse._AppendAction):
     return _entries(action, value, name, where)
   return _single(action, value, name, where)

@@ -22,9 +22,19 @@ SIDE = 32
 
 
 def write_run(
-  folder, *, modalities=("AERIAL_RGBI",), pixels=64, seed=0, **fields
+  folder,
+  *,
+  modalities=("AERIAL_RGBI",),
+  pixels=64,
+  noise=0.2,
+  seed=0,
+  **fields,
 ):
-  """The run directory of a network for windows of so many pixels."""
+  """The run directory of a network for windows of so many pixels.
+
+  `noise`: standard deviation of what is added to the initial weights, which
+  predict one class only.
+  """
   config = tiny.get_config()
   config.data.modalities = modalities
   config.data.tasks = (COSIA,)
@@ -38,10 +48,9 @@ def write_run(
   variables = initialise.init_variables(
     model, build.input_shapes(config), seed=seed
   )
-  # Initial weights predict one class only.
   rng = np.random.default_rng(seed)
   variables["params"] = jax.tree.map(
-    lambda x: x + 0.2 * rng.standard_normal(x.shape).astype(np.float32),
+    lambda x: x + noise * rng.standard_normal(x.shape).astype(np.float32),
     variables["params"],
   )
   run = run_directory.start_or_continue(pathlib.Path(folder), config.lock())

@@ -42,17 +42,19 @@ def test_every_kind_of_option_is_read(tmp_path):
       "bounds": [1, 2.5, 3, 4],
       "resolution": 1,
       "window": 64,
-      "confidence": True,
+      "tta": True,
       "probabilities": "water",
+      "min_area": [200, "water=50.5"],
       "aoi": None,
     },
   )
-  assert args.run == str(tmp_path / "run") and args.out == "/maps/m.tif"
+  assert args.run == [str(tmp_path / "run")] and args.out == "/maps/m.tif"
   assert args.input == [f"A={tmp_path / 'a.tif'}", "B=s3://b/b.tif"]
   assert args.dates == [f"B={tmp_path / 'd.txt'}"]
   assert args.bands == ["A=4,1,2"] and args.scale == ["A=0.5", "B=1,-1000"]
   assert args.assume_gsd == ["B"] and args.bounds == [1, 2.5, 3, 4]
-  assert args.resolution == 1.0 and args.window == 64 and args.confidence
+  assert args.resolution == 1.0 and args.window == 64 and args.tta
+  assert args.min_area == ["200", "water=50.5"]
   assert (
     args.probabilities == ["water"]
     and args.overlap is None
@@ -84,7 +86,7 @@ def test_the_command_line_counts(tmp_path):
     ({"windw": 64}, "expected a key of run, out, input"),
     ({"window": "64"}, "window: expected a whole number, found '64'"),
     ({"window": True}, "window: expected a whole number, found True"),
-    ({"confidence": "yes"}, "confidence: expected true or false"),
+    ({"tta": "yes"}, "tta: expected true or false"),
     ({"bounds": [1, 2]}, "bounds: expected a list of 4"),
     ({"input": {"A": {"path": "a"}}}, "input.A: expected text"),
     ({"out": 3}, "out: expected text, found 3"),
