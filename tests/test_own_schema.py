@@ -222,6 +222,6 @@ def test_runs_on_other_classes_of_a_task_are_not_compared(tmp_path):
   rows = configurations.group(runs.find_runs([str(tmp_path / "*")], "test"))
   with pytest.raises(flairhub_jax.errors.InputError) as error:
     configurations.tasks_of(rows)
-  assert "task ROOFS: expected the classes of a, found others" in str(
+  assert "task ROOFS: expected the classes of a, found other classes" in str(
     error.value
   )
