@@ -17,6 +17,7 @@ from flairhub_jax.mapping import (
   area,
   augmentation,
   bands,
+  block_cache,
   input_check,
   inputs,
   layout,
@@ -189,7 +190,8 @@ def _map(args, runs, out, job, classes, sensors) -> int:
   else:
     if processes.is_first():
       _warn(own, sensors, plan)
-    _write(map_region, identity, members, forms, classes.groups, job)
+    with block_cache.bounded(sensors, plan):
+      _write(map_region, identity, members, forms, classes.groups, job)
     for each in sensors.values():
       for path in each.mosaic.unreadable:
         terminal.print_line(f"warning: {path}: left out, cannot be read")
@@ -197,7 +199,8 @@ def _map(args, runs, out, job, classes, sensors) -> int:
       if processes.is_first():
         print(f"job {job} is finished; a call without --job writes the map")
       return 0
-  processes.main_process_first(lambda: _finish(map_region, wanted, identity))
+  with block_cache.bounded(sensors, plan):
+    processes.main_process_first(lambda: _finish(map_region, wanted, identity))
   return 0
 
 

@@ -18,6 +18,7 @@ from flairhub_jax import processes, terminal
 from flairhub_jax.errors import InputError, RunError, listed
 from flairhub_jax.mapping import (
   bands,
+  block_cache,
   engine,
   examples,
   ground_area,
@@ -330,6 +331,7 @@ def describe(
     leaf.nbytes for leaf in jax.tree.leaves(batch)
   )
   memory = engine.memory(layout, num_classes, batch_bytes, network.memory)
+  memory += block_cache.size(region.inputs, layout)
   size = sum(region.layers.pixel_bytes(tuple(region.tasks)).values())
   disk = size * layout.grid.height * layout.grid.width
   return [

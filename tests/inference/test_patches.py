@@ -88,7 +88,7 @@ def test_an_unwritable_folder_is_reported(tmp_path):
   with pytest.raises(InputError, match="other files"):
     origin.claim(tmp_path / "thesis", ORIGIN, what="maps")
   for folder in ("thesis/thesis.tex", "thesis/thesis.tex/maps"):
-    with pytest.raises(InputError, match="expected a (writable )?folder"):
+    with pytest.raises(InputError, match=r"expected a (writable )?folder"):
       origin.claim(tmp_path / folder, ORIGIN, what="maps")
   with pytest.raises(InputError, match="with --out, found"):
     origin.make_writable(
