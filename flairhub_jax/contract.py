@@ -172,6 +172,11 @@ def build(config: Any, dataset: records.Dataset | None = None) -> Contract:
   )
 
 
+def of_run(config: Any) -> Contract:
+  """The contract of a run, with statistics of its training data if present."""
+  return build(config, training_data(config))
+
+
 def training_data(config: Any) -> records.Dataset | None:
   """The training data of a run, if they are still where they were."""
   if not config.data.path:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Prints the contract of a run."""
   _, config = run_directory.open_run(args.run_path)
-  own = contract.build(config, contract.training_data(config))
+  own = contract.of_run(config)
   text = json.dumps(own.to_json(), indent=2) if args.json else format(own)
   print(text)
   return 0

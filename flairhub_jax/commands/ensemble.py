@@ -111,10 +111,7 @@ def sensors(runs: Sequence[Run]) -> tuple[Schema, tuple[str, ...]]:
 
 def join_contracts(runs: Sequence[Run]) -> contract.Contract:
   """What all runs expect of rasters; of a shared sensor, the first one."""
-  every = [
-    contract.build(run.config, contract.training_data(run.config))
-    for run in runs
-  ]
+  every = [contract.of_run(run.config) for run in runs]
   rows = {
     name: row for own in reversed(every) for name, row in own.sensors.items()
   }

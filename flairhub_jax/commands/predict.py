@@ -65,7 +65,7 @@ def _unlikely(network: trained.TrainedNetwork) -> list[str]:
   config, dataset = network.config, network.dataset
   if dataset.fingerprint == config.data.fingerprint:
     return []
-  own = contract.build(config, contract.training_data(config))
+  own = contract.of_run(config)
   return [
     f"{dataset.folder}: {line}" for line in contract.unlikely_data(own, dataset)
   ]

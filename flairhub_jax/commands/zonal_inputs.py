@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--config",
     metavar="ZONE.yaml",
     help="file of the flags below, or one of the reference's zonal detection;"
-    " flags of the command line count, paths are relative to its folder",
+    " flags of the command line override it, paths are relative to its folder",
   )
   parser.add_argument(
     "--input",

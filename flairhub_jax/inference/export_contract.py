@@ -24,7 +24,7 @@ def describe(
     those of the result by task; `sensors` and `tasks`: see `contract.Contract`.
   """
   height, width = build.logits_size(config)
-  own = contract.build(config, contract.training_data(config))
+  own = contract.of_run(config)
   probabilities = {
     name: {
       "shape": ["b", height, width, len(task.classes)],
